@@ -1,0 +1,81 @@
+"""What a plugin implements (ABCs) and what it is handed (Protocols).
+
+An ABC's docstring holds the smallest complete implementation and says who calls each method, where, and what it may
+raise. Abstract methods stay few; a method that grows later comes with a default.
+"""
+
+from cupola.contracts.cache import CacheStore, Staging
+from cupola.contracts.catalog import CatalogSource, Downloader
+from cupola.contracts.events import DownloadEnded, Event, ModelLoaded, ModelUnloaded, TurnEnded
+from cupola.contracts.frontend import (
+    ApiFrontend,
+    ASGIApp,
+    CliCommand,
+    EngineView,
+    Generation,
+    Receive,
+    Scope,
+    Send,
+)
+from cupola.contracts.models import (
+    CachedModel,
+    DeviceType,
+    ModelInfo,
+    ModelStatus,
+    Progress,
+    ProgressEvent,
+    RemoteFile,
+    ResidentStatus,
+)
+from cupola.contracts.provider import (
+    Device,
+    ExecutionProvider,
+    Limits,
+    ModelFiles,
+    Placement,
+    ProviderReport,
+    Session,
+    TextStream,
+    TokenEvent,
+    Tokenizer,
+    Turn,
+)
+
+__all__ = [
+    "ASGIApp",
+    "ApiFrontend",
+    "CacheStore",
+    "CachedModel",
+    "CatalogSource",
+    "CliCommand",
+    "Device",
+    "DeviceType",
+    "DownloadEnded",
+    "Downloader",
+    "EngineView",
+    "Event",
+    "ExecutionProvider",
+    "Generation",
+    "Limits",
+    "ModelFiles",
+    "ModelInfo",
+    "ModelLoaded",
+    "ModelStatus",
+    "ModelUnloaded",
+    "Placement",
+    "Progress",
+    "ProgressEvent",
+    "ProviderReport",
+    "Receive",
+    "RemoteFile",
+    "ResidentStatus",
+    "Scope",
+    "Send",
+    "Session",
+    "Staging",
+    "TextStream",
+    "TokenEvent",
+    "Tokenizer",
+    "Turn",
+    "TurnEnded",
+]

@@ -1,0 +1,60 @@
+"""The contract of catalog sources."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from cupola.contracts.cache import Staging
+from cupola.contracts.models import ModelInfo, Progress, RemoteFile
+
+
+class Downloader(Protocol):
+    """Fetches files over HTTP for whoever has a list of them."""
+
+    async def fetch(self, files: Sequence[RemoteFile], model: ModelInfo, folder: Path, progress: Progress) -> None:
+        """Bring every file into the folder, whole and checked against size and digest; resumes what is there.
+
+        Raises:
+            DownloadError, DigestMismatchError, DiskFullError, CacheError: What is useful for a retry stays.
+        """
+
+
+class CatalogSource(ABC):
+    """Lists models and brings their files. Lives in the service process, on the event loop.
+
+    The smallest one::
+
+        class MyModels(CatalogSource):
+            name = "mine"
+
+            async def models(self):
+                return [ModelInfo(id="tiny-generic-cpu:1", alias="tiny", source=self.name, publisher="me")]
+
+            async def files(self, model):
+                return [RemoteFile("model.onnx", 1_000, "https://models.example/tiny/model.onnx", "ab12...")]
+
+    Every method may raise `CupolaError`; anything else counts as a fault of the plugin, is logged, and costs only
+    this source. Cancellation may arrive at any await.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    async def models(self) -> Sequence[ModelInfo]:
+        """List everything this source offers. Called at start and whenever a listing is asked for: cache it."""
+
+    @abstractmethod
+    async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:
+        """Say what to download for a model. Called once per download."""
+
+    async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:
+        """Bring the model's files into `staging.path`. The default downloads what `files` lists.
+
+        What a later try can use may stay in the staging folder when this raises; anything else must be removed.
+
+        Raises:
+            DownloadError: Something did not arrive; `DigestMismatchError` if it arrived wrong.
+            DiskFullError: The disk is full.
+        """
+        await downloader.fetch(await self.files(model), model, staging.path, progress)

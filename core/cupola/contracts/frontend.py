@@ -1,0 +1,97 @@
+"""The contracts of front-ends: what they implement, and the view of the engine they are handed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, Protocol
+
+from cupola.contracts.models import CachedModel, ModelInfo, ModelStatus, Progress, ResidentStatus
+from cupola.messages import GenerateRequest, TurnFinished, TurnText
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Generation(Protocol):
+    """A running turn: iterate for its text, the last event is `TurnFinished`."""
+
+    @property
+    def model(self) -> ModelInfo:
+        """The variant that answers."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the rendered prompt."""
+
+    def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
+        """Iterate over the events. Raises `WorkerError` if the worker fails underway."""
+
+
+class EngineView(Protocol):
+    """What a front-end may do with the engine. Safe to call from any task of the event loop."""
+
+    async def models(self) -> Sequence[ModelStatus]:
+        """List every model of every catalog and cache, best variant of an alias first."""
+
+    async def resolve(self, name: str) -> ModelStatus:
+        """Look a model up by id, id without version, or alias, whatever the case.
+
+        Raises:
+            ModelNotFoundError: Names what comes near.
+        """
+
+    def generate(self, request: GenerateRequest) -> AbstractAsyncContextManager[Generation]:
+        """Run a turn. Entering waits until the prompt is accepted; leaving early cancels it within a step.
+
+        Raises:
+            ModelNotFoundError, ModelNotCachedError, NoProviderError, LoadError, RequestError, QueueFullError,
+            WorkerError: On entering.
+        """
+
+    async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
+        """Load a model, or reset the idle clock of a loaded one."""
+
+    async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
+        """Unload a model; False if it was not loaded.
+
+        Args:
+            name: Which model.
+            force: End its turns with an error instead of refusing.
+            wait_s: Wait this long for its turns to end before refusing; None waits without limit.
+
+        Raises:
+            ModelBusyError: Turns are still running.
+        """
+
+    def residents(self) -> Sequence[ResidentStatus]:
+        """List the loaded models, most recently used first."""
+
+    async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
+        """Bring a model into the cache; returns at once if it is there already."""
+
+
+class ApiFrontend(ABC):
+    """Serves the engine over HTTP under some path prefixes. Lives in the service process.
+
+    Attributes:
+        name: For listings.
+        prefixes: The paths it answers, "/v1"; two front-ends may not claim the same one.
+    """
+
+    name: ClassVar[str]
+    prefixes: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def app(self, engine: EngineView) -> ASGIApp:
+        """Build the ASGI application. It sees full paths, prefix included. Called once, at start."""
+
+
+class CliCommand(Protocol):
+    """A command for `cupola`; a `click.Command` is one."""
+
+    name: str | None
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it."""

@@ -1,0 +1,221 @@
+"""The contracts of execution providers. Everything here runs inside a worker process, unless it says otherwise."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct
+
+from cupola.contracts.models import DeviceType, ModelInfo
+from cupola.errors import WireError
+from cupola.messages import ChatPrompt, FinishReason, Sampling
+
+
+class Device(Struct, frozen=True):
+    """One device that a provider can use. `index` counts among the devices of that type and provider."""
+
+    provider: str
+    type: DeviceType
+    name: str = ""
+    index: int = 0
+    memory_bytes: int = 0
+
+
+class ProviderReport(Struct, frozen=True):
+    """What a provider found on this machine: its devices, or why there are none and the command that mends it."""
+
+    provider: str
+    devices: tuple[Device, ...] = ()
+    versions: dict[str, str] = {}
+    problem: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model lies. `path` holds genai_config.json."""
+
+    id: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds the session must keep.
+
+    Attributes:
+        context_length: Upper bound in tokens; None means the model's own.
+        prefill_chunk: Most prompt tokens computed in one step, so that others and cancellations get their turn.
+    """
+
+    context_length: int | None = None
+    prefill_chunk: int = 128
+
+
+class TextStream(Protocol):
+    """Turns the tokens of one answer into text, a token at a time."""
+
+    def push(self, token: int) -> str:
+        """Add a token; returns the text that is now certain (whole UTF-8 characters only)."""
+
+    def flush(self) -> str:
+        """Return what is left at the end, with U+FFFD for bytes that never became a character."""
+
+
+class Tokenizer(ABC):
+    """Text to tokens and back, for one model. Called by the worker's loop, on its one thread."""
+
+    @abstractmethod
+    def render(self, prompt: ChatPrompt) -> list[int]:
+        """Render a chat with the model's template and tokenize it.
+
+        Special tokens written by the template count as such; the same characters inside a message do not.
+
+        Raises:
+            RequestError: The template refuses these messages; the detail is the template's own.
+        """
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Tokenize raw text. Nothing in it becomes a special token."""
+
+    @abstractmethod
+    def stream(self) -> TextStream:
+        """Open a decoder for one answer. Special tokens come out as nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One generation, ready to run: `len(prompt) + max_tokens` fits the session's context."""
+
+    id: int
+    prompt: Sequence[int]
+    max_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """What one step did for one turn.
+
+    Attributes:
+        tokens: New tokens of the answer, the end-of-sequence token excluded; empty while the prompt is computed.
+        finish: Set on the turn's last event: "stop" for an end-of-sequence token, "length" at `max_tokens`.
+        cached_tokens: Prompt tokens found in the KV cache; meaningful from the first event on.
+        error: The turn failed alone; its last event.
+    """
+
+    turn_id: int
+    tokens: Sequence[int] = ()
+    finish: FinishReason | None = None
+    cached_tokens: int = 0
+    error: WireError | None = None
+
+
+class Session(ABC):
+    """A loaded model. One owner thread calls everything; nothing else touches it.
+
+    The worker's loop admits turns while fewer than `capacity` are active, and calls `step` as long as any is. A step
+    is one forward pass: at most `Limits.prefill_chunk` prompt tokens or one token for every active turn, so that
+    cancellation and fairness work between steps. A batching provider advances all turns in a step, a simple one
+    keeps `capacity = 1`::
+
+        class Echo(Session):
+            kind, reason, capacity, context_length = "generator", "the only kind it has", 1, 2048
+
+            def __init__(self, tokenizer):
+                self.tokenizer, self.turn, self.left = tokenizer, None, []
+
+            def admit(self, turn):
+                self.turn, self.left = turn, list(turn.prompt)[: turn.max_tokens]
+
+            def step(self):
+                token = self.left.pop(0)
+                return [TokenEvent(self.turn.id, (token,), finish=None if self.left else "stop")]
+
+            def cancel(self, turn_id):
+                self.left = []
+
+    `step` may raise: the worker then fails every active turn with that error and carries on with the next.
+    """
+
+    kind: str
+    reason: str
+    capacity: int
+    context_length: int
+    tokenizer: Tokenizer
+    threads: int = 0
+
+    @abstractmethod
+    def admit(self, turn: Turn) -> None:
+        """Take a turn in. Cheap: computing happens in `step`."""
+
+    @abstractmethod
+    def step(self) -> Sequence[TokenEvent]:
+        """Run one forward pass and report it, at least one event per turn that advanced."""
+
+    @abstractmethod
+    def cancel(self, turn_id: int) -> None:
+        """Forget a turn at once; it gets no further event. Unknown ids are ignored."""
+
+    def close(self) -> None:  # noqa: B027 - a default that does nothing is the point
+        """Free what `load` took. The process ends soon afterwards."""
+
+
+class ExecutionProvider(ABC):
+    """Runs models on one kind of device through one ONNX Runtime execution provider.
+
+    The object is made in the service process as well, to learn its names, so the module that defines it imports no
+    runtime at the top. Every method but `environment` is called inside a worker process::
+
+        class MyProvider(ExecutionProvider):
+            name = "MyExecutionProvider"
+            device_types = ("GPU",)
+
+            def probe(self):
+                return ProviderReport(self.name, (Device(self.name, "GPU", "My accelerator"),))
+
+            def load(self, model, device, options, limits):
+                return MySession(model.path, device.index, limits)
+
+    Attributes:
+        name: As ONNX Runtime and the catalogs call it, "OpenVINOExecutionProvider".
+        device_types: What it can run on, in order of preference.
+        options_type: The Struct its options are decoded to, from `[providers.<alias>]` of the settings. Unknown
+            keys and wrong types are errors at start, so a Struct with `forbid_unknown_fields=True`.
+    """
+
+    name: ClassVar[str]
+    device_types: ClassVar[tuple[DeviceType, ...]]
+    options_type: ClassVar[type[Struct]] = Struct
+
+    @property
+    def alias(self) -> str:
+        """The short name people type: "openvino"."""
+        return self.name.removesuffix("ExecutionProvider").lower()
+
+    def environment(self, options: Any) -> Mapping[str, str]:  # noqa: ARG002 - for those who override it
+        """Return environment variables that must be set before a worker starts. Called in the service process."""
+        return {}
+
+    @abstractmethod
+    def probe(self) -> ProviderReport:
+        """Find the devices. Never raises for missing hardware: that is what the report is for."""
+
+    @abstractmethod
+    def load(self, model: ModelFiles, device: Device, options: Any, limits: Limits) -> Session:
+        """Load a model.
+
+        Raises:
+            LoadError, ModelFormatError: The sentence reaches the user.
+        """
+
+
+class Placement(Struct, frozen=True):
+    """The decision which variant runs where."""
+
+    variant: ModelInfo
+    device: Device

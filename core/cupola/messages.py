@@ -1,0 +1,204 @@
+"""What travels: the one request struct that goes down, the events that come up, and the frames of a worker's socket.
+
+All are frozen msgspec Structs. They are decoded once, at the edge where they arrive, and trusted from there on.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from cupola.errors import WireError
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One message of a chat, as templates see it."""
+
+    role: str
+    content: str = ""
+    name: str | None = None
+
+
+class ChatPrompt(Struct, frozen=True, tag="chat"):
+    """Messages that the model's own template turns into text. The last turn is left open for the assistant."""
+
+    messages: tuple[Message, ...]
+
+
+class TextPrompt(Struct, frozen=True, tag="text"):
+    """Raw text to continue. Special tokens in it are plain text."""
+
+    text: str
+
+
+class TokenPrompt(Struct, frozen=True, tag="tokens"):
+    """Token ids to continue, taken as they are."""
+
+    tokens: tuple[int, ...]
+
+
+class Sampling(Struct, frozen=True, omit_defaults=True):
+    """How the next token is chosen. None means: as the model's own configuration says.
+
+    Attributes:
+        temperature: 0 is greedy; otherwise logits are divided by it. 0 to 2 in OpenAI's API.
+        top_k: Keep the k likeliest tokens; 0 keeps all.
+        top_p: Keep the smallest set of tokens whose probability reaches this (0 < p <= 1).
+        min_p: Drop tokens less likely than this fraction of the likeliest one.
+        repetition_penalty: Above 1 damps tokens already in prompt or answer (Keskar et al. 2019).
+        presence_penalty: Subtracted once from the logit of every token already in the answer.
+        frequency_penalty: Subtracted per occurrence in the answer.
+        logit_bias: Added to the logits of these token ids.
+        seed: Same seed, same prompt, same text. None draws a fresh one.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float = 0.0
+    repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+
+
+class GenerateRequest(Struct, frozen=True, omit_defaults=True):
+    """One turn, as a front-end asks for it.
+
+    Attributes:
+        model: Id, id without version, or alias.
+        prompt: What to answer or to continue.
+        max_tokens: Upper bound of the answer, in tokens; None means: up to the end of the context.
+        stop: Strings that end the answer; they are not part of it.
+        ignore_eos: Go on past the model's end-of-sequence tokens.
+        ttl_s: Unload the model when idle for this long after this turn; None keeps what is set.
+    """
+
+    model: str
+    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    ttl_s: float | None = None
+
+
+class Usage(Struct, frozen=True):
+    """Token counts of a turn. `cached_tokens` of the prompt were in the KV cache already."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+class TurnStarted(Struct, frozen=True, tag="started"):
+    """The prompt was accepted: it is tokenized and fits. Nothing was computed yet."""
+
+    turn: int
+    prompt_tokens: int
+
+
+class TurnText(Struct, frozen=True, tag="text"):
+    """More of the answer. `tokens` were needed for it; text may lag behind them (UTF-8, stop strings)."""
+
+    turn: int
+    text: str
+    tokens: int
+
+
+class TurnFinished(Struct, frozen=True, tag="finished"):
+    """The turn's last event."""
+
+    turn: int
+    reason: FinishReason
+    usage: Usage
+
+
+class TurnFailed(Struct, frozen=True, tag="failed"):
+    """The turn's last event, when it failed."""
+
+    turn: int
+    error: WireError
+
+
+TurnEvent = TurnStarted | TurnText | TurnFinished | TurnFailed
+
+
+class Load(Struct, frozen=True, tag="load"):
+    """First frame to a worker: what to load, with what. Paths are absolute.
+
+    Attributes:
+        plugin: Import reference of the plugin that brings the provider, `module` or `module:attribute`.
+        provider: The provider's name, for instance "CPUExecutionProvider".
+        model: The model's id, for messages.
+        path: Folder of the model's files.
+        device: Device type, and index among devices of that type.
+        options: The provider's own options, as in the settings.
+        context_length: Upper bound for the context in tokens; None takes the model's.
+        prefill_chunk: Tokens of a prompt that are computed in one step.
+    """
+
+    plugin: str
+    provider: str
+    model: str
+    path: str
+    device: str
+    device_index: int
+    options: dict[str, object]
+    context_length: int | None
+    prefill_chunk: int
+
+
+class Submit(Struct, frozen=True, tag="submit"):
+    """Start a turn."""
+
+    turn: int
+    request: GenerateRequest
+
+
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """End a turn within one step; it still gets its `TurnFinished`. Unknown turns are ignored."""
+
+    turn: int
+
+
+class SessionReport(Struct, frozen=True, tag="ready"):
+    """A loaded model, as its worker describes it.
+
+    Attributes:
+        kind: "slots", "paged" or "generator".
+        reason: Why this kind of session was chosen.
+        capacity: Turns that can share a step.
+        context_length: In tokens.
+        threads: Compute threads; 0 where the provider does not say.
+        provider: The provider that really runs it.
+        load_s: How long loading took.
+        resident_bytes: The worker's memory after loading.
+    """
+
+    kind: str
+    reason: str
+    capacity: int
+    context_length: int
+    threads: int
+    provider: str
+    load_s: float
+    resident_bytes: int
+
+
+class LoadFailed(Struct, frozen=True, tag="load_failed"):
+    """The worker could not load; it ends after this."""
+
+    error: WireError
+
+
+class Step(Struct, frozen=True, tag="step"):
+    """One step of the session: the events of every turn, in order. Sent even when empty, as a sign of life."""
+
+    events: tuple[TurnEvent, ...]
+
+
+ToWorker = Load | Submit | Cancel
+FromWorker = SessionReport | LoadFailed | Step

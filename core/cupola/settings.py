@@ -1,0 +1,183 @@
+"""Settings: one Struct, filled from a TOML file, then `CUPOLA_*` variables, then flags. Each layer wins over the last.
+
+The file is `config.toml` in the platform's configuration folder, or what `CUPOLA_CONFIG` names. A setting `key` in
+`[section]` is `CUPOLA_SECTION_KEY` in the environment and `--set section.key=value` on the command line.
+"""
+
+import contextlib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+from msgspec import Struct
+
+from cupola.errors import SettingsError
+
+CONFIG_VARIABLE = "CUPOLA_CONFIG"
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the settings file."""
+
+
+class ServerSettings(Section, frozen=True, kw_only=True):
+    """Where to listen. Port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 5272
+    drain_timeout_s: float = 10.0
+
+
+class CacheSettings(Section, frozen=True, kw_only=True):
+    """Where models lie. Empty means the platform's cache folder."""
+
+    dir: str = ""
+
+
+class ModelSettings(Section, frozen=True, kw_only=True):
+    """How models come and go.
+
+    Attributes:
+        default: The model that `cupola model run` takes when none is named.
+        ttl_s: Idle seconds after which a model is unloaded; 0 keeps it for good.
+        preload: Models to load when the service starts.
+        auto_download: Whether a request may start a download.
+        context_length: Upper bound for every model's context in tokens; 0 takes the model's own.
+        queue_limit: Turns that may wait for one model, beside those that run.
+    """
+
+    default: str = "smollm2-135m"
+    ttl_s: float = 600.0
+    preload: tuple[str, ...] = ()
+    auto_download: bool = False
+    context_length: int = 0
+    queue_limit: int = 64
+
+
+class WorkerSettings(Section, frozen=True, kw_only=True):
+    """Limits of worker processes.
+
+    Attributes:
+        load_timeout_s: A model that is not loaded by then is given up.
+        step_timeout_s: A worker that makes no step for this long while turns run is ended.
+        prefill_chunk: Prompt tokens computed in one step.
+        restart_limit: Starts of one model within a minute after which it is refused for the rest of it.
+    """
+
+    load_timeout_s: float = 600.0
+    step_timeout_s: float = 120.0
+    prefill_chunk: int = 128
+    restart_limit: int = 5
+
+
+class PluginSettings(Section, frozen=True, kw_only=True):
+    """Which plugins to use. `disabled` names entry points."""
+
+    disabled: tuple[str, ...] = ()
+    strict: bool = False
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. `providers` holds one table per execution provider, checked by the provider."""
+
+    server: ServerSettings = ServerSettings()
+    cache: CacheSettings = CacheSettings()
+    models: ModelSettings = ModelSettings()
+    worker: WorkerSettings = WorkerSettings()
+    plugins: PluginSettings = PluginSettings()
+    providers: dict[str, dict[str, Any]] = {}
+
+    @property
+    def cache_dir(self) -> Path:
+        """The folder of cached models, absolute."""
+        if self.cache.dir:
+            return Path(self.cache.dir).expanduser().absolute()
+        return Path(platformdirs.user_cache_dir("cupola", appauthor=False)) / "models"
+
+
+def default_path() -> Path:
+    """Return where the settings file is looked for when `CUPOLA_CONFIG` does not say."""
+    return Path(platformdirs.user_config_dir("cupola", appauthor=False)) / "config.toml"
+
+
+def load_settings(
+    overrides: Iterable[str] = (),
+    *,
+    environ: Mapping[str, str] = os.environ,
+    path: Path | None = None,
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        overrides: "section.key=value" strings, from flags.
+        environ: Where `CUPOLA_*` variables come from.
+        path: The file; None means `CUPOLA_CONFIG` or the platform's place. Only a file that was named must exist.
+
+    Raises:
+        SettingsError: Names the key and where it was set.
+    """
+    named = path or (Path(environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in environ else None)
+    tables = _read_file(named or default_path(), must_exist=named is not None)
+    _check(tables, source=str(named or default_path()))
+    for name, value in sorted(environ.items()):
+        if name.startswith("CUPOLA_") and name != CONFIG_VARIABLE:
+            section, _, key = name.removeprefix("CUPOLA_").lower().partition("_")
+            tables = _overridden(tables, f"{section}.{key}", value, source=f"the environment variable {name}")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise SettingsError(key=key, source="--set", problem="expected section.key=value")
+        tables = _overridden(tables, key.strip(), value.strip(), source="--set")
+    return msgspec.convert(tables, Settings)
+
+
+def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if must_exist:
+            raise SettingsError(key="(file)", source=str(path), problem="the file does not exist") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(key="(file)", source=str(path), problem=str(error)) from error
+
+
+def _overridden(tables: dict[str, Any], key: str, text: str, *, source: str) -> dict[str, Any]:
+    """Return the tables with one value set: read as TOML where that fits the setting, else as the plain text."""
+    readings: list[Any] = [text]
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        readings.insert(0, tomllib.loads(f"value = {text}")["value"])
+    problems = []
+    for value in readings:
+        changed = _with_value(tables, key.split("."), value)
+        try:
+            _check(changed, source=source, key=key)
+        except SettingsError as error:
+            problems.append(error)
+        else:
+            return changed
+    raise problems[0]
+
+
+def _with_value(tables: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
+    if len(path) == 1:
+        return {**tables, path[0]: value}
+    inner = tables.get(path[0], {})
+    return {**tables, path[0]: _with_value(inner if isinstance(inner, dict) else {}, path[1:], value)}
+
+
+def _check(tables: dict[str, Any], *, source: str, key: str = "") -> None:
+    try:
+        msgspec.convert(tables, Settings)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        problem, _, where = text.partition(" - at `$.")
+        unknown = re.search(r"unknown field `(\w+)`", problem)
+        parts = [part for part in (where.rstrip("`"), unknown.group(1) if unknown else "") if part]
+        problem = "there is no such setting" if unknown else problem[0].lower() + problem[1:]
+        raise SettingsError(key=".".join(parts) or key, source=source, problem=problem) from None
