@@ -1,0 +1,293 @@
+"""Choosing tokens from logits, for many turns at once.
+
+The order is vLLM's, which for what both know is that of Hugging Face transformers:
+
+1. `logit_bias` is added to the raw logits,
+2. `repetition_penalty` (over prompt and answer; Keskar et al. 2019), then `frequency_penalty` and `presence_penalty`
+   (over the answer),
+3. temperature 0 takes the likeliest token and stops here; otherwise the logits are divided by it,
+4. `min_p`, then `top_k`, then `top_p` (Holtzman et al. 2019), each over what the one before has left,
+5. one uniform number of the turn's own generator picks from the rest.
+
+Equal logits count as ordered by token id, so greedy, `top_k=1` and the borders of `top_p` are all well defined.
+
+Each row is computed for itself: rows are long enough (49,152 to 200,000 tokens) that numpy gains nothing from doing
+several in one call, and this way a row's result cannot depend on its batch mates, to the last bit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cupola import InvalidParameterError, Sampling
+
+NO_TOKEN = -1
+"""What `sample` returns for a row whose logits are NaN, or infinite, or leave no token at all."""
+
+GREEDY_BELOW = 1e-5
+"""Temperatures under this are 0: dividing by them would overflow float32 (the same border as vLLM's)."""
+
+_SMALL_NUCLEUS = 64
+_BLOCK = 256
+_BINS, _BINS_PER_NAT = 2048, 64
+_LOWEST = float(np.finfo(np.float32).min)
+
+Logits = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+class TurnSampler:
+    """How one turn chooses its tokens, and what it has chosen so far.
+
+    Args:
+        sampling: Nothing in it may be None but `seed`.
+        prompt: Tokens of the prompt, for the repetition penalty.
+        vocab_size: Length of a row of logits.
+
+    Raises:
+        InvalidParameterError: A field is out of range.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocab_size: int) -> None:
+        _check(sampling, vocab_size)
+        self.temperature = float(sampling.temperature or 0.0)
+        self.top_k = sampling.top_k if sampling.top_k and sampling.top_k < vocab_size else 0
+        self.top_p = float(1.0 if sampling.top_p is None else sampling.top_p)
+        self.min_p = float(sampling.min_p)
+        self._random = np.random.Generator(np.random.PCG64(None if sampling.seed is None else sampling.seed % 2**64))
+        self._repetition = float(sampling.repetition_penalty or 1.0)
+        self._presence = float(sampling.presence_penalty)
+        self._frequency = float(sampling.frequency_penalty)
+        self._biased = np.fromiter(sampling.logit_bias.keys(), np.int64)
+        self._bias = np.fromiter(sampling.logit_bias.values(), np.float32)
+        self._counts = _TokenCounts(prompt if self._repetition != 1 else (), vocab_size)
+        self._penalised = self._repetition != 1 or self._presence != 0 or self._frequency != 0
+        self.takes_raw_argmax = self.is_greedy and not self._penalised and not self._biased.size
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature < GREEDY_BELOW
+
+    def record(self, token: int) -> None:
+        """Count a token of the answer. `sample` does this for what it chooses."""
+        if self._penalised:
+            self._counts.add(token)
+
+    def adjusted(self, row: Logits) -> Logits:
+        """Return the logits after bias and penalties; the row itself when there are none."""
+        if not self._penalised and not self._biased.size:
+            return row
+        row = row.copy()
+        row[self._biased] += self._bias
+        if self._penalised:
+            ids, counts = self._counts.seen()
+            values = row[ids]
+            if self._repetition != 1:
+                values = np.where(values > 0, values / self._repetition, values * self._repetition)
+            row[ids] = values - self._frequency * counts - self._presence * (counts > 0)
+        return row
+
+    def choose(self, row: Logits) -> int:
+        """Choose a token from one row of logits without recording it; `NO_TOKEN` if there is none to choose."""
+        row = self.adjusted(row)
+        likeliest = int(row.argmax())  # the first NaN, if there is one
+        peak = float(row[likeliest])
+        if not math.isfinite(peak):
+            return NO_TOKEN
+        if self.is_greedy:
+            return likeliest
+        point = self._random.random()
+        if self.top_k == 0 and self.top_p >= 1 and self.min_p <= 0:
+            return _draw_from_all(row, peak, self.temperature, point)
+        kept = kept_tokens(row, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
+        return int(kept[_draw(_weights(row[kept], peak, self.temperature), point)])
+
+
+def sample(logits: Logits, turns: Sequence[TurnSampler]) -> Ids:
+    """Choose the next token of every row and record it in the row's turn.
+
+    Args:
+        logits: float32 [rows, vocab]; left as it is.
+        turns: One state per row.
+
+    Returns:
+        int64 [rows]; `NO_TOKEN` where the logits are unusable: that turn alone has failed.
+    """
+    if all(turn.takes_raw_argmax for turn in turns):
+        tokens = logits.argmax(axis=-1)
+        peaks = logits[np.arange(len(turns)), tokens]
+        return np.where(np.isfinite(peaks), tokens, NO_TOKEN)
+    tokens = np.empty(len(turns), np.int64)
+    for index, turn in enumerate(turns):
+        token = turn.choose(logits[index])
+        if token != NO_TOKEN:
+            turn.record(token)
+        tokens[index] = token
+    return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log probabilities at one position: of the chosen token, and the likeliest ones as (token, logprob)."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def logprobs(row: Logits, token: int, top: int = 0) -> TokenLogprobs:
+    """Compute log probabilities in the model's own distribution: before bias, penalties, temperature and truncation.
+
+    Args:
+        row: float32 [vocab].
+        token: The chosen one.
+        top: How many of the likeliest to list, best first.
+    """
+    peak = float(row.max())
+    total = peak + math.log(float(np.exp(row - np.float32(peak)).sum(dtype=np.float64)))
+    best = likeliest_tokens(row, top) if top else ()
+    return TokenLogprobs(float(row[token]) - total, tuple((int(one), float(row[one]) - total) for one in best))
+
+
+def kept_tokens(row: Logits, *, temperature: float, top_k: int, top_p: float, min_p: float) -> Ids:
+    """Return the tokens that `min_p`, `top_k` and `top_p` leave, in no particular order; at least one.
+
+    Args:
+        row: float32 [vocab], penalties and bias applied, at least one finite.
+        temperature: Above 0.
+        top_k: 0 keeps all.
+        top_p: 1 keeps all.
+        min_p: 0 keeps all.
+    """
+    peak = float(row.max())
+    floor = peak + temperature * math.log(min_p) if min_p > 0 else _LOWEST  # where p = min_p * p of the likeliest
+    if top_k:
+        kept = likeliest_tokens(row, top_k)
+        kept = kept[row[kept] >= floor]
+    elif min_p > 0 or top_p >= 1:
+        kept = np.flatnonzero(row >= floor)
+    else:
+        return _nucleus(row, peak, temperature, top_p)
+    return kept if top_p >= 1 else kept[_nucleus(row[kept], peak, temperature, top_p)]
+
+
+def likeliest_tokens(row: Logits, count: int) -> Ids:
+    """Return the `count` likeliest tokens in order; fewer if the others are at minus infinity.
+
+    The count-th largest of some maxima over disjoint parts of the row is never above the count-th largest value of
+    the row, so everything from there up holds the answer, and it is little: sorting it is exact and cheap.
+    """
+    if count == 1:
+        return np.array([row.argmax()], np.int64)
+    columns = max(512, 8 * count)
+    if columns * 2 > row.size:
+        border = float(np.partition(row, row.size - count)[row.size - count]) if count < row.size else _LOWEST
+    else:
+        maxima = row[: row.size // columns * columns].reshape(-1, columns).max(axis=0)
+        border = float(np.partition(maxima, columns - count)[columns - count])
+    return _in_order(row, np.flatnonzero(row >= max(border, _LOWEST)))[:count]
+
+
+class _TokenCounts:
+    """How often each token occurs in the answer; tokens of the prompt are known with a count of 0."""
+
+    def __init__(self, prompt: Sequence[int], vocab_size: int) -> None:
+        known = np.unique(np.asarray(prompt, np.int64)) if len(prompt) else np.empty(0, np.int64)
+        known = known[(known >= 0) & (known < vocab_size)]
+        self._places = {int(token): place for place, token in enumerate(known)}
+        self._ids = known
+        self._counts = np.zeros(known.size, np.float32)
+
+    def add(self, token: int) -> None:
+        place = self._places.setdefault(token, len(self._places))
+        if place >= self._ids.size:
+            spare = max(64, self._ids.size)
+            self._ids = np.concatenate([self._ids, np.zeros(spare, np.int64)])
+            self._counts = np.concatenate([self._counts, np.zeros(spare, np.float32)])
+        self._ids[place] = token
+        self._counts[place] += 1
+
+    def seen(self) -> tuple[Ids, NDArray[np.float32]]:
+        used = len(self._places)
+        return self._ids[:used], self._counts[:used]
+
+
+def _check(sampling: Sampling, vocab_size: int) -> None:
+    temperature, top_p, penalty = sampling.temperature or 0.0, sampling.top_p, sampling.repetition_penalty
+    limits = {
+        "temperature": (0 <= temperature < math.inf, "is 0 or more"),
+        "top_k": ((sampling.top_k or 0) >= 0, "is 0 or more"),
+        "top_p": (top_p is None or 0 < top_p <= 1, "is above 0 and at most 1"),
+        "min_p": (0 <= sampling.min_p <= 1, "is between 0 and 1"),
+        "repetition_penalty": (penalty is None or 0 < penalty < math.inf, "is above 0"),
+        "presence_penalty": (math.isfinite(sampling.presence_penalty), "is a number"),
+        "frequency_penalty": (math.isfinite(sampling.frequency_penalty), "is a number"),
+        "logit_bias": (
+            all(0 <= token < vocab_size and math.isfinite(bias) for token, bias in sampling.logit_bias.items()),
+            f"maps token ids from 0 to {vocab_size - 1} to numbers",
+        ),
+    }
+    for name, (is_right, rule) in limits.items():
+        if not is_right:
+            raise InvalidParameterError(param=name, detail=f"{name} {rule}, not {getattr(sampling, name)!r}.")
+
+
+def _in_order(row: Logits, tokens: Ids) -> Ids:
+    return tokens[np.argsort(-row[tokens], kind="stable")]
+
+
+def _weights(logits: Logits, peak: float, temperature: float) -> NDArray[np.float64]:
+    """Return probabilities up to a common factor; the likeliest token has weight 1."""
+    return np.exp((logits.astype(np.float64) - peak) / temperature)
+
+
+def _block_weights(row: Logits, peak: float, temperature: float) -> tuple[Logits, NDArray[np.float64]]:
+    """Return the weights of a whole row in float32, and their sums over blocks."""
+    weights = row - np.float32(peak)
+    weights /= np.float32(temperature)
+    np.exp(weights, out=weights)
+    return weights, np.add.reduceat(weights, np.arange(0, row.size, _BLOCK)).astype(np.float64)
+
+
+def _nucleus(logits: Logits, peak: float, temperature: float, top_p: float) -> Ids:
+    """Return the positions of the smallest set that reaches `top_p` of the total weight of these logits.
+
+    Mostly a few tokens do. Else the tokens are put in bins by their logit, and only the bin in which the border lies
+    is sorted.
+    """
+    weights, blocks = _block_weights(logits, peak, temperature)
+    wanted = top_p * float(blocks.sum())
+    best = likeliest_tokens(logits, min(_SMALL_NUCLEUS, logits.size))
+    cumulated = np.cumsum(_weights(logits[best], peak, temperature))
+    if cumulated[-1] >= wanted or best.size == logits.size:
+        return best[: _reaching(cumulated, wanted)]
+    bins = np.minimum((np.float32(peak) - logits) * np.float32(_BINS_PER_NAT / temperature), _BINS - 1).astype(np.int64)
+    cumulated = np.cumsum(np.bincount(bins, weights, _BINS))
+    last = min(_reaching(cumulated, wanted), _BINS) - 1
+    border = _in_order(logits, np.flatnonzero((bins == last) & (logits >= _LOWEST)))
+    cumulated = np.cumsum(_weights(logits[border], peak, temperature)) + (cumulated[last - 1] if last else 0.0)
+    return np.concatenate([np.flatnonzero(bins < last), border[: _reaching(cumulated, wanted)]])
+
+
+def _reaching(cumulated: NDArray[np.float64], wanted: float) -> int:
+    return int(np.searchsorted(cumulated, wanted, side="left")) + 1
+
+
+def _draw(weights: NDArray[np.float64], point: float) -> int:
+    """Return the index at a point (0 <= point < 1) of the cumulated weights; one without weight is never drawn."""
+    cumulated = np.cumsum(weights)
+    return min(int(np.searchsorted(cumulated, point * cumulated[-1], side="right")), int(np.flatnonzero(weights)[-1]))
+
+
+def _draw_from_all(row: Logits, peak: float, temperature: float, point: float) -> int:
+    """Draw from the whole row in two stages, because cumulating 49,152 numbers takes longer than all the rest."""
+    weights, blocks = _block_weights(row, peak, temperature)
+    target = point * float(blocks.sum())
+    block = _draw(blocks, point)
+    start = block * _BLOCK
+    inside = weights[start : start + _BLOCK].astype(np.float64)
+    share = (target - float(blocks[:block].sum())) / float(blocks[block])
+    return start + _draw(inside, min(max(share, 0.0), 1.0))
