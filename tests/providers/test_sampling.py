@@ -175,9 +175,7 @@ def test_tokens_come_with_the_probabilities_of_the_definition(sampling):
     kept = naive_kept(row, *settings)
     expected = np.exp((row[kept].astype(np.float64) - row.max()) / sampling.temperature)
     expected *= draws / expected.sum()
-    turn = TurnSampler(
-        Sampling(**{**{f: getattr(sampling, f) for f in sampling.__struct_fields__}, "seed": 11}), [], 700
-    )
+    turn = TurnSampler(msgspec.structs.replace(sampling, seed=11), [], 700)
     counts = np.bincount([turn.choose(row) for _ in range(draws)], minlength=700)
     assert counts[kept].sum() == draws
     rare = expected < 10
