@@ -27,7 +27,10 @@ the sentence for the user, which says what to do next.
 """
 
 import dataclasses
+import errno
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from msgspec import Struct
@@ -191,6 +194,16 @@ class CacheError(CupolaError):
 
     def __str__(self) -> str:
         return f"The model cache at {self.path} cannot be used: {self.detail}. Set cache.dir to a folder you may write."
+
+    @staticmethod
+    def from_os(error: OSError, folder: Path, *, needed_bytes: int = 0) -> "CacheError":
+        """Explain what the operating system says about a cache folder; a full disk is a `DiskFullError`."""
+        detail = error.strerror or str(error)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return CacheError(path=str(folder), detail=detail)
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        free_bytes = shutil.disk_usage(existing).free
+        return DiskFullError(path=str(folder), detail=detail, needed_bytes=needed_bytes, free_bytes=free_bytes)
 
 
 @dataclass(eq=False, kw_only=True)
