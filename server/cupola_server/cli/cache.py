@@ -1,0 +1,82 @@
+"""`cupola cache`: list, location, remove."""
+
+import sys
+from typing import Any
+
+import click
+
+from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.tables import Column, Output, output_option, show_rows, size_text
+
+_COLUMNS = (
+    Column("alias", "Alias"),
+    Column("id", "Model ID"),
+    Column("size_bytes", "Size", size_text, right=True),
+    Column("path", "Folder"),
+)
+
+
+@click.group()
+def cache() -> None:
+    """Manage the models on this machine."""
+
+
+@cache.command("list")
+@output_option
+@click.pass_obj
+def list_cached(invocation: Invocation, output: Output) -> None:
+    """Show the models that are downloaded."""
+
+    async def cached() -> list[dict[str, Any]]:
+        async with invocation.engine() as engine:
+            return [
+                {
+                    "alias": model.info.alias,
+                    "id": model.info.id,
+                    "size_bytes": model.size_bytes,
+                    "path": str(model.path),
+                }
+                for model in await engine.cached()
+            ]
+
+    show_rows(run(cached), _COLUMNS, output=output, empty="No model is downloaded. `cupola model list` shows them all.")
+
+
+@cache.command()
+@click.pass_obj
+def location(invocation: Invocation) -> None:
+    """Show the folder of the downloaded models."""
+
+    async def folder() -> str:
+        async with invocation.engine() as engine:
+            return str(engine.cache_location)
+
+    click.echo(run(folder))
+
+
+@cache.command()
+@click.argument("name", metavar="MODEL")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def remove(invocation: Invocation, name: str, yes: bool) -> None:
+    """Delete MODEL from this machine."""
+
+    async def find() -> str:
+        async with invocation.engine() as engine:
+            status = await engine.resolve(name)
+            return status.info.id if status.cached else ""
+
+    async def delete() -> bool:
+        async with invocation.engine() as engine:
+            return await engine.remove(model_id)
+
+    model_id = run(find)
+    if not model_id:
+        raise click.ClickException(f"{name!r} is not downloaded. `cupola cache list` shows what is.")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("There is nobody to ask. Add --yes to delete the model.")
+        click.confirm(f"Delete {model_id} from this machine?", abort=True)
+    if not run(delete):
+        raise click.ClickException(f"{model_id} is gone already.")
+    click.echo(f"{model_id} is deleted.")

@@ -1,0 +1,159 @@
+"""`cupola model`: list, info, download, run."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.tables import Column, Output, mark, output_option, show_fields, show_rows, size_text
+
+if TYPE_CHECKING:
+    from cupola.contracts import ModelStatus
+
+_COLUMNS = (
+    Column("alias", "Alias"),
+    Column("device", "Device"),
+    Column("task", "Task"),
+    Column("size_bytes", "Size", size_text, right=True),
+    Column("license", "License"),
+    Column("id", "Model ID"),
+    Column("cached", "Cached", mark),
+    Column("loaded", "Loaded", mark),
+)
+_FIELDS = (
+    *_COLUMNS,
+    Column("display_name", "Name"),
+    Column("publisher", "Publisher"),
+    Column("provider", "Provider"),
+    Column("source", "Source"),
+    Column("context_length", "Context", lambda tokens: f"{tokens} tokens" if tokens else ""),
+    Column("license_description", "Terms"),
+    Column("path", "Folder"),
+)
+
+
+@click.group()
+def model() -> None:
+    """Discover, download and run models."""
+
+
+@model.command("list")
+@output_option
+@click.pass_obj
+def list_models(invocation: Invocation, output: Output) -> None:
+    """Show every model of every catalog."""
+
+    async def models() -> "Sequence[ModelStatus]":
+        async with invocation.engine() as engine:
+            return await engine.models()
+
+    rows = [_row(status) for status in run(models)]
+    show_rows(rows, _COLUMNS, output=output, empty="No catalog offers a model. `cupola plugins` shows the catalogs.")
+
+
+@model.command()
+@click.argument("name", metavar="MODEL")
+@output_option
+@click.pass_obj
+def info(invocation: Invocation, name: str, output: Output) -> None:
+    """Show everything known about MODEL."""
+
+    async def details() -> dict[str, Any]:
+        async with invocation.engine() as engine:
+            status = await engine.resolve(name)
+            paths = {cached.info.id: str(cached.path) for cached in await engine.cached()}
+            return {**_row(status), "path": paths.get(status.info.id, "")}
+
+    show_fields(run(details), _FIELDS, output=output)
+
+
+@model.command()
+@click.argument("name", metavar="MODEL")
+@click.pass_obj
+def download(invocation: Invocation, name: str) -> None:
+    """Bring MODEL into the cache."""
+    from cupola_server.cli.progress import shown_progress  # noqa: PLC0415
+
+    async def bring() -> str:
+        async with invocation.engine() as engine:
+            status = await engine.resolve(name)
+            with shown_progress(status.info.alias) as progress:
+                cached = await engine.download(name, progress)
+        told = "was in the cache already" if status.cached else f"is downloaded ({size_text(cached.size_bytes)})"
+        return f"{cached.info.id} {told}: {cached.path}"
+
+    click.echo(run(bring))
+
+
+@model.command("run")
+@click.argument("name", metavar="[MODEL]", required=False)
+@click.option("--prompt", help="Answer this and exit; - reads it from stdin.")
+@click.option("--system", default="", help="System message: how the model should behave.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
+@click.option("--temperature", type=click.FloatRange(0, 2), help="0 always takes the likeliest token.")
+@click.option("--seed", type=int, help="Same seed, same answer.")
+@click.pass_obj
+def run_model(
+    invocation: Invocation,
+    name: str | None,
+    prompt: str | None,
+    system: str,
+    max_tokens: int | None,
+    temperature: float | None,
+    seed: int | None,
+) -> None:
+    """Chat with MODEL, or answer one prompt; downloads the model if needed.
+
+    Without MODEL it is the one that the setting models.default names. Without --prompt, and with a pipe on stdin,
+    the prompt is what comes through the pipe.
+    """
+    from cupola.messages import Sampling  # noqa: PLC0415
+    from cupola_server.cli.chat import ChatSession, run_chat, run_once  # noqa: PLC0415
+
+    question = _question(prompt)
+    _ensure_text(question or "", system)
+    settings = invocation.settings()
+    session = ChatSession(
+        name or settings.models.default,
+        system=system,
+        sampling=Sampling(temperature=temperature, seed=seed),
+        max_tokens=max_tokens,
+    )
+    if question is None:
+        run(lambda: run_chat(invocation, settings, session))
+    else:
+        run(lambda: run_once(invocation, settings, session, question))
+
+
+def _row(status: "ModelStatus") -> dict[str, Any]:
+    info = status.info
+    fields = {name: getattr(info, name) for name in info.__struct_fields__}
+    return {**fields, "cached": status.cached, "loaded": status.loaded}
+
+
+def _question(prompt: str | None) -> str | None:
+    """Return the one prompt to answer, or None when there is somebody to chat with."""
+    if prompt is None and sys.stdin.isatty():
+        if not sys.stdout.isatty():
+            raise click.UsageError("A chat needs a terminal on both ends. Give --prompt TEXT to write one answer.")
+        return None
+    if prompt not in (None, "-"):
+        question = str(prompt)
+    else:
+        try:
+            question = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError as error:
+            raise click.UsageError(f"What came through stdin is not UTF-8 text (byte {error.start}).") from None
+    if not question.strip():
+        raise click.UsageError("The prompt is empty. Give --prompt TEXT, or pipe text in.")
+    return question
+
+
+def _ensure_text(*texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError("The prompt is not valid UTF-8 text.") from None

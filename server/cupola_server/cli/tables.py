@@ -1,0 +1,107 @@
+"""One way to show a listing: a table in a terminal, aligned columns in a pipe, JSON when asked."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import click
+
+Output = Literal["table", "json"]
+Row = Mapping[str, Any]
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How to show the result.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a listing: which key of the row, under which title, and how a value reads."""
+
+    key: str
+    title: str
+    text: Callable[[Any], str] = str
+    right: bool = False
+
+
+def show_rows(rows: Sequence[Row], columns: Sequence[Column], *, output: Output, empty: str) -> None:
+    """Print a listing to stdout.
+
+    Args:
+        rows: One mapping per line; JSON shows all of it, the table what `columns` name.
+        columns: From left to right.
+        output: "json" or "table".
+        empty: What a table of no rows says, on stderr.
+    """
+    if output == "json":
+        show_json(rows)
+    elif not rows:
+        click.echo(empty, err=True)
+    else:
+        cells = [[_one_line(column.text(row[column.key])) for column in columns] for row in rows]
+        show = _show_table if sys.stdout.isatty() else _show_columns
+        show(columns, cells)
+
+
+def show_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    import msgspec  # noqa: PLC0415
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def show_fields(row: Row, columns: Sequence[Column], *, output: Output) -> None:
+    """Print one row with a line for each column that has a text."""
+    if output == "json":
+        show_json(row)
+        return
+    width = max(len(column.title) for column in columns)
+    for column in columns:
+        if text := _one_line(column.text(row[column.key])):
+            click.echo(f"{column.title:<{width}}  {text}")
+
+
+def size_text(size_bytes: int) -> str:
+    """Return "93 MB" or "8.37 GB"; nothing for an unknown size."""
+    if not size_bytes:
+        return ""
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{max(size_bytes / 1e6, 1):.0f} MB"
+
+
+def mark(value: bool) -> str:
+    """Return how a table shows yes and no."""
+    return "yes" if value else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _show_columns(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+    lines = [[column.title for column in columns], *cells]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = [
+            f"{cell:>{width}}" if column.right else f"{cell:<{width}}"
+            for column, cell, width in zip(columns, line, widths, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _show_table(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box  # noqa: PLC0415 - only a terminal needs rich
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*line)
+    Console(markup=False, emoji=False, highlight=False).print(table)
