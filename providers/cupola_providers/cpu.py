@@ -1,0 +1,102 @@
+"""The CPU, through ONNX Runtime's own execution provider. Always there."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+from msgspec import Meta, Struct
+
+from cupola import (
+    Device,
+    ExecutionProvider,
+    Limits,
+    ModelFiles,
+    ProviderReport,
+    Session,
+    Settings,
+    hookimpl,
+)
+
+
+class CpuOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[providers.cpu]`.
+
+    Attributes:
+        threads: Compute threads; 0 means one per physical core that this process may use.
+        spinning: Whether threads wait for work actively. Faster (1.4 times for one stream on two cores), even with
+            a neighbour that takes part of a core; switch it off where the cores belong to others as well.
+    """
+
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    spinning: bool = True
+
+
+class CpuProvider(ExecutionProvider):
+    """Runs models on the processor."""
+
+    name = "CPUExecutionProvider"
+    device_types = ("CPU",)
+    options_type = CpuOptions
+
+    def environment(self, options: CpuOptions) -> Mapping[str, str]:  # noqa: ARG002 - the same for all
+        """Return the switches that must be set before a worker starts. What the user has set already stays.
+
+        Without ONNX Runtime's flash attention a prefill of 512 tokens on the int8 layout is 1.5 times as fast; with
+        transparent huge pages one row decodes 7 % faster, and a KV cache is made in a tenth of the time.
+        """
+        switches = {"ORT_GQA_DISABLE_FLASH_ATTENTION": "1"}
+        if sys.platform == "linux":
+            switches["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        return {key: value for key, value in switches.items() if key not in os.environ}
+
+    def probe(self) -> ProviderReport:
+        """Report the processor, or that ONNX Runtime cannot be imported."""
+        try:
+            import onnxruntime  # noqa: PLC0415 - the service imports this module and must not import the runtime
+            import onnxruntime_genai  # noqa: PLC0415
+        except (ImportError, OSError) as error:
+            return ProviderReport(
+                self.name,
+                problem=f"ONNX Runtime cannot be imported: {error}",
+                remedy=f"{sys.executable} -m pip install --force-reinstall onnxruntime onnxruntime-genai",
+            )
+        device = Device(self.name, "CPU", processor_name(), memory_bytes=psutil.virtual_memory().total)
+        versions = {"onnxruntime": onnxruntime.__version__, "onnxruntime-genai": onnxruntime_genai.__version__}
+        return ProviderReport(self.name, (device,), versions)
+
+    def load(self, model: ModelFiles, device: Device, options: CpuOptions, limits: Limits) -> Session:  # noqa: ARG002
+        """Load a model.
+
+        Raises:
+            LoadError, ModelFormatError: With what to do about it.
+        """
+        from cupola_providers.runtime.loading import RuntimeSetup, open_session  # noqa: PLC0415
+
+        threads = options.threads or usable_cores()
+        return open_session(model, setup=RuntimeSetup(threads=threads, spinning=options.spinning), limits=limits)
+
+
+def usable_cores() -> int:
+    """Count the physical cores, or the processors this process may run on if they are fewer."""
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
+    allowed = len(affinity()) if affinity else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@hookimpl
+def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
+    """Bring the CPU."""
+    return [CpuProvider()]

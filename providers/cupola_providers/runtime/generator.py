@@ -1,0 +1,250 @@
+"""The `generator` session: one turn at a time on `og.Generator`, for any architecture and provider."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnxruntime_genai as og
+
+from cupola import (
+    ContextLengthExceededError,
+    CupolaError,
+    FinishReason,
+    InvalidParameterError,
+    Limits,
+    Session,
+    TokenEvent,
+    Tokenizer,
+    Turn,
+    WorkerError,
+)
+from cupola.errors import to_wire
+from cupola_providers.runtime.config import GenaiConfig, resolve
+from cupola_providers.runtime.sampling import NO_TOKEN, TurnSampler, sample
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_CAPACITY = 256
+ANSWER_RESERVE = 512
+"""Room for this much of an answer is made at once; longer ones grow the KV cache when they get there."""
+ROOMY_TURNS = 4
+"""After this many turns in a row that needed at most a quarter of the KV cache, a smaller one replaces it."""
+
+
+def capacity_for(tokens: int, context_length: int) -> int:
+    """Return how many tokens the KV cache is made for: powers of two from 256 on, never more than the context."""
+    capacity = SMALLEST_CAPACITY
+    while capacity < tokens:
+        capacity *= 2
+    return min(capacity, context_length)
+
+
+class KeyValueCache:
+    """One `og.Generator`, kept from turn to turn, and the tokens whose keys and values it holds.
+
+    Making a Generator zeroes memory for every token it may ever hold (46 kB each for SmolLM2-135M: 600 ms for the
+    whole context of 8192), so it is made for what a turn needs, and reused: `rewind_to` the longest common prefix
+    of what is held and what is wanted, then append the rest.
+    """
+
+    def __init__(self, model: Any, context_length: int) -> None:
+        self.capacity = 0
+        self.tokens: list[int] = []
+        self._model = model
+        self._context_length = context_length
+        self._generator: Any = None
+        self._roomy_turns = 0
+
+    def begin(self, prompt: Sequence[int], reserve: int) -> int:
+        """Make ready for a turn; returns how many tokens of the prompt are held already, at least one fewer than all.
+
+        The last one is always computed again: its logits choose the first token of the answer.
+        """
+        needed = capacity_for(len(prompt) + reserve, self._context_length)
+        self._roomy_turns = self._roomy_turns + 1 if needed * 4 <= self.capacity else 0
+        if needed > self.capacity or self._roomy_turns >= ROOMY_TURNS:
+            self._renew(needed)
+        else:
+            self._rewind(common_prefix(self.tokens, prompt[:-1]))
+        return len(self.tokens)
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Compute tokens, one forward pass. They must fit: see `grow`."""
+        self._generator.append_tokens(tokens)
+        self.tokens += tokens
+
+    def fits(self, count: int) -> bool:
+        """Tell whether so many more tokens fit."""
+        return len(self.tokens) + count <= self.capacity
+
+    def grow(self) -> list[int]:
+        """Make the cache at least twice as large; returns the tokens it held, which must be computed again."""
+        held = self.tokens
+        self._renew(capacity_for(2 * self.capacity, self._context_length))
+        return held
+
+    def logits(self) -> Any:
+        """Return the logits after the last token, float32 [1, vocab]."""
+        return self._generator.get_logits()[:, -1]
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back."""
+        self._generator, self.tokens, self.capacity, self._roomy_turns = None, [], 0, 0
+
+    def _rewind(self, length: int) -> None:
+        if length == len(self.tokens):
+            return
+        try:
+            self._generator.rewind_to(length)
+        except RuntimeError as error:  # recurrent and some sliding-window models cannot go back
+            logger.debug("The model's cache cannot be rewound: %s", error)
+            self._renew(self.capacity)
+        else:
+            del self.tokens[length:]
+
+    def _renew(self, capacity: int) -> None:
+        self.clear()  # first, so that the two are never in memory together
+        params = og.GeneratorParams(self._model)
+        params.set_search_options(max_length=capacity, batch_size=1, num_beams=1, do_sample=False)
+        self._generator = og.Generator(self._model, params)
+        self.capacity = capacity
+
+
+@dataclass(slots=True)
+class _Row:
+    """The turn that runs. `pending` tokens are chosen or given, but not computed yet."""
+
+    turn: Turn
+    sampler: TurnSampler
+    pending: Sequence[int]
+    cached: int | None = None
+    generated: int = 0
+    stops: frozenset[int] = field(default_factory=frozenset)
+
+
+class GeneratorSession(Session):
+    """Runs turns one at a time. A step computes a chunk of the prompt, or chooses a token and computes the next.
+
+    The forward pass comes first in a step and the choice after it, so the last token of an answer is never computed
+    and the first one needs nothing but the prompt. A turn that cannot run (a token outside the vocabulary, a
+    sampling field out of range, logits that are not numbers) fails alone, by its event.
+
+    Args:
+        model: The `og.Model`.
+        config: Its configuration.
+        tokenizer: Its tokenizer.
+        limits: Bounds to keep.
+        threads: Compute threads, for the report.
+        reason: Why this kind of session was chosen.
+    """
+
+    kind = "generator"
+    capacity = 1
+
+    def __init__(
+        self,
+        model: Any,
+        config: GenaiConfig,
+        tokenizer: Tokenizer,
+        limits: Limits,
+        *,
+        threads: int = 0,
+        reason: str = "it runs every model",
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.threads = threads
+        self.reason = reason
+        self.context_length = min(config.model.context_length, limits.context_length or config.model.context_length)
+        self._config = config
+        self._chunk = max(1, limits.prefill_chunk)
+        self._cache = KeyValueCache(model, self.context_length)
+        self._model = model
+        self._row: _Row | None = None
+        self._refused: list[TokenEvent] = []
+
+    def admit(self, turn: Turn) -> None:
+        """Take a turn in. One that cannot run is told so by the next step."""
+        try:
+            self._check(turn)
+            sampler = TurnSampler(resolve(turn.sampling, self._config), turn.prompt, self._config.model.vocab_size)
+        except CupolaError as error:
+            self._refused.append(TokenEvent(turn.id, error=to_wire(error)))
+            return
+        stops = frozenset() if turn.ignore_eos else frozenset(self._config.eos_token_ids)
+        self._row = _Row(turn, sampler, turn.prompt, stops=stops)
+
+    def step(self) -> Sequence[TokenEvent]:
+        """Run one forward pass and choose a token if it completed the prompt."""
+        events, self._refused = self._refused, []
+        row = self._row
+        if row is not None:
+            try:
+                events.append(self._advance(row))
+            except RuntimeError as error:
+                logger.exception("A forward pass failed")
+                events.append(self._failed(row, f"The model failed underway: {error}"))
+            if events[-1].finish or events[-1].error:
+                self._row = None
+        return events
+
+    def cancel(self, turn_id: int) -> None:
+        """Forget a turn at once. What was computed of it stays in the KV cache."""
+        self._refused = [event for event in self._refused if event.turn_id != turn_id]
+        if self._row is not None and self._row.turn.id == turn_id:
+            self._row = None
+
+    def close(self) -> None:
+        """Free the KV cache and the model."""
+        self._row = None
+        self._cache = KeyValueCache(None, 0)
+        self._model = None
+
+    def _check(self, turn: Turn) -> None:
+        vocab_size = self._config.model.vocab_size
+        if not turn.prompt:
+            raise InvalidParameterError(param="prompt", detail="The prompt is empty: there is nothing to answer.")
+        if min(turn.prompt) < 0 or max(turn.prompt) >= vocab_size:  # the library would take them without a word
+            detail = f"A token of the prompt is not in this model's vocabulary: ids go from 0 to {vocab_size - 1}."
+            raise InvalidParameterError(param="prompt", detail=detail)
+        if len(turn.prompt) + turn.max_tokens > self.context_length:
+            raise ContextLengthExceededError(
+                context_length=self.context_length, prompt_tokens=len(turn.prompt), completion_tokens=turn.max_tokens
+            )
+
+    def _advance(self, row: _Row) -> TokenEvent:
+        if row.cached is None:
+            row.cached = self._cache.begin(row.turn.prompt, min(row.turn.max_tokens, ANSWER_RESERVE))
+            row.pending = row.turn.prompt[row.cached :]
+        chunk = row.pending[: self._chunk]
+        if not self._cache.fits(len(chunk)):
+            row.pending = [*self._cache.grow(), *row.pending]
+            chunk = row.pending[: self._chunk]
+        self._cache.append(chunk)
+        row.pending = row.pending[len(chunk) :]
+        if row.pending:
+            return TokenEvent(row.turn.id, cached_tokens=row.cached)
+        return self._choose(row, row.cached)
+
+    def _choose(self, row: _Row, cached: int) -> TokenEvent:
+        token = int(sample(self._cache.logits(), [row.sampler])[0])
+        if token == NO_TOKEN:
+            return self._failed(row, "The model's output is not a number; its files may be damaged.")
+        if token in row.stops:
+            return TokenEvent(row.turn.id, finish="stop", cached_tokens=cached)
+        row.generated += 1
+        row.pending = (token,)
+        finish: FinishReason | None = "length" if row.generated >= row.turn.max_tokens else None
+        return TokenEvent(row.turn.id, (token,), finish=finish, cached_tokens=cached)
+
+    def _failed(self, row: _Row, detail: str) -> TokenEvent:
+        self._cache.clear()  # nobody knows what is in it now
+        return TokenEvent(row.turn.id, cached_tokens=row.cached or 0, error=to_wire(WorkerError(detail=detail)))
+
+
+def common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """Return how many tokens two sequences have in common from the start."""
+    for index, (a, b) in enumerate(zip(held, wanted, strict=False)):
+        if a != b:
+            return index
+    return min(len(held), len(wanted))

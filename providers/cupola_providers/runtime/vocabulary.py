@@ -1,0 +1,168 @@
+"""tokenizer.json: the bytes behind every token, and which tokens are special.
+
+onnxruntime-genai decodes whole answers well, but its stream swallows what follows an invalid UTF-8 sequence (seen in
+0.18.0: `[a, half an emoji]` then " plain text" came out as "a", "lain text"), and `decode` stops at one. Models do emit
+such sequences. So answers are put together from token bytes here, with Python's own incremental decoder.
+"""
+
+import codecs
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from cupola import ModelFormatError
+
+_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class AddedToken(Struct, frozen=True):
+    """A token that is matched in text before the model's own vocabulary."""
+
+    id: int
+    content: str
+    special: bool = False
+
+
+class _Model(Struct, frozen=True):
+    vocab: dict[str, int] | list[tuple[str, float]] = {}
+
+
+class TokenizerFile(Struct, frozen=True):
+    """What is read of a tokenizer.json."""
+
+    added_tokens: list[AddedToken] = []
+    model: _Model = _Model()
+    decoder: dict[str, Any] | None = None
+    pre_tokenizer: dict[str, Any] | None = None
+
+
+class PieceDecoder(Protocol):
+    """How a tokenizer spells bytes in its vocabulary."""
+
+    def __call__(self, piece: str) -> bytes:
+        """Return the bytes of a piece of the vocabulary."""
+
+
+class Vocabulary:
+    """Token ids to bytes, for one tokenizer.
+
+    Args:
+        file: The tokenizer.json.
+        control_ids: Tokens that are special whatever the file says.
+
+    Attributes:
+        specials: Special tokens, id to text.
+        is_known: Whether the spelling of the vocabulary is one of the two that are understood here, GPT-2's bytes
+            and SentencePiece's. If not, `token_bytes` may not be used.
+        strips_space: The tokenizer's decoder drops one space at the start of a text.
+    """
+
+    def __init__(self, file: TokenizerFile, *, control_ids: frozenset[int] = frozenset()) -> None:
+        self._file = file
+        self._added = {token.id: token.content for token in file.added_tokens}
+        self.specials = {
+            token.id: token.content for token in file.added_tokens if token.special or token.id in control_ids
+        }
+        steps = _steps(file.decoder, "decoders") or _steps(file.pre_tokenizer, "pretokenizers")
+        kinds = {step.get("type") for step in steps}
+        self.strips_space = False
+        self._decode: PieceDecoder | None = None
+        if "ByteLevel" in kinds:
+            self._decode = _gpt2_bytes
+        elif kinds & {"ByteFallback", "Metaspace"}:
+            self._decode = _sentencepiece_bytes
+            self.strips_space = any(_strips_space(step) for step in steps)
+        self.is_known = self._decode is not None
+
+    @cached_property
+    def _pieces(self) -> dict[int, str]:
+        vocab = self._file.model.vocab
+        if isinstance(vocab, dict):
+            return {token: piece for piece, token in vocab.items()}
+        return {token: piece for token, (piece, _) in enumerate(vocab)}
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return what a token adds to a text: nothing for special and unknown ones."""
+        if token in self.specials:
+            return b""
+        if token in self._added:
+            return self._added[token].encode()
+        piece = self._pieces.get(token)
+        if piece is None or self._decode is None:
+            return b""
+        return self._decode(piece)
+
+
+class ByteStream:
+    """A `TextStream` over token bytes: emits whole characters only, and U+FFFD for what never became one."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strip = vocabulary.strips_space
+
+    def push(self, token: int) -> str:
+        """Add a token; returns the text that is now certain."""
+        data = self._vocabulary.token_bytes(token)
+        if self._strip and data:
+            data, self._strip = data.removeprefix(b" "), False
+        return self._decoder.decode(data)
+
+    def flush(self) -> str:
+        """Return what is left at the end."""
+        return self._decoder.decode(b"", final=True)
+
+
+def read_tokenizer_file(folder: Path) -> TokenizerFile:
+    """Read the tokenizer.json of a model.
+
+    Raises:
+        ModelFormatError: It is missing or damaged.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TokenizerFile)
+    except OSError as error:
+        problem = f"the file cannot be read ({error.strerror})"
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = f"the file is damaged ({error})"
+    raise ModelFormatError(path=str(path), detail=f"{problem}. Delete the model's folder and download it again.")
+
+
+def _steps(section: dict[str, Any] | None, children: str) -> list[dict[str, Any]]:
+    if section is None:
+        return []
+    return list(section.get(children, [])) if section.get("type") == "Sequence" else [section]
+
+
+def _strips_space(step: dict[str, Any]) -> bool:
+    if step.get("type") == "Strip":
+        return bool(step.get("content") == " " and step.get("start"))
+    return step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never"
+
+
+def _gpt2_table() -> dict[str, int]:
+    """GPT-2's spelling: a printable byte is its own Latin-1 character, the rest follow from U+0100 in order."""
+    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = (byte for byte in range(256) if byte not in printable)
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+
+
+_GPT2_BYTES = _gpt2_table()
+
+
+def _gpt2_bytes(piece: str) -> bytes:
+    try:
+        return bytes(_GPT2_BYTES[character] for character in piece)
+    except KeyError:  # not spelt that way, so it is plain text
+        return piece.encode()
+
+
+def _sentencepiece_bytes(piece: str) -> bytes:
+    if match := _BYTE_PIECE.fullmatch(piece):
+        return bytes([int(match[1], 16)])
+    return piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
