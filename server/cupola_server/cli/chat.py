@@ -143,15 +143,19 @@ async def answer(engine: EngineView, request: GenerateRequest, write: Write) -> 
 async def run_once(invocation: Invocation, settings: Settings, session: ChatSession, question: str) -> None:
     """Answer one question on stdout; whatever else there is to say goes to stderr."""
     at_terminal = sys.stdout.isatty()
+    last = ""
 
     async def write(text: str) -> None:
+        nonlocal last
+        last = text or last
         # In a thread, because a reader that is slow (`| less`) must not stop the engine, only this answer.
         await anyio.to_thread.run_sync(lambda: click.echo(printable(text) if at_terminal else text, nl=False))
 
     async with invocation.engine(settings) as engine:
         await make_ready(engine, session.model)
         finished = await answer(engine, session.request(question), write)
-    click.echo()
+    if not last.endswith("\n"):
+        click.echo()
     if finished.event.reason == "length" and sys.stderr.isatty():
         click.echo("(The answer was cut at its token limit.)", err=True)
     if invocation.verbose:

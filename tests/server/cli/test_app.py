@@ -1,0 +1,93 @@
+"""The root group: global options, commands of plugins, and how fast nothing is done."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("onnxruntime", "onnxruntime_genai", "starlette", "hypercorn", "httpx", "rich", "prompt_toolkit", "anyio")
+
+
+def test_help_shows_built_in_and_contributed_commands(cupola):
+    result = cupola("--help")
+    assert result.exit_code == 0
+    for name in ("serve", "model", "cache", "plugins", "greet", "foreign"):
+        assert f"\n  {name}" in result.stdout
+    assert "Greet somebody." in result.stdout
+
+
+def test_help_shows_what_it_can_when_the_settings_are_wrong(cupola):
+    result = cupola("--set", "server.prot=1", "--help")
+    assert result.exit_code == 0
+    assert "plugins" in result.stdout
+    assert "server.prot" in result.stderr
+
+
+def test_a_contributed_command_runs(cupola):
+    assert cupola("greet", "Ada").stdout == "Hello Ada\n"
+
+
+def test_a_contributed_command_that_is_no_click_command_gets_its_arguments_as_they_are(cupola):
+    assert cupola("foreign", "--help", "-x", "y").stdout == "cupola foreign: ['--help', '-x', 'y']\n"
+
+
+def test_a_contributed_command_with_a_built_in_name_is_reported_and_not_used(cupola):
+    assert "usurped" not in cupola("model", "--help").stdout
+    result = cupola("--help")
+    assert result.stderr.count("the command 'model'") == 1
+    failures = json.loads(cupola("plugins", "--output", "json").stdout)["failures"]
+    assert ("shelf", "cli_commands") in [(failure["plugin"], failure["stage"]) for failure in failures]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("frobnicate",), ("--frobnicate",), ("model",), ("model", "list", "--output", "xml"), ("serve", "--port", "1e9")],
+)
+def test_misuse_is_exit_code_2_and_told_on_stderr(cupola, words):
+    result = cupola(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage: cupola" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("--set", "server.prot=1"), ("--set", "nonsense"), ("--config", "/nowhere.toml")])
+def test_wrong_settings_are_one_sentence(cupola, words):
+    result = cupola(*words, "plugins")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: Setting ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_settings_file_can_be_named(cupola, tmp_path):
+    file = tmp_path / "other.toml"
+    file.write_text('[plugins]\ndisabled = ["shelf"]\n')
+    result = cupola("--config", str(file), "--set", 'plugins.disabled=["echo"]', "plugins")
+    assert "shelf" in result.stdout
+    assert "EchoExecutionProvider" not in result.stdout
+
+
+def test_the_version_is_shown_without_importing_anything_heavy():
+    code = (
+        "import sys; sys.argv = ['cupola', '--version']\n"
+        "from cupola_server.cli import main\n"
+        "try: main()\n"
+        f"finally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert result.stdout.startswith("cupola 0.")
+    assert result.stderr == "[]\n"
+
+
+def test_a_mistake_in_the_wording_is_told_without_importing_anything_heavy(machine):
+    result = machine.run("model", "run", "--max-tokens", "none")
+    assert result.returncode == 2
+    modules = ("app", "model", "serve", "cache", "plugins")
+    code = f"import sys, {', '.join(f'cupola_server.cli.{module}' for module in modules)}"
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{code}; print([name for name in {(*HEAVY, 'cupola')} if name in sys.modules])"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert shown.stdout == "[]\n"
