@@ -3,7 +3,7 @@
 All are frozen msgspec Structs. They are decoded once, at the edge where they arrive, and trusted from there on.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -127,7 +127,7 @@ TurnEvent = TurnStarted | TurnText | TurnFinished | TurnFailed
 
 
 class Load(Struct, frozen=True, tag="load"):
-    """First frame to a worker: what to load, with what. Paths are absolute.
+    """First frame to a worker: what to load, with what. The path is absolute.
 
     Attributes:
         plugin: Import reference of the plugin that brings the provider, `module` or `module:attribute`.
@@ -135,9 +135,7 @@ class Load(Struct, frozen=True, tag="load"):
         model: The model's id, for messages.
         path: Folder of the model's files.
         device: Device type, and index among devices of that type.
-        options: The provider's own options, as in the settings.
-        context_length: Upper bound for the context in tokens; None takes the model's.
-        prefill_chunk: Tokens of a prompt that are computed in one step.
+        settings: The service's settings as plain values.
     """
 
     plugin: str
@@ -146,9 +144,7 @@ class Load(Struct, frozen=True, tag="load"):
     path: str
     device: str
     device_index: int
-    options: dict[str, object]
-    context_length: int | None
-    prefill_chunk: int
+    settings: dict[str, Any]
 
 
 class Submit(Struct, frozen=True, tag="submit"):

@@ -10,15 +10,19 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import platformdirs
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from cupola.errors import SettingsError
 
 CONFIG_VARIABLE = "CUPOLA_CONFIG"
+
+
+Seconds = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,8 +33,8 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """Where to listen. Port 0 takes a free one."""
 
     host: str = "127.0.0.1"
-    port: int = 5272
-    drain_timeout_s: float = 10.0
+    port: Annotated[int, Meta(ge=0, le=65535)] = 5272
+    drain_timeout_s: Seconds = 10.0
 
 
 class CacheSettings(Section, frozen=True, kw_only=True):
@@ -52,11 +56,11 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     """
 
     default: str = "smollm2-135m"
-    ttl_s: float = 600.0
+    ttl_s: Seconds = 600.0
     preload: tuple[str, ...] = ()
     auto_download: bool = False
-    context_length: int = 0
-    queue_limit: int = 64
+    context_length: Annotated[int, Meta(ge=0)] = 0
+    queue_limit: Annotated[int, Meta(ge=0)] = 64
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):
@@ -69,10 +73,10 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
         restart_limit: Starts of one model within a minute after which it is refused for the rest of it.
     """
 
-    load_timeout_s: float = 600.0
-    step_timeout_s: float = 120.0
-    prefill_chunk: int = 128
-    restart_limit: int = 5
+    load_timeout_s: Seconds = 600.0
+    step_timeout_s: Seconds = 120.0
+    prefill_chunk: Count = 128
+    restart_limit: Count = 5
 
 
 class PluginSettings(Section, frozen=True, kw_only=True):
@@ -126,14 +130,19 @@ def load_settings(
     _check(tables, source=str(named or default_path()))
     for name, value in sorted(environ.items()):
         if name.startswith("CUPOLA_") and name != CONFIG_VARIABLE:
-            section, _, key = name.removeprefix("CUPOLA_").lower().partition("_")
-            tables = _overridden(tables, f"{section}.{key}", value, source=f"the environment variable {name}")
+            tables = _overridden(tables, _key_of(name), value, source=f"the environment variable {name}")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise SettingsError(key=key, source="--set", problem="expected section.key=value")
         tables = _overridden(tables, key.strip(), value.strip(), source="--set")
     return msgspec.convert(tables, Settings)
+
+
+def _key_of(variable: str) -> str:
+    """Return the setting behind CUPOLA_SECTION_KEY, or CUPOLA_PROVIDERS_NAME_KEY."""
+    words = variable.removeprefix("CUPOLA_").lower()
+    return words.replace("_", ".", 2 if words.startswith("providers_") else 1)
 
 
 def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""All catalog sources and cache stores as one list of models, and the rules by which a name finds its model."""
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cupola.contracts import CachedModel, CacheStore, CatalogSource, ModelInfo
+from cupola.errors import CacheError, CupolaError, ModelNotFoundError
+
+logger = logging.getLogger(__name__)
+
+# Foundry Local's order of preference: an accelerator's own build before generic ones, generic CPU last.
+_RANKS = ("-npu", "-gpu", "-cuda-gpu", "-generic-gpu", "-cpu", "-generic-cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One variant, where it can come from, and where it lies if it is here."""
+
+    info: ModelInfo
+    source: CatalogSource | None
+    cached: CachedModel | None
+
+
+class Catalog:
+    """Merges sources and stores. The first source that lists an id describes it; a cached one needs no source."""
+
+    def __init__(self, sources: Sequence[CatalogSource], stores: Sequence[CacheStore]) -> None:
+        self._sources = sources
+        self._stores = stores
+
+    async def entries(self) -> list[Entry]:
+        """List every variant, best first within an alias. A source or store that fails is logged and left out."""
+        cached = await self._cached()
+        entries: dict[str, Entry] = {}
+        for source in self._sources:
+            for info in await _listed(source):
+                entries.setdefault(info.id.lower(), Entry(info, source, cached.get(info.id.lower())))
+        for key, model in cached.items():
+            entries.setdefault(key, Entry(model.info, None, model))
+        return sorted(entries.values(), key=_order)
+
+    async def variants(self, name: str) -> list[Entry]:
+        """Find what a name means: an exact id, an id without version (the highest counts), or an alias.
+
+        Case does not matter. Returns the candidates, best first; more than one only for an alias.
+
+        Raises:
+            ModelNotFoundError: Names what comes near.
+        """
+        entries = await self.entries()
+        wanted = name.strip().lower()
+        exact = [entry for entry in entries if entry.info.id.lower() == wanted]
+        versions = [entry for entry in entries if entry.info.name.lower() == wanted]
+        aliases = [entry for entry in entries if entry.info.alias.lower() == wanted]
+        if found := exact or sorted(versions, key=lambda entry: -entry.info.version)[:1] or aliases:
+            return found
+        raise ModelNotFoundError(model=name, near=_near(wanted, entries))
+
+    async def _cached(self) -> Mapping[str, CachedModel]:
+        models: dict[str, CachedModel] = {}
+        for store in self._stores:
+            try:
+                for model in await store.list():
+                    models.setdefault(model.info.id.lower(), model)
+            except CacheError as error:
+                logger.warning("The cache store %s cannot be listed: %s", store.name, error)
+        return models
+
+
+async def _listed(source: CatalogSource) -> Sequence[ModelInfo]:
+    try:
+        return await source.models()
+    except CupolaError as error:
+        logger.warning("The catalog source %s cannot be listed: %s", source.name, error)
+    except Exception:
+        logger.exception("The catalog source %s failed", source.name)
+    return ()
+
+
+def _order(entry: Entry) -> tuple[str, int, bool, int, str]:
+    info = entry.info
+    name = info.name.lower()
+    rank = max((i for i, ending in enumerate(_RANKS) if name.endswith(ending)), default=len(_RANKS))
+    return (info.alias.lower(), rank, entry.cached is None, -info.version, info.id)
+
+
+def _near(wanted: str, entries: Sequence[Entry]) -> str:
+    names = {entry.info.alias for entry in entries} | {entry.info.name for entry in entries}
+    lowered = {name.lower(): name for name in names}
+    found = difflib.get_close_matches(wanted, lowered, n=3, cutoff=0.5)
+    return " or ".join(repr(lowered[name]) for name in found)

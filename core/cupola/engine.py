@@ -1,0 +1,253 @@
+"""The engine: from a request to a running turn. It knows catalogs, caches, placement and residency, and joins them."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from cupola import placement
+from cupola.catalog import Catalog, Entry
+from cupola.contracts import (
+    CachedModel,
+    CacheStore,
+    Device,
+    DownloadEnded,
+    Generation,
+    ModelInfo,
+    ModelStatus,
+    Placement,
+    Progress,
+    ProgressEvent,
+    ResidentStatus,
+    TurnEnded,
+)
+from cupola.downloads import HttpDownloader, bring
+from cupola.errors import CacheError, DownloadError, ModelNotCachedError, NoProviderError, WorkerError
+from cupola.messages import GenerateRequest, Load, TurnFinished, TurnText
+from cupola.plugins import PluginSet, ProviderEntry, load_plugins
+from cupola.residency import Residency
+from cupola.settings import Settings
+from cupola.worker.process import Worker, WorkerSpec, WorkerTurn
+
+logger = logging.getLogger(__name__)
+
+
+class Turn:
+    """A running turn, as a front-end sees it (`Generation`)."""
+
+    def __init__(self, model: ModelInfo, turn: WorkerTurn) -> None:
+        self.model = model
+        self.prompt_tokens = turn.prompt_tokens
+        self.first_token_at: float | None = None
+        self.finished: TurnFinished | None = None
+        self._turn = turn
+
+    async def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
+        """Iterate over the events of the answer; the last one is `TurnFinished`."""
+        while self.finished is None:
+            event = await self._turn.mailbox.get()
+            if isinstance(event, TurnFinished):
+                self.finished = event
+            elif not isinstance(event, TurnText):
+                raise WorkerError(detail=f"The worker sent a {type(event).__name__} in mid-answer.")
+            elif self.first_token_at is None:
+                self.first_token_at = anyio.current_time()
+            yield event
+
+
+class Engine:
+    """The one object that front-ends and the command line work with (`EngineView`). Made by `open_engine`."""
+
+    def __init__(self, settings: Settings, plugins: PluginSet, residency: Residency) -> None:
+        self._settings = settings
+        self._plugins = plugins
+        self._residency = residency
+        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores)
+        self._downloader = HttpDownloader()
+        self._downloads: dict[str, anyio.Lock] = {}
+
+    @property
+    def cache_location(self) -> Path:
+        """The folder that new models go to."""
+        return self._store().location
+
+    async def models(self) -> Sequence[ModelStatus]:
+        """List every model of every catalog and cache, best variant of an alias first."""
+        return [self._status(entry) for entry in await self._catalog.entries()]
+
+    async def cached(self) -> Sequence[CachedModel]:
+        """List the models on this machine."""
+        return [entry.cached for entry in await self._catalog.entries() if entry.cached]
+
+    async def resolve(self, name: str) -> ModelStatus:
+        """Look a model up by id, id without version, or alias; the variant that would run here."""
+        return self._status((await self._choose(name))[0])
+
+    async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
+        """Bring a model into the cache; returns at once if it is there already.
+
+        Raises:
+            ModelNotFoundError, DownloadError, CacheError, ModelFormatError: Nothing half-done is left in the cache.
+        """
+        entry, _ = await self._choose(name)
+        return await self._bring(entry, progress or _ignore)
+
+    async def remove(self, name: str) -> bool:
+        """Unload a model and delete its files; False if there were none.
+
+        Raises:
+            ModelBusyError: It is answering.
+        """
+        entry, _ = await self._choose(name)
+        await self._residency.unload(entry.info.id, wait_s=0)
+        return any([await store.remove(entry.info.id) for store in self._plugins.cache_stores])
+
+    async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
+        """Load a model, or restart the idle clock of a loaded one."""
+        info, spec = await self._prepare(name)
+        return await self._residency.load(info, spec, ttl_s)
+
+    async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
+        """Unload a model; False if it was not loaded."""
+        entries = await self._catalog.variants(name)
+        results = [await self._residency.unload(e.info.id, force=force, wait_s=wait_s) for e in entries]
+        return any(results)
+
+    def residents(self) -> Sequence[ResidentStatus]:
+        """List the loaded models, most recently used first."""
+        return self._residency.statuses()
+
+    @asynccontextmanager
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+        """Run a turn. Entering waits until the prompt is accepted; leaving early cancels it within a step."""
+        arrived = anyio.current_time()
+        info, spec = await self._prepare(request.model)
+        async with self._residency.use(info, spec, request.ttl_s) as worker:
+            started = await worker.submit(request)
+            turn = Turn(info, started)
+            try:
+                yield turn
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await worker.cancel(started.id)
+                self._plugins.observe(_ended(turn, worker, arrived))
+
+    async def _prepare(self, name: str) -> tuple[ModelInfo, WorkerSpec]:
+        """Decide variant and device, see that the files are here, and say how to start the worker.
+
+        A loaded model that goes by that name is taken as it is: no catalog and no disk is asked on the way to it.
+        """
+        if loaded := self._residency.find(name):
+            return loaded
+        entry, place = await self._choose(name)
+        if entry.cached is None and not self._settings.models.auto_download:
+            raise ModelNotCachedError(model=name)
+        cached = await self._bring(entry, _ignore)
+        return cached.info, self._spec(cached, place)
+
+    async def _choose(self, name: str) -> tuple[Entry, Placement]:
+        """Choose among the variants a name can mean; what is on this machine comes before what is not."""
+        entries = await self._catalog.variants(name)
+        entries = [entry for entry in entries if entry.cached] or entries
+        variants = [entry.info for entry in entries]
+        devices = self._devices()
+        place = self._plugins.place(name, variants, devices) or placement.place(variants, devices)
+        chosen = next((entry for entry in entries if place and entry.info.id == place.variant.id), None)
+        if place is None or chosen is None:
+            needs = " or ".join(sorted({f"{v.provider} on {v.device}" for v in variants}))
+            available = ", ".join(f"{d.provider} on {d.type}" for d in devices)
+            raise NoProviderError(model=name, needs=needs, available=available)
+        return chosen, place
+
+    def _devices(self) -> list[Device]:
+        return [
+            Device(entry.provider.name, kind)
+            for entry in self._plugins.providers
+            for kind in entry.provider.device_types
+        ]
+
+    async def _bring(self, entry: Entry, progress: Progress) -> CachedModel:
+        """Have a model's files here, one download at a time per model."""
+        if entry.cached:
+            return entry.cached
+        if entry.source is None:
+            raise DownloadError(model=entry.info.id, detail="no catalog source offers it")
+        started, done = anyio.current_time(), False
+        async with self._downloads.setdefault(entry.info.id, anyio.Lock()):
+            try:
+                model = await bring(entry.info, entry.source, self._store(), self._downloader, progress)
+                done = True
+            finally:
+                total_s = anyio.current_time() - started
+                self._plugins.observe(DownloadEnded(entry.info.id, entry.info.size_bytes, total_s, done))
+        return model
+
+    def _spec(self, model: CachedModel, place: Placement) -> WorkerSpec:
+        entry = self._provider(place.device.provider)
+        worker = self._settings.worker
+        return WorkerSpec(
+            load=Load(
+                plugin=entry.reference,
+                provider=entry.provider.name,
+                model=model.info.id,
+                path=str(model.path),
+                device=place.device.type,
+                device_index=place.device.index,
+                settings=msgspec.to_builtins(self._settings),
+            ),
+            environment=entry.provider.environment(entry.options),
+            load_timeout_s=worker.load_timeout_s,
+            step_timeout_s=worker.step_timeout_s,
+            queue_limit=self._settings.models.queue_limit,
+        )
+
+    def _store(self) -> CacheStore:
+        if not self._plugins.cache_stores:
+            raise CacheError(path="(none)", detail="no plugin brings a cache store; `cupola plugins` says why")
+        return self._plugins.cache_stores[0]
+
+    def _provider(self, name: str) -> ProviderEntry:
+        return next(entry for entry in self._plugins.providers if entry.provider.name == name)
+
+    def _status(self, entry: Entry) -> ModelStatus:
+        loaded = any(resident.info.id == entry.info.id for resident in self._residency.statuses())
+        return ModelStatus(entry.info, cached=entry.cached is not None, loaded=loaded)
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, plugins: PluginSet | None = None) -> AsyncIterator[Engine]:
+    """Open an engine; leaving it ends every worker.
+
+    Args:
+        settings: What was set.
+        plugins: The plugins to work with; None discovers the installed ones.
+
+    Raises:
+        PluginConflictError, PluginsFailedError, SettingsError: The plugins cannot be worked with.
+    """
+    plugins = plugins or load_plugins(settings)
+    plugins.ensure_usable()
+    residency = Residency(
+        default_ttl_s=settings.models.ttl_s, restart_limit=settings.worker.restart_limit, observe=plugins.observe
+    )
+    async with residency:
+        yield Engine(settings, plugins, residency)
+
+
+def _ended(turn: Turn, worker: Worker, arrived: float) -> TurnEnded:
+    first = turn.first_token_at
+    return TurnEnded(
+        model=turn.model.id,
+        provider=worker.report.provider,
+        reason=turn.finished.reason if turn.finished else "cancelled",
+        usage=turn.finished.usage if turn.finished else None,
+        first_token_s=None if first is None else first - arrived,
+        total_s=anyio.current_time() - arrived,
+    )
+
+
+def _ignore(event: ProgressEvent) -> None:
+    """Take no interest in progress."""

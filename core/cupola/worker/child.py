@@ -1,0 +1,178 @@
+"""The worker process: `python -m cupola.worker.child SOCKET PARENT_PID STEP_TIMEOUT`.
+
+It loads one model, serves its turns, and ends when the socket closes. It never outlives the service: on Linux the
+kernel kills it with its parent; elsewhere it sees the closed socket between two steps; and a step that hangs, even
+one that holds the interpreter lock, is ended by an alarm.
+"""
+
+import ctypes
+import importlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from cupola.contracts import Device, ExecutionProvider, Limits, ModelFiles, Session
+from cupola.errors import CupolaError, LoadError, to_wire
+from cupola.messages import Cancel, Load, LoadFailed, SessionReport, Step, Submit, ToWorker
+from cupola.plugins import plugin_manager, provider_options
+from cupola.settings import Settings
+from cupola.worker.frames import FrameReader, encode
+from cupola.worker.loop import TurnLoop
+
+logger = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1
+_RECEIVE_BYTES = 1 << 16
+
+
+class Connection:
+    """The worker's end of the socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._reader: FrameReader[ToWorker] = FrameReader(ToWorker)  # type: ignore[arg-type]
+
+    def receive(self, *, block: bool) -> list[ToWorker]:
+        """Return what arrived; waits for something if `block`.
+
+        Raises:
+            EOFError: The service closed the socket, or is gone.
+        """
+        messages: list[ToWorker] = []
+        while (block and not messages) or select.select([self._socket], [], [], 0)[0]:
+            data = self._socket.recv(_RECEIVE_BYTES)
+            if not data:
+                raise EOFError
+            messages += self._reader.feed(data)
+        return messages
+
+    def send(self, message: SessionReport | LoadFailed | Step) -> None:
+        """Send one frame; waits while the service does not read."""
+        try:
+            self._socket.sendall(encode(message))
+        except OSError as error:
+            raise EOFError from error
+
+
+def main(argv: list[str]) -> int:
+    """Run the worker; returns its exit code."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    descriptor, parent, step_timeout = argv[0], int(argv[1]), float(argv[2])
+    _die_with(parent)
+    try:
+        with _inherited_socket(descriptor) as sock:
+            return _serve(Connection(sock), step_timeout)
+    except EOFError:
+        return 0
+
+
+def _serve(connection: Connection, step_timeout: float) -> int:
+    load, *early = connection.receive(block=True)
+    if not isinstance(load, Load):
+        raise TypeError(f"the first frame must be a Load, not a {type(load).__name__}")
+    started = time.perf_counter()
+    try:
+        session = load_session(load)
+    except CupolaError as error:
+        connection.send(LoadFailed(to_wire(error)))
+        return 1
+    except Exception as error:
+        logger.exception("Loading failed")
+        detail = f"{type(error).__name__}: {error}"
+        connection.send(LoadFailed(to_wire(LoadError(model=load.model, detail=detail))))
+        return 1
+    try:
+        connection.send(_report(session, load, time.perf_counter() - started))
+        _run(session, connection, [message for message in early if not isinstance(message, Load)], step_timeout)
+    finally:
+        session.close()
+    return 0
+
+
+def _run(session: Session, connection: Connection, early: list[Submit | Cancel], step_timeout: float) -> None:
+    loop = TurnLoop(session, connection.send)
+    loop.receive(early)
+    while True:
+        messages = connection.receive(block=not loop.busy)
+        with _alarm(2 * step_timeout):
+            loop.receive([message for message in messages if not isinstance(message, Load)])
+            if loop.busy:
+                loop.step()
+
+
+def load_session(load: Load) -> Session:
+    """Import the provider's plugin and load the model with it.
+
+    Raises:
+        LoadError: The plugin does not bring that provider, or the provider could not load the model.
+    """
+    settings = msgspec.convert(load.settings, Settings)
+    provider = _provider(load, settings)
+    device = Device(provider.name, load.device, index=load.device_index)  # type: ignore[arg-type]
+    limits = Limits(settings.models.context_length or None, settings.worker.prefill_chunk)
+    options = provider_options(provider, settings)
+    return provider.load(ModelFiles(load.model, Path(load.path)), device, options, limits)
+
+
+def _provider(load: Load, settings: Settings) -> ExecutionProvider:
+    module, _, attribute = load.plugin.partition(":")
+    plugin = importlib.import_module(module)
+    manager = plugin_manager()
+    manager.register(getattr(plugin, attribute) if attribute else plugin)
+    for answer in manager.hook.execution_providers(settings=settings):
+        for provider in answer:
+            if isinstance(provider, ExecutionProvider) and provider.name == load.provider:
+                return provider
+    raise LoadError(model=load.model, detail=f"the plugin {load.plugin} brings no provider called {load.provider}")
+
+
+def _report(session: Session, load: Load, load_s: float) -> SessionReport:
+    return SessionReport(
+        kind=session.kind,
+        reason=session.reason,
+        capacity=session.capacity,
+        context_length=session.context_length,
+        threads=session.threads,
+        provider=load.provider,
+        load_s=load_s,
+        resident_bytes=psutil.Process().memory_info().rss,
+    )
+
+
+def _inherited_socket(descriptor: str) -> socket.socket:
+    """Open the socket that the service made: by number, or on Windows by the description on standard input."""
+    if sys.platform == "win32":
+        return socket.fromshare(sys.stdin.buffer.read())
+    return socket.socket(fileno=int(descriptor))
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies, where it can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked
+            sys.exit(0)
+
+
+@contextmanager
+def _alarm(limit_s: float) -> Iterator[None]:
+    """Let the system end this process when the block takes too long; works while native code holds the lock."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

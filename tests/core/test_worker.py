@@ -1,0 +1,203 @@
+"""Real worker processes with the echo provider: what happens when they fail, hang, or lose their service."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+
+from cupola import (
+    ContextLengthExceededError,
+    LoadError,
+    QueueFullError,
+    RequestError,
+    TurnFinished,
+    WorkerDiedError,
+    WorkerError,
+    WorkerHungError,
+)
+from cupola.worker.process import open_worker
+from echo_specs import chat, echo_spec, text_of
+from waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
+@contextlib.asynccontextmanager
+async def running(spec):
+    """A worker whose events are delivered while the block runs."""
+    async with open_worker(spec) as worker, anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        yield worker
+        await worker.close(WorkerError(detail="the test is over"))
+
+
+@contextlib.contextmanager
+def raises(kind, match=""):
+    """Like pytest.raises, through the groups that task groups make."""
+    with pytest.raises((kind, BaseExceptionGroup)) as caught:
+        yield caught
+    error = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        assert len(error.exceptions) == 1
+        error = error.exceptions[0]
+    assert isinstance(error, kind)
+    assert match in str(error)
+
+
+async def test_a_turn_comes_back_as_text_and_usage(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        assert worker.report.provider == "EchoExecutionProvider"
+        assert worker.report.resident_bytes > 0
+        turn = await worker.submit(chat("héllo 🌍"))
+        assert turn.prompt_tokens == 7
+        text, finished = await text_of(turn)
+    assert text == "héllo 🌍"
+    assert finished.reason == "stop"
+    assert (finished.usage.prompt_tokens, finished.usage.completion_tokens, finished.usage.cached_tokens) == (7, 7, 1)
+
+
+async def test_max_tokens_and_stop_strings_end_an_answer(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        assert (await text_of(await worker.submit(chat("abcdef", max_tokens=2))))[0] == "ab"
+        text, finished = await text_of(await worker.submit(chat("one. two", stop=(". ",))))
+    assert (text, finished.reason) == ("one", "stop")
+
+
+async def test_turns_share_steps_up_to_the_capacity_and_wait_beyond_it(tmp_path):
+    async with running(echo_spec(tmp_path, capacity=2)) as worker:
+        turns = [await worker.submit(chat(f"turn {number}")) for number in range(5)]
+        assert [(await text_of(turn))[0] for turn in turns] == [f"turn {number}" for number in range(5)]
+
+
+async def test_a_prompt_beyond_the_context_is_refused_with_the_three_numbers(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        with pytest.raises(ContextLengthExceededError) as caught:
+            await worker.submit(chat("x" * 4000, max_tokens=100))
+        assert (caught.value.context_length, caught.value.prompt_tokens, caught.value.completion_tokens) == (
+            4096, 4000, 100,
+        )  # fmt: skip
+        with pytest.raises(ContextLengthExceededError):
+            await worker.submit(chat("x" * 4096))
+        assert (await text_of(await worker.submit(chat("still here"))))[0] == "still here"
+
+
+async def test_a_prompt_that_the_template_refuses_is_a_request_error(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        with pytest.raises(RequestError, match="template"):
+            await worker.submit(chat())
+
+
+async def test_the_queue_is_bounded(tmp_path):
+    async with running(echo_spec(tmp_path, queue_limit=1)) as worker:
+        first = await worker.submit(chat("forever slow"))
+        second = await worker.submit(chat("waits"))
+        with pytest.raises(QueueFullError) as caught:
+            await worker.submit(chat("too many"))
+        assert caught.value.retry_after_s > 0
+        await worker.cancel(first.id)
+        assert (await text_of(second))[0] == "waits"
+
+
+async def test_a_cancelled_turn_ends_and_the_next_one_runs(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        turn = await worker.submit(chat("forever slow"))
+        await turn.mailbox.get()
+        await worker.cancel(turn.id)
+        await worker.cancel(turn.id)
+        assert (await text_of(await worker.submit(chat("next"))))[0] == "next"
+
+
+async def test_a_step_that_raises_fails_its_turns_and_nothing_else(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        with pytest.raises(WorkerError, match="it was told to"):
+            await text_of(await worker.submit(chat("please raise")))
+        assert (await text_of(await worker.submit(chat("next"))))[0] == "next"
+
+
+async def test_a_worker_killed_in_mid_answer_ends_its_turns_with_a_clear_error(tmp_path):
+    with raises(WorkerDiedError, "SIGKILL"):
+        async with running(echo_spec(tmp_path)) as worker:
+            turn = await worker.submit(chat("forever slow"))
+            await turn.mailbox.get()
+            os.kill(worker.pid, signal.SIGKILL)
+            with pytest.raises(WorkerDiedError, match="next request starts a new worker"):
+                await text_of(turn)
+            with pytest.raises(WorkerDiedError):
+                await worker.submit(chat("too late"))
+
+
+async def test_a_worker_that_hangs_is_ended_at_the_limit(tmp_path):
+    with raises(WorkerHungError, "no progress for 0.5 s"):
+        async with running(echo_spec(tmp_path, step_timeout_s=0.5)) as worker:
+            with pytest.raises(WorkerHungError):
+                await text_of(await worker.submit(chat("please hang")))
+    assert not psutil.pid_exists(worker.pid)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("load-fails", "told to fail"),
+        ("load-dies", "exit code 3; its last words: goodbye"),
+        ("load-hangs", "within 3 s"),
+    ],
+)
+async def test_loading_that_fails_says_why_and_leaves_no_process(tmp_path, folder, said):
+    children = set(psutil.Process().children())
+    with pytest.raises(LoadError, match=said):
+        async with open_worker(echo_spec(tmp_path / folder, load_timeout_s=3 if folder == "load-hangs" else 60)):
+            pass
+    assert set(psutil.Process().children()) == children
+
+
+async def test_an_interpreter_that_is_not_there_is_a_clear_error(tmp_path):
+    with pytest.raises(WorkerError, match="no-such-python"):
+        async with open_worker(echo_spec(tmp_path, python="/no-such-python")):
+            pass
+
+
+async def test_a_worker_leaves_neither_process_nor_folder_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    async with running(echo_spec(tmp_path)) as worker:
+        assert list(tmp_path.glob("cupola-worker-*"))
+    assert not psutil.pid_exists(worker.pid)
+    assert not list(tmp_path.glob("cupola-worker-*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the worker notices between two steps")
+@pytest.mark.parametrize("prompt", ["", "forever slow", "please hang"])
+async def test_a_worker_does_not_outlive_a_service_that_was_killed(tmp_path, prompt):
+    service = await anyio.open_process(
+        [sys.executable, Path(__file__).parent / "doomed_service.py", tmp_path, prompt], stderr=None
+    )
+    async with service:
+        pid = int(await service.stdout.receive())
+        assert psutil.pid_exists(pid)
+        service.kill()
+    await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_alarm_ends_a_step_that_hangs_without_a_service():
+    code = "from cupola.worker.child import _alarm\nwith _alarm(0.2):\n while True: pass"
+    assert subprocess.run([sys.executable, "-c", code], timeout=10, check=False).returncode == -signal.SIGALRM
+
+
+async def test_events_that_nobody_reads_are_merged(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        turn = await worker.submit(chat("a long answer that is read late"))
+        other = await worker.submit(chat("x"))
+        await text_of(other)
+        event = await turn.mailbox.get()
+        assert event.text == "a long answer that is read late"
+        assert isinstance(await turn.mailbox.get(), TurnFinished)
