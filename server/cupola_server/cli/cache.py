@@ -10,9 +10,9 @@ from cupola_server.cli.tables import Column, Output, output_option, show_rows, s
 
 _COLUMNS = (
     Column("alias", "Alias"),
-    Column("id", "Model ID"),
+    Column("id", "Model ID", long=True),
     Column("size_bytes", "Size", size_text, right=True),
-    Column("path", "Folder"),
+    Column("path", "Folder", long=True),
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cupola_server.cli.invocation import Invocation, run
-from cupola_server.cli.tables import Column, Output, mark, output_option, show_fields, show_rows, size_text
+from cupola_server.cli.tables import Column, Output, output_option, show_fields, show_rows, size_text
 
 if TYPE_CHECKING:
     from cupola.contracts import ModelStatus
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 _COLUMNS = (
     Column("alias", "Alias"),
     Column("device", "Device"),
-    Column("task", "Task"),
+    Column("task", "Task", lambda task: task.removesuffix("-completion")),
     Column("size_bytes", "Size", size_text, right=True),
     Column("license", "License"),
-    Column("id", "Model ID"),
-    Column("cached", "Cached", mark),
-    Column("loaded", "Loaded", mark),
+    Column("id", "Model ID", long=True),
+    Column("state", "State"),
 )
 _FIELDS = (
     *_COLUMNS,
@@ -130,7 +129,8 @@ def run_model(
 def _row(status: "ModelStatus") -> dict[str, Any]:
     info = status.info
     fields = {name: getattr(info, name) for name in info.__struct_fields__}
-    return {**fields, "cached": status.cached, "loaded": status.loaded}
+    state = "loaded" if status.loaded else "cached" if status.cached else ""
+    return {**fields, "cached": status.cached, "loaded": status.loaded, "state": state}
 
 
 def _question(prompt: str | None) -> str | None:

@@ -15,14 +15,17 @@ _COLUMNS = (
     Column("name", "Plugin"),
     Column("distribution", "Distribution"),
     Column(
-        "contributes", "Contributes", lambda kinds: "; ".join(f"{kind}: {', '.join(kinds[kind])}" for kind in kinds)
+        "contributes",
+        "Contributes",
+        lambda kinds: "; ".join(f"{kind}: {', '.join(kinds[kind])}" for kind in kinds),
+        long=True,
     ),
 )
 _FAILURE_COLUMNS = (
     Column("plugin", "Failed"),
     Column("distribution", "Distribution"),
     Column("stage", "At"),
-    Column("error", "Reason"),
+    Column("error", "Reason", long=True),
 )
 
 

@@ -22,12 +22,16 @@ output_option = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a listing: which key of the row, under which title, and how a value reads."""
+    """A column of a listing: which key of the row, under which title, and how a value reads.
+
+    A terminal too narrow for the table folds the `long` columns.
+    """
 
     key: str
     title: str
     text: Callable[[Any], str] = str
     right: bool = False
+    long: bool = False
 
 
 def show_rows(rows: Sequence[Row], columns: Sequence[Column], *, output: Output, empty: str) -> None:
@@ -74,11 +78,6 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{max(size_bytes / 1e6, 1):.0f} MB"
 
 
-def mark(value: bool) -> str:
-    """Return how a table shows yes and no."""
-    return "yes" if value else ""
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -101,7 +100,8 @@ def _show_table(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> No
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, justify=justify, overflow="fold", no_wrap=not column.long)
     for line in cells:
         table.add_row(*line)
     Console(markup=False, emoji=False, highlight=False).print(table)

@@ -12,8 +12,8 @@ def test_models_are_listed_in_aligned_columns_and_in_json(machine):
     shown = machine.run("model", "list")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.splitlines()[:2] == [
-        "Alias        Device  Task             Size  License  Model ID                   Cached  Loaded",
-        "echo         CPU     chat-completion  2 MB  MIT      echo-generic-cpu:1",
+        "Alias        Device  Task  Size  License  Model ID                   State",
+        "echo         CPU     chat  2 MB  MIT      echo-generic-cpu:1",
     ]
     models = json.loads(machine.run("model", "list", "--output", "json").stdout)
     assert [(model["alias"], model["cached"], model["size_bytes"]) for model in models] == [

@@ -4,9 +4,13 @@ import json
 
 import click
 
-from cupola_server.cli.tables import Column, mark, show_fields, show_rows, size_text
+from cupola_server.cli.tables import Column, show_fields, show_rows, size_text
 
-COLUMNS = (Column("name", "Name"), Column("size", "Size", size_text, right=True), Column("here", "Here", mark))
+COLUMNS = (
+    Column("name", "Name", long=True),
+    Column("size", "Size", size_text, right=True),
+    Column("here", "Here", lambda here: "yes" if here else ""),
+)
 ROWS = [
     {"name": "tiny", "size": 93_400_000, "here": True, "more": [1]},
     {"name": "a\nlong  name", "size": 8_370_000_000, "here": False, "more": []},
