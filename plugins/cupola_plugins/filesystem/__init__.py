@@ -1,0 +1,17 @@
+"""The built-in cache store: models as plain folders, in Foundry Local's layout.
+
+Whole models lie in `<cache>/<publisher>/<name>-<version>/`, unfinished ones in `<cache>/.staging/`.
+"""
+
+from collections.abc import Iterable
+
+from cupola import CacheStore, Settings, hookimpl
+from cupola_plugins.filesystem.store import FilesystemCache
+
+__all__ = ["FilesystemCache", "cache_stores"]
+
+
+@hookimpl
+def cache_stores(settings: Settings) -> Iterable[CacheStore]:
+    """Contribute the cache in the folder of the settings."""
+    return [FilesystemCache(settings.cache_dir)]

@@ -1,0 +1,116 @@
+"""Finds the folders of models in a cache. Everything here blocks: call it in a thread."""
+
+import logging
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from cupola_plugins.filesystem.manifest import FOUNDRY_MANIFEST, GENAI_CONFIG, MANIFEST
+
+logger = logging.getLogger(__name__)
+
+STAGING = ".staging"
+_TRASH = ".trash"
+_INCOMPLETE = "download.tmp"  # Foundry Local's sign of a download under way
+_DEEPEST = 4  # publisher / model / version folder of Foundry Local, and one to spare
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder that says it is a model.
+
+    Attributes:
+        path: Where its manifest lies.
+        manifest: "cupola.manifest.json", or Foundry Local's by either of its names.
+        whole: The folder to remove with it.
+        publisher: The folder it is filed under, "" if it lies at the top.
+    """
+
+    path: Path
+    manifest: str
+    whole: Path
+    publisher: str
+
+
+def model_folders(cache: Path) -> list[ModelFolder]:
+    """Find every model folder, ours and Foundry Local's, in the order of their paths.
+
+    Raises:
+        OSError: The cache folder itself cannot be read. One that does not exist is an empty cache.
+    """
+    try:
+        tops = _subfolders(cache)
+    except FileNotFoundError:
+        return []
+    return [found for top in tops for found in _search(top, cache)]
+
+
+def folders_named(name: str, cache: Path) -> list[Path]:
+    """Find the folders of our own that have this name, whoever their publisher is."""
+    try:
+        tops = _subfolders(cache)
+    except FileNotFoundError:
+        return []
+    return [top / name for top in tops if (top / name / MANIFEST).is_file()]
+
+
+def throw_away(path: Path, cache: Path) -> None:
+    """Make a folder vanish at once; `empty_trash` deletes it.
+
+    Raises:
+        OSError: It is still there.
+    """
+    trash = cache / STAGING / _TRASH
+    trash.mkdir(parents=True, exist_ok=True)
+    path.rename(trash / uuid.uuid4().hex)
+
+
+def empty_trash(cache: Path) -> None:
+    """Delete what was thrown away, also by a process that ended before it could."""
+    trash = cache / STAGING / _TRASH
+    if not trash.is_dir():
+        return
+    for path in trash.iterdir():
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def size_of(folder: Path) -> int:
+    """Add up the files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _search(folder: Path, cache: Path) -> list[ModelFolder]:
+    parts = folder.relative_to(cache).parts
+    try:
+        names = set(os.listdir(folder))  # noqa: PTH208 - names are enough, and this is the hot part of a listing
+    except OSError as error:
+        logger.warning("Skipped %s in the model cache: %s", folder, error)
+        return []
+    publisher = parts[0] if len(parts) > 1 else ""
+    if MANIFEST in names:
+        return [ModelFolder(folder, MANIFEST, folder, publisher)]
+    if _INCOMPLETE in names:
+        return []
+    if GENAI_CONFIG in names:
+        foundry = next((name for name in (FOUNDRY_MANIFEST, f".{FOUNDRY_MANIFEST}") if name in names), None)
+        return [ModelFolder(folder, foundry, _whole(folder, cache), publisher)] if foundry else []
+    if len(parts) == _DEEPEST:
+        return []
+    return [found for inner in _subfolders(folder) for found in _search(inner, cache)]
+
+
+def _whole(folder: Path, cache: Path) -> Path:
+    """Go up from "v4" to the model's own folder, as long as nothing but this model is in it."""
+    while len(folder.relative_to(cache).parts) > 2 and len(_subfolders(folder.parent)) == 1:
+        folder = folder.parent
+    return folder
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())

@@ -1,0 +1,65 @@
+"""An exclusive lock between processes. The kernel opens it when its holder ends, however it ends."""
+
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+
+_FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.25
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: BinaryIO) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class FileLock:
+    """Locks a file, which stays: deleting it would let two holders lock two files of one name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._file is not None
+
+    async def acquire(self) -> None:
+        """Wait until the lock is free, and take it. Asks again and again, so that waiting can be cancelled.
+
+        Raises:
+            OSError: The file cannot be opened, or its file system knows no locks.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while not self._taken():
+            await anyio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def release(self) -> None:
+        """Let the next one in. Harmless when not held."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _taken(self) -> bool:
+        # Not in a thread: a few microseconds, and no cancellation can come between taking the lock and knowing it.
+        file = self._path.open("ab")
+        try:
+            _lock(file)
+        except (BlockingIOError, PermissionError):  # POSIX and Windows say "somebody has it"
+            file.close()
+            return False
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+        return True

@@ -1,0 +1,137 @@
+"""The filesystem cache store."""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import aiofiles
+import msgspec
+from anyio import CapacityLimiter, to_thread
+
+from cupola import CachedModel, CacheError, CacheStore, DiskFullError, ModelInfo, Staging
+from cupola_plugins.filesystem import folders, foundry
+from cupola_plugins.filesystem import manifest as manifests
+from cupola_plugins.filesystem.folders import STAGING, ModelFolder
+from cupola_plugins.filesystem.lock import FileLock
+from cupola_plugins.filesystem.manifest import GENAI_CONFIG, MANIFEST
+from cupola_plugins.filesystem.names import model_folder_name
+from cupola_plugins.filesystem.staging import FilesystemStaging
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class FilesystemCache(CacheStore):
+    """Models as plain folders. Several processes and users may share one; listing needs no write permission."""
+
+    name: ClassVar[str] = "filesystem"
+
+    def __init__(self, location: Path) -> None:
+        self._location = location
+        self._limiter = CapacityLimiter(4)
+        self._reported: set[tuple[Path, str]] = set()
+
+    @property
+    def location(self) -> Path:
+        """The folder, for people."""
+        return self._location
+
+    async def list(self) -> Sequence[CachedModel]:
+        """List every whole model, reading manifests only; of two with one id the first in path order."""
+        found: dict[str, CachedModel] = {}
+        for _, model in await self._models():
+            found.setdefault(model.info.id, model)
+        return [*found.values()]
+
+    async def find(self, model_id: str) -> CachedModel | None:
+        """Look one model up by its exact id."""
+        for path in await self._in_thread(folders.folders_named, model_folder_name(model_id), self._location):
+            model = await self._read(ModelFolder(path, MANIFEST, path, path.parent.name))
+            if model and model.info.id == model_id:
+                return model
+        return next((model for model in await self.list() if model.info.id == model_id), None)
+
+    async def reserve(self, model: ModelInfo) -> Staging:
+        """Open the staging folder of a model, waiting while another task or process holds it."""
+        path = self._location / STAGING / model_folder_name(model.id)
+        await self._in_thread(lambda: path.parent.mkdir(parents=True, exist_ok=True))
+        lock = FileLock(path.with_name(path.name + ".lock"))
+        try:
+            await lock.acquire()
+            await self._in_thread(self._prepare, path, model)
+        except OSError as error:
+            raise CacheError.from_os(error, self._location) from error
+        except BaseException:
+            lock.release()
+            raise
+        return FilesystemStaging(path, model, self._location, lock=lock, limiter=self._limiter)
+
+    async def remove(self, model_id: str) -> bool:
+        """Delete a model; it is gone for everybody before its files are."""
+        wanted = [folder for folder, model in await self._models() if model.info.id == model_id]
+        for folder in wanted:
+            await self._in_thread(folders.throw_away, folder.whole, self._location)
+        await self._in_thread(folders.empty_trash, self._location)
+        return bool(wanted)
+
+    async def _models(self) -> Sequence[tuple[ModelFolder, CachedModel]]:
+        candidates = await self._in_thread(folders.model_folders, self._location)
+        read = [(folder, await self._read(folder)) for folder in candidates]
+        return [(folder, model) for folder, model in read if model is not None]
+
+    async def _read(self, folder: ModelFolder) -> CachedModel | None:
+        """Read a model's manifest; None, and a line in the log, if the model is not whole."""
+        try:
+            data = await _content(folder.path / folder.manifest)
+            if folder.manifest != MANIFEST:
+                return await self._read_foreign(folder, data)
+            manifest = manifests.decode(data)
+            missing = await to_thread.run_sync(manifests.missing_file, folder.path, manifest, limiter=self._limiter)
+        except FileNotFoundError:
+            return None  # removed since the folder was found
+        except (OSError, msgspec.DecodeError) as error:
+            self._report(folder.path, str(error))
+            return None
+        if missing is not None:
+            self._report(folder.path, f"{missing} is gone or was changed")
+            return None
+        return CachedModel(manifest.model, folder.path / manifest.root, manifest.size_bytes)
+
+    async def _read_foreign(self, folder: ModelFolder, data: bytes) -> CachedModel:
+        config = await _content(folder.path / GENAI_CONFIG)
+        size_bytes = await to_thread.run_sync(folders.size_of, folder.path, limiter=self._limiter)
+        info = foundry.describe(data, config, publisher=folder.publisher, size_bytes=size_bytes)
+        return CachedModel(info, folder.path, size_bytes)
+
+    def _report(self, path: Path, reason: str) -> None:
+        """Log a broken folder, once, however often it is listed."""
+        if (path, reason) not in self._reported:
+            self._reported.add((path, reason))
+            logger.warning("Skipped the broken model in %s: %s. Remove the folder and download it again.", path, reason)
+
+    def _prepare(self, path: Path, model: ModelInfo) -> None:
+        path.mkdir(exist_ok=True)
+        folders.empty_trash(self._location)
+        needed_bytes = max(0, model.size_bytes - folders.size_of(path))
+        free_bytes = shutil.disk_usage(path).free
+        if free_bytes < needed_bytes:
+            raise DiskFullError(
+                path=str(self._location),
+                detail="the model does not fit",
+                needed_bytes=needed_bytes,
+                free_bytes=free_bytes,
+            )
+
+    async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
+        """Run what touches the disk in a thread, and explain its faults."""
+        try:
+            return await to_thread.run_sync(call, *args, limiter=self._limiter)
+        except OSError as error:
+            raise CacheError.from_os(error, self._location) from error
+
+
+async def _content(path: Path) -> bytes:
+    async with aiofiles.open(path, "rb") as file:
+        return await file.read()

