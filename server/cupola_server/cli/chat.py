@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,9 @@ class Terminal(Protocol):
 
     async def ask(self) -> str | None:
         """Read what the user says; None when they leave."""
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Enter for the length of an answer; what is typed meanwhile waits for the next `ask`."""
 
     async def write(self, text: str) -> None:
         """Write a piece of an answer."""
@@ -207,7 +211,8 @@ async def _exchange(
         finished.append(await _answer_within_context(engine, session, terminal, question, write))
 
     try:
-        interrupted = await run_interruptible(work)
+        with terminal.answering():
+            interrupted = await run_interruptible(work)
     except CupolaError as error:
         terminal.notice(f"{_break(parts)}Error: {error}")
         return

@@ -73,8 +73,11 @@ async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[s
                 if sys.stderr.isatty():
                     _say(f"Try: curl {url}/v1/models    Ctrl+C stops.")
 
+            def ready(url: str) -> None:
+                group.start_soon(announce, url)
+
             await group.start(watch)
-            await serve_app(app, settings.server, ready=lambda url: group.start_soon(announce, url), stop=stop)
+            await serve_app(app, settings.server, ready=ready, stop=stop)
             group.cancel_scope.cancel()
     return hurried
 

@@ -1,6 +1,8 @@
 """The user's terminal in a chat: a line editor for questions, plain streaming for answers. Imports prompt_toolkit."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 import click
@@ -41,6 +43,23 @@ class PromptTerminal:
                     self.notice("Ctrl+D or /exit leaves.")
             except EOFError:
                 return None
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Keep keys, ^C among them, from showing up in the middle of an answer."""
+        if sys.platform == "win32" or not sys.stdin.isatty():
+            yield
+            return
+        import termios  # noqa: PLC0415 - not on Windows
+
+        before = termios.tcgetattr(sys.stdin)
+        silent = [*before]
+        silent[3] &= ~termios.ECHO
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
     async def write(self, text: str) -> None:
         """Write a piece of an answer, without the characters that would steer the terminal."""

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import anyio
 import pytest
@@ -67,6 +67,9 @@ class ScriptedTerminal:
 
     async def ask(self):
         return self.lines.pop(0) if self.lines else None
+
+    def answering(self):
+        return nullcontext()
 
     async def write(self, text):
         self.answers += text
