@@ -13,6 +13,7 @@ from cupola.catalog import Catalog, Entry
 from cupola.contracts import (
     CachedModel,
     CacheStore,
+    CatalogSource,
     Device,
     DownloadEnded,
     Generation,
@@ -175,14 +176,17 @@ class Engine:
             return entry.cached
         if entry.source is None:
             raise DownloadError(model=entry.info.id, detail="no catalog source offers it")
-        started, done = anyio.current_time(), False
         async with self._downloads.setdefault(entry.info.id, anyio.Lock()):
-            try:
-                model = await bring(entry.info, entry.source, self._store(), self._downloader, progress)
-                done = True
-            finally:
-                total_s = anyio.current_time() - started
-                self._plugins.observe(DownloadEnded(entry.info.id, entry.info.size_bytes, total_s, done))
+            return await self._store().find(entry.info.id) or await self._download(entry.info, entry.source, progress)
+
+    async def _download(self, info: ModelInfo, source: CatalogSource, progress: Progress) -> CachedModel:
+        started, ok = anyio.current_time(), False
+        try:
+            model = await bring(info, source, self._store(), self._downloader, progress)
+            ok = True
+        finally:
+            event = DownloadEnded(info.id, info.size_bytes, anyio.current_time() - started, ok)
+            self._plugins.observe(event)
         return model
 
     def _spec(self, model: CachedModel, place: Placement) -> WorkerSpec:

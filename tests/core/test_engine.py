@@ -1,0 +1,214 @@
+"""The engine with real plugins of every kind: a catalog, a cache on disk, a provider in worker processes."""
+
+from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint
+
+import anyio
+import pytest
+
+from cupola import (
+    ApiFrontend,
+    CatalogSource,
+    DownloadEnded,
+    DownloadError,
+    ModelBusyError,
+    ModelInfo,
+    ModelNotCachedError,
+    ModelNotFoundError,
+    NoProviderError,
+    TurnEnded,
+    TurnFinished,
+    hookimpl,
+)
+from cupola.engine import open_engine
+from cupola.plugins import PluginSet
+from cupola.settings import CacheSettings, ModelSettings, Settings
+from cupola_plugins.filesystem import FilesystemCache
+from echo_specs import TESTS, chat
+
+pytestmark = pytest.mark.anyio
+
+
+class Shelf(CatalogSource):
+    name = "shelf"
+
+    async def models(self):
+        shared = {"source": "shelf", "publisher": "me", "size_bytes": 10}
+        return [
+            ModelInfo(id="echo-generic-cpu:1", alias="echo", provider="EchoExecutionProvider", **shared),
+            ModelInfo(id="echo-generic-cpu:2", alias="echo", provider="EchoExecutionProvider", **shared),
+            ModelInfo(id="echo-npu:1", alias="echo", device="NPU", provider="NobodysExecutionProvider", **shared),
+            ModelInfo(
+                id="npu-only-npu:1", alias="npu-only", device="NPU", provider="NobodysExecutionProvider", **shared
+            ),
+            ModelInfo(id="absent-generic-cpu:1", alias="absent", provider="EchoExecutionProvider", **shared),
+        ]
+
+    async def files(self, model):
+        return []
+
+    async def fetch(self, model, staging, downloader, progress):
+        if model.alias == "absent":
+            raise ConnectionError("nobody answers")
+        (staging.path / "genai_config.json").write_text("{}")
+
+
+class Broken(CatalogSource):
+    name = "broken"
+
+    async def models(self):
+        raise RuntimeError("the shelf fell down")
+
+    async def files(self, model):
+        return []
+
+
+class Page(ApiFrontend):
+    name, prefixes = "page", ("/page",)
+
+    def app(self, engine):
+        raise NotImplementedError
+
+
+class Plugin:
+    def __init__(self):
+        self.events = []
+
+    @hookimpl
+    def catalog_sources(self, settings):
+        return [Broken(), Shelf()]
+
+    @hookimpl
+    def cache_stores(self, settings):
+        return [FilesystemCache(settings.cache_dir)]
+
+    @hookimpl
+    def api_frontends(self, settings):
+        return [Page()]
+
+    @hookimpl
+    def observe(self, event):
+        self.events.append(event)
+
+
+plugin = Plugin()
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", TESTS)
+    plugin.events.clear()
+
+    @asynccontextmanager
+    async def opened(**models):
+        settings = Settings(cache=CacheSettings(dir=str(tmp_path)), models=ModelSettings(**models))
+        entries = [EntryPoint("echo", "echo_plugin", "cupola"), EntryPoint("all", f"{__name__}:plugin", "cupola")]
+        async with open_engine(settings, PluginSet(settings, entries)) as engine:
+            yield engine
+
+    return opened
+
+
+async def ask(engine, text="hello", **options):
+    async with engine.generate(chat(text, **{"model": "echo", **options})) as generation:
+        return "".join([event.text async for event in generation if not isinstance(event, TurnFinished)])
+
+
+async def test_a_downloaded_model_answers_under_every_name_it_has(opened):
+    async with opened() as engine:
+        assert (await engine.download("echo")).info.id == "echo-generic-cpu:2"
+        for name in ("echo", "ECHO-generic-cpu", "echo-generic-cpu:2"):
+            assert await ask(engine, model=name) == "hello"
+        assert [resident.info.id for resident in engine.residents()] == ["echo-generic-cpu:2"]
+        assert (await engine.resolve("echo")).loaded
+
+
+async def test_a_listing_survives_a_broken_source_and_puts_the_best_variant_first(opened):
+    async with opened() as engine:
+        await engine.download("echo-generic-cpu:1")
+        echoes = [(status.info.id, status.cached) for status in await engine.models() if status.info.alias == "echo"]
+    assert echoes == [("echo-npu:1", False), ("echo-generic-cpu:1", True), ("echo-generic-cpu:2", False)]
+
+
+async def test_what_is_on_this_machine_comes_before_what_is_not(opened):
+    async with opened() as engine:
+        await engine.download("echo-generic-cpu:1")
+        assert (await engine.resolve("echo")).info.id == "echo-generic-cpu:1"
+
+
+async def test_a_cached_model_runs_without_any_catalog(opened, monkeypatch):
+    async with opened() as engine:
+        await engine.download("echo")
+    monkeypatch.setattr(Plugin, "catalog_sources", hookimpl(lambda self, settings: []))
+    async with opened() as engine:
+        assert await ask(engine) == "hello"
+
+
+async def test_an_unknown_name_gets_near_ones_in_its_error(opened):
+    async with opened() as engine:
+        with pytest.raises(ModelNotFoundError, match="Did you mean 'echo'"):
+            await ask(engine, model="ecko")
+
+
+async def test_a_request_starts_no_download_unless_allowed(opened):
+    async with opened() as engine:
+        with pytest.raises(ModelNotCachedError, match="cupola model download echo"):
+            await ask(engine)
+    async with opened(auto_download=True) as engine:
+        assert await ask(engine) == "hello"
+
+
+async def test_a_model_that_nothing_here_runs_is_refused_with_what_it_needs(opened):
+    async with opened() as engine:
+        with pytest.raises(NoProviderError, match="NobodysExecutionProvider on NPU; available: EchoExec"):
+            await engine.download("npu-only")
+
+
+async def test_requests_for_one_model_share_one_download(opened):
+    async with opened(auto_download=True) as engine:
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(ask, engine)
+        assert len(engine.residents()) == 1
+    (download,) = (event for event in plugin.events if isinstance(event, DownloadEnded))
+    assert download.ok
+
+
+async def test_a_source_that_fails_underway_costs_that_download_alone(opened):
+    async with opened() as engine:
+        with pytest.raises(DownloadError, match="nobody answers"):
+            await engine.download("absent")
+        assert await engine.cached() == []
+        await engine.download("echo")
+
+
+async def test_a_model_in_use_is_not_removed_and_an_idle_one_is(opened):
+    async with opened() as engine:
+        await engine.download("echo")
+        async with engine.generate(chat("forever slow", model="echo")):
+            with pytest.raises(ModelBusyError):
+                await engine.remove("echo")
+        assert await engine.remove("echo")
+        assert await engine.cached() == []
+        assert not await engine.remove("echo")
+
+
+async def test_observers_are_told_of_turns_whole_and_left_early(opened):
+    async with opened(auto_download=True) as engine:
+        await ask(engine)
+        async with engine.generate(chat("forever slow", model="echo")) as generation:
+            async for _ in generation:
+                break
+    whole, early = (event for event in plugin.events if isinstance(event, TurnEnded))
+    assert (whole.reason, whole.usage.completion_tokens) == ("stop", 5)
+    assert 0 < whole.first_token_s <= whole.total_s
+    assert (early.reason, early.usage) == ("cancelled", None)
+
+
+async def test_explicit_loading_and_unloading(opened):
+    async with opened(auto_download=True) as engine:
+        status = await engine.load("echo", ttl_s=5)
+        assert status.ttl_s == 5
+        assert await engine.unload("echo")
+        assert not await engine.unload("echo")
+        assert engine.residents() == []
