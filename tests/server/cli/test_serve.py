@@ -1,0 +1,114 @@
+"""`cupola serve`, as a process with a real port."""
+
+import json
+import signal
+import socket
+import urllib.request
+
+import pytest
+
+
+class Service:
+    """A running `cupola serve` that has said where it listens."""
+
+    def __init__(self, machine, *words):
+        self.process = machine.start("serve", "--port", "0", *words)
+        line = self.process.stdout.readline()
+        assert line.startswith("Cupola listens on http://127.0.0.1:"), self.end()
+        self.url = line.split()[-1]
+
+    def chat(self, text, **fields):
+        body = {"model": "echo", "messages": [{"role": "user", "content": text}], **fields}
+        request = urllib.request.Request(
+            f"{self.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        return urllib.request.urlopen(request, timeout=30)
+
+    def end(self, *signums):
+        """Send the signals and return the exit code, the rest of stdout, and stderr."""
+        for signum in signums:
+            self.process.send_signal(signum)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def serve(machine):
+    machine.run("model", "download", "echo")
+    services = []
+
+    def start(*words):
+        services.append(Service(machine, *words))
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.process.kill()
+        service.process.communicate()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_listens_answers_and_stops_on_a_signal(serve, signum):
+    service = serve()
+    with service.chat("hello") as response:
+        assert json.load(response)["choices"][0]["message"]["content"] == "hello"
+    code, out, err = service.end(signum)
+    assert (code, out) == (0, ""), err
+    assert err.startswith("Stopping;")
+    assert "Traceback" not in err
+
+
+def test_a_signal_lets_a_running_answer_end_first(serve):
+    service = serve()
+    with service.chat("a slow", stream=True) as response:
+        first = response.readline()
+        service.process.send_signal(signal.SIGTERM)
+        rest = response.read()
+    assert first.startswith(b"data: {")
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert service.end()[0] == 0
+
+
+def test_a_second_signal_stops_at_once(serve):
+    service = serve("--preload", "echo")
+    with service.chat("forever slow", stream=True) as response:
+        response.readline()
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.stderr.readline().startswith("Stopping;")
+        code, _, err = service.end(signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_it_preloads_before_it_says_it_is_ready_and_survives_what_cannot_be_loaded(serve, machine):
+    machine.config.write_text('[models]\npreload = ["nothing-of-the-kind", "echo"]\n')
+    service = serve("--preload", "unreachable")
+    code, _, err = service.end(signal.SIGTERM)
+    assert code == 0
+    problems = [line for line in err.splitlines() if line.startswith("Preloading failed.")]
+    assert len(problems) == 2
+    assert "nothing-of-the-kind" in problems[0]
+    assert "the shelf is too high" in problems[1]
+
+
+def test_a_port_in_use_is_one_sentence(machine):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = machine.run("serve", "--port", port)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: Port {port} ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_flags_win_over_everything_else(machine):
+    machine.config.write_text("[server]\nport = 1\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = machine.run("--set", "server.port=2", "serve", "--port", port, CUPOLA_SERVER_PORT="3")
+    assert f"Port {port} " in result.stderr
+
+
+def test_an_address_that_others_can_reach_is_refused(machine):
+    result = machine.run("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "0.0.0.0" in result.stderr
