@@ -1,0 +1,192 @@
+"""Which models can be imported, and their sizes as the metadata gives them.
+
+Metadata that is not understood is refused, not ignored: a key such as `rope.scaling.factor` changes every answer.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cupola import ModelFormatError
+from cupola_plugins.gguf.container import Value
+
+_LONGEST_CONTEXT = 1 << 20
+_HEAD_SIZE_STEP = 16  # GroupQueryAttention refuses to rotate others
+_HIDDEN_STEP = 32  # GatherBlockQuantized reads the embedding in blocks of 32
+_UNDERSTOOD = {
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.value_length",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "vocab_size",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What sets one GGUF architecture apart. A new one is a new entry of `ARCHITECTURES`, and what it needs beyond it.
+
+    Attributes:
+        genai_type: What onnxruntime-genai calls it.
+        interleaves_rotary_rows: llama.cpp's converter reorders the rows of q and k so that the two values of a
+            rotary pair are neighbours; the graph wants them half a head apart.
+        neutral: Metadata beyond the sizes that may be there with one of these values, which change nothing.
+    """
+
+    genai_type: str
+    interleaves_rotary_rows: bool
+    neutral: Mapping[str, tuple[Value, ...]]
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "llama": Architecture(
+        genai_type="llama",
+        interleaves_rotary_rows=True,
+        neutral={
+            "rope.scaling.type": ("none",),
+            "rope.scaling.factor": (0.0, 1.0),
+            "rope.scaling.finetuned": (False,),
+            "rope.scale_linear": (0.0, 1.0),
+            "attention.causal": (True,),
+            "attention.sliding_window": (0,),
+            "expert_count": (0,),
+            "expert_used_count": (0,),
+            "tensor_data_layout": ("Meta AI original pth",),
+        },
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """The sizes of a decoder. `context` and `vocabulary` are in tokens."""
+
+    architecture: Architecture
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    context: int
+    rope_base: float
+    norm_epsilon: float
+
+
+def read_hyperparameters(path: Path, metadata: Mapping[str, Value]) -> Hyperparameters:
+    """Read and check the sizes.
+
+    Args:
+        path: The file, for error messages.
+        metadata: What it says.
+
+    Raises:
+        ModelFormatError: A size is missing or impossible, or the model needs something that is not supported.
+    """
+    return _MetadataReader(path, metadata).hyperparameters()
+
+
+class _MetadataReader:
+    def __init__(self, path: Path, metadata: Mapping[str, Value]) -> None:
+        self._path = path
+        self._metadata = metadata
+        self._name = self._supported_name()
+        self._architecture = ARCHITECTURES[self._name]
+        self._refuse_what_is_not_understood()
+
+    def _refusal(self, detail: str) -> ModelFormatError:
+        return ModelFormatError(path=str(self._path), detail=detail)
+
+    def _supported_name(self) -> str:
+        if self._metadata.get("general.type", "model") != "model":
+            raise self._refusal(f"holds no language model, but: {self._metadata['general.type']!r}.")
+        if self._metadata.get("split.count", 1) not in (0, 1):
+            raise self._refusal("is one part of a split model. Join the parts with `llama-gguf-split --merge` first.")
+        name = self._metadata.get("general.architecture")
+        if not isinstance(name, str) or name not in ARCHITECTURES:
+            raise self._refusal(
+                f"holds a model of the architecture {name!r}. Supported: {', '.join(sorted(ARCHITECTURES))}."
+            )
+        return name
+
+    def _refuse_what_is_not_understood(self) -> None:
+        prefix = f"{self._name}."
+        for key, value in self._metadata.items():
+            rest = key.removeprefix(prefix)
+            if rest == key or rest in _UNDERSTOOD or value in self._architecture.neutral.get(rest, ()):
+                continue
+            raise self._refusal(
+                f"says {key} = {value!r}, which is not supported, and ignoring it would give wrong answers. "
+                f"Use a model without it."
+            )
+
+    def hyperparameters(self) -> Hyperparameters:
+        hidden = self._whole("embedding_length")
+        heads = self._whole("attention.head_count")
+        head_size = self._whole("attention.key_length", hidden // heads)
+        sizes = Hyperparameters(
+            architecture=self._architecture,
+            layers=self._whole("block_count"),
+            hidden=hidden,
+            intermediate=self._whole("feed_forward_length"),
+            heads=heads,
+            kv_heads=self._whole("attention.head_count_kv", heads),
+            head_size=head_size,
+            vocabulary=self._vocabulary(),
+            context=self._whole("context_length"),
+            rope_base=self._real("rope.freq_base", 10_000.0),
+            norm_epsilon=self._real("attention.layer_norm_rms_epsilon"),
+        )
+        self._check(sizes)
+        return sizes
+
+    def _check(self, sizes: Hyperparameters) -> None:
+        problems = {
+            f"{sizes.heads} attention heads cannot share {sizes.kv_heads} key-value heads evenly": (
+                sizes.heads % sizes.kv_heads
+            ),
+            f"a head size of {sizes.head_size} is no multiple of {_HEAD_SIZE_STEP}": sizes.head_size % _HEAD_SIZE_STEP,
+            f"a hidden size of {sizes.hidden} is no multiple of {_HIDDEN_STEP}": sizes.hidden % _HIDDEN_STEP,
+            "keys and values differ in size": self._whole("attention.value_length", sizes.head_size) != sizes.head_size,
+            "only a part of each head is rotated": self._whole("rope.dimension_count", sizes.head_size)
+            != sizes.head_size,
+            f"a context of {sizes.context} tokens is longer than {_LONGEST_CONTEXT}": sizes.context > _LONGEST_CONTEXT,
+            "the tokenizer and vocab_size do not agree": self._whole("vocab_size", sizes.vocabulary)
+            != sizes.vocabulary,
+        }
+        for problem, found in problems.items():
+            if found:
+                raise self._refusal(f"cannot be imported: {problem}. Use another model.")
+
+    def _vocabulary(self) -> int:
+        tokens = self._metadata.get("tokenizer.ggml.tokens")
+        if not isinstance(tokens, list) or not tokens:
+            raise self._refusal("lacks its tokenizer (tokenizer.ggml.tokens). Convert the model anew, with tokenizer.")
+        return len(tokens)
+
+    def _whole(self, key: str, default: int | None = None) -> int:
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self._refusal(f"says {self._name}.{key} = {value!r}, which should be a positive whole number.")
+        return value
+
+    def _real(self, key: str, default: float | None = None) -> float:
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise self._refusal(f"says {self._name}.{key} = {value!r}, which should be a positive number.")
+        return float(value)
+
+    def _value(self, key: str, default: float | None) -> Value:
+        value = self._metadata.get(f"{self._name}.{key}", default)
+        if value is None:
+            raise self._refusal(f"lacks {self._name}.{key}. Convert the model anew with a current converter.")
+        return value

@@ -1,0 +1,182 @@
+"""The decoder graph: the operators that onnxruntime-genai's own model builder emits for this family of models.
+
+Shapes in the comments: B rows of the batch, S new tokens of each, T past and new tokens, P picked positions.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from cupola_plugins.gguf import linear
+from cupola_plugins.gguf.architecture import Hyperparameters
+from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.matrices import (
+    EMBEDDING_WEIGHTS,
+    FINAL_NORM_WEIGHTS,
+    ROTARY_COS,
+    ROTARY_SIN,
+    attention_norm,
+    head_matrix,
+    layer_matrices,
+    mlp_norm,
+)
+from cupola_plugins.gguf.nodes import CONTRIB, Nodes
+from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK
+
+PAST_KEY, PAST_VALUE = "past_key_values.%d.key", "past_key_values.%d.value"
+PRESENT_KEY, PRESENT_VALUE = "present.%d.key", "present.%d.value"
+LAYOUT_PROPERTY = "cupola.layout"
+
+
+class Logits(Enum):
+    """For which positions a graph computes logits."""
+
+    ALL = "all"
+    """Every one: [B, S, vocabulary], the interface of onnxruntime-genai."""
+
+    PICKED = "picked"
+    """Those that the input `logits_idx` [P] names, as positions in the flattened [B * S]: [P, vocabulary]."""
+
+
+def build_graph(
+    sizes: Hyperparameters, layout: Layout, weights: Mapping[str, onnx.TensorProto], logits: Logits
+) -> onnx.ModelProto:
+    """Describe the decoder, reading its weights from a file that `store_weights` wrote with the same layout."""
+    return _Decoder(sizes, layout, logits).model(weights)
+
+
+class _Decoder:
+    def __init__(self, sizes: Hyperparameters, layout: Layout, logits: Logits) -> None:
+        self._sizes = sizes
+        self._layout = layout
+        self._logits = logits
+        self._body = linear.BODY[layout]
+        self._nodes = Nodes()
+
+    def model(self, weights: Mapping[str, onnx.TensorProto]) -> onnx.ModelProto:
+        self._count_tokens()
+        residual = self._embed()
+        normed = self._nodes.add(
+            "SimplifiedLayerNormalization",
+            [residual, attention_norm(0)],
+            "layer.0.normed",
+            axis=-1,
+            epsilon=self._sizes.norm_epsilon,
+            stash_type=1,
+        )
+        for layer in range(self._sizes.layers):
+            residual, normed = self._layer(layer, residual, normed)
+        self._project(normed)
+        return self._nodes.model(self._inputs(), self._outputs(), weights, {LAYOUT_PROPERTY: self._layout.value})
+
+    def _count_tokens(self) -> None:
+        """Derive from the attention mask [B, T] what GroupQueryAttention wants: T, and each row's last position."""
+        add, one = self._nodes.add, self._nodes.constant("one", np.int64(1))
+        shape = add("Shape", ["attention_mask"], "mask.shape")
+        add("Cast", [add("Gather", [shape, one], "mask.length", axis=0)], "total_length", to=TensorProto.INT32)
+        axis = self._nodes.constant("mask.axis", np.array([1], np.int64))
+        tokens = add("ReduceSum", ["attention_mask", axis], "row.tokens", keepdims=0)
+        add("Cast", [add("Sub", [tokens, one], "row.last")], "last_positions", to=TensorProto.INT32)
+
+    def _embed(self) -> str:
+        return self._nodes.add(
+            "GatherBlockQuantized",
+            [f"{EMBEDDING_WEIGHTS}.values", "input_ids", f"{EMBEDDING_WEIGHTS}.scales"],
+            "embedded",
+            domain=CONTRIB,
+            bits=8,
+            block_size=EMBEDDING_BLOCK,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+
+    def _layer(self, layer: int, residual: str, normed: str) -> tuple[str, str]:
+        """Add a layer; return the residual stream behind it, and the same normed for what comes next."""
+        name, last = f"layer.{layer}", layer == self._sizes.layers - 1
+        matrices = layer_matrices(self._sizes, layer)
+        attended = self._attention(layer, self._body.multiply(self._nodes, normed, matrices.qkv, f"{name}.qkv.out"))
+        if last and self._logits is Logits.PICKED:  # keys and values are complete: from here on only picked rows
+            attended = self._pick(attended, matrices.attention_output.columns)
+            residual = self._pick(residual, self._sizes.hidden)
+        attended = self._body.multiply(self._nodes, attended, matrices.attention_output, f"{name}.attention.out")
+        residual, normed = self._add_and_norm(residual, attended, mlp_norm(layer), f"{name}.mlp")
+        transformed = self._mlp(layer, normed)
+        weights = FINAL_NORM_WEIGHTS if last else attention_norm(layer + 1)
+        return self._add_and_norm(residual, transformed, weights, f"layer.{layer + 1}")
+
+    def _attention(self, layer: int, qkv: str) -> str:
+        """Rotate, append to the KV cache and attend: [B, S, (heads + 2 * kv_heads) * head_size] to [B, S, ...]."""
+        inputs = [qkv, "", "", PAST_KEY % layer, PAST_VALUE % layer, "last_positions", "total_length"]
+        return self._nodes.add(
+            "GroupQueryAttention",
+            [*inputs, ROTARY_COS, ROTARY_SIN],
+            f"layer.{layer}.attended",
+            PRESENT_KEY % layer,
+            PRESENT_VALUE % layer,
+            domain=CONTRIB,
+            num_heads=self._sizes.heads,
+            kv_num_heads=self._sizes.kv_heads,
+            scale=self._sizes.head_size**-0.5,
+            do_rotary=1,
+            rotary_interleaved=0,
+            local_window_size=-1,
+        )
+
+    def _mlp(self, layer: int, normed: str) -> str:
+        add, name = self._nodes.add, f"layer.{layer}"
+        matrices = layer_matrices(self._sizes, layer)
+        both = self._body.multiply(self._nodes, normed, matrices.gate_up, f"{name}.gate_up.out")
+        gate = add("Split", [both], f"{name}.gate", f"{name}.up", axis=-1, num_outputs=2)
+        active = add("QuickGelu", [gate], f"{name}.silu", domain=CONTRIB, alpha=1.0)
+        gated = add("Mul", [active, f"{name}.up"], f"{name}.gated")
+        return self._body.multiply(self._nodes, gated, matrices.down, f"{name}.mlp.out")
+
+    def _add_and_norm(self, residual: str, change: str, weights: str, name: str) -> tuple[str, str]:
+        """Return the sum, and the sum normed with the weights."""
+        normed = self._nodes.add(
+            "SkipSimplifiedLayerNormalization",
+            [residual, change, weights],
+            f"{name}.normed",
+            "",
+            "",
+            f"{name}.residual",
+            domain=CONTRIB,
+            epsilon=self._sizes.norm_epsilon,
+        )
+        return f"{name}.residual", normed
+
+    def _pick(self, x: str, width: int) -> str:
+        """Gather the positions of `logits_idx`: [B, S, width] to [P, width]."""
+        flat_shape = self._nodes.constant(f"{x}.flat_shape", np.array([-1, width], np.int64))
+        flat = self._nodes.add("Reshape", [x, flat_shape], f"{x}.flat")
+        return self._nodes.add("Gather", [flat, "logits_idx"], f"{x}.picked", axis=0)
+
+    def _project(self, normed: str) -> None:
+        # Whichever tensor serves as the head, its weights were stored under the one name.
+        head = head_matrix(self._sizes, own=False)
+        linear.HEAD[self._layout].multiply(self._nodes, normed, head, "logits")
+
+    def _inputs(self) -> list[onnx.ValueInfoProto]:
+        tokens = [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch_size", "sequence_length"]),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch_size", "total_sequence_length"]),
+        ]
+        if self._logits is Logits.PICKED:
+            tokens.append(helper.make_tensor_value_info("logits_idx", TensorProto.INT64, ["rows"]))
+        return tokens + self._caches(PAST_KEY, PAST_VALUE, "past_sequence_length")
+
+    def _outputs(self) -> list[onnx.ValueInfoProto]:
+        positions = ["batch_size", "sequence_length"] if self._logits is Logits.ALL else ["rows"]
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*positions, self._sizes.vocabulary])
+        return [logits, *self._caches(PRESENT_KEY, PRESENT_VALUE, "total_sequence_length")]
+
+    def _caches(self, key: str, value: str, length: str) -> list[onnx.ValueInfoProto]:
+        shape = ["batch_size", self._sizes.kv_heads, length, self._sizes.head_size]
+        return [
+            helper.make_tensor_value_info(name % layer, TensorProto.FLOAT, shape)
+            for layer in range(self._sizes.layers)
+            for name in (key, value)
+        ]

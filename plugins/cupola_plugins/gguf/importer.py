@@ -1,0 +1,99 @@
+"""Imports a GGUF file: the work itself. Runs in a process of its own, see `isolated`."""
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cupola import CacheError, CupolaError, DiskFullError, ModelFormatError, Progress, ProgressEvent
+from cupola_plugins.gguf import files
+from cupola_plugins.gguf.checkpoint import LlamaCheckpoint
+from cupola_plugins.gguf.container import GgufFile
+from cupola_plugins.gguf.genai_config import write_genai_config
+from cupola_plugins.gguf.graph import Logits, build_graph
+from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.storing import store_weights, stored_bytes
+from cupola_plugins.gguf.tokenizer import GgufTokenizer
+from cupola_plugins.gguf.weights import WeightsFile
+
+_GRAPHS_AND_TOKENIZER_BYTES = 4_000_000
+
+
+def import_gguf(
+    source: Path, folder: Path, *, layout: Layout = Layout.INT8_ROWS, progress: Progress | None = None
+) -> None:
+    """Turn a GGUF file into a folder that onnxruntime-genai loads. Blocks; see `import_in_subprocess` for the rest.
+
+    Raises:
+        ModelFormatError, DiskFullError, CacheError: As there.
+    """
+    with GgufFile(source) as file, _memory_explained(source):
+        checkpoint = LlamaCheckpoint(file)
+        tokenizer = GgufTokenizer(source, file.metadata)
+        try:
+            _write(checkpoint, tokenizer, folder, layout, progress)
+        except BaseException:
+            files.remove_from(folder)
+            raise
+
+
+def _write(
+    checkpoint: LlamaCheckpoint, tokenizer: GgufTokenizer, folder: Path, layout: Layout, progress: Progress | None
+) -> None:
+    sizes = checkpoint.hyperparameters
+    needed = stored_bytes(sizes, layout, own_head=checkpoint.has_own_head) + _GRAPHS_AND_TOKENIZER_BYTES
+    with _disk_explained(folder, needed):
+        folder.mkdir(parents=True, exist_ok=True)
+        files.remove_from(folder)
+        _require_room(folder, needed)
+        with WeightsFile(folder / files.WEIGHTS) as weights:
+            store_weights(checkpoint, weights, layout, _Layers(sizes.layers, progress).done)
+        for name, logits in ((files.GRAPH, Logits.ALL), (files.PICKED_GRAPH, Logits.PICKED)):
+            (folder / name).write_bytes(build_graph(sizes, layout, weights.tensors, logits).SerializeToString())
+        tokenizer.write(folder, context=sizes.context)
+        write_genai_config(folder, sizes, tokenizer)
+
+
+class _Layers:
+    """Counts finished layers for whoever watches."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def done(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(ProgressEvent("import", self._done, self._total, "layers"))
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskFullError(path=str(folder), detail="the disk is full", needed_bytes=needed, free_bytes=free)
+
+
+@contextlib.contextmanager
+def _memory_explained(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        detail = "takes more memory than is free. Close other programs or use a smaller model."
+        raise ModelFormatError(path=str(source), detail=detail) from error
+
+
+@contextlib.contextmanager
+def _disk_explained(folder: Path, needed: int) -> Iterator[None]:
+    """Turn what the operating system says about the folder into our words."""
+    try:
+        yield
+    except CupolaError:
+        raise
+    except OSError as error:
+        detail = error.strerror or str(error)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise CacheError(path=str(folder), detail=detail) from error
+        free = 0
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(folder).free
+        raise DiskFullError(path=str(folder), detail=detail, needed_bytes=needed, free_bytes=free) from error

@@ -1,0 +1,113 @@
+"""Runs an import in a process of its own, so that the service never holds its memory or its libraries."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import msgspec
+from anyio.abc import ByteReceiveStream, Process
+
+from cupola import ModelFormatError, Progress
+from cupola.errors import WireError, from_wire
+from cupola_plugins.gguf import files
+from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.lines import DoneLine, Line, ProgressLine, decode
+
+_STDERR_TAIL_BYTES = 2_000
+
+
+async def import_in_subprocess(
+    source: Path, folder: Path, *, layout: Layout = Layout.INT8_ROWS, progress: Progress | None = None
+) -> None:
+    """Turn a GGUF file into a folder that onnxruntime-genai loads.
+
+    Files of the names in `files.ALL` are replaced in the folder, others left alone. When this raises, for whatever
+    reason, none of those files is left. Cancellation ends the process and waits for its end.
+
+    Args:
+        source: The GGUF file.
+        folder: Where to write; made if need be.
+        layout: How to store the weights.
+        progress: Is told of every layer done, on the event loop, with the phase "import".
+
+    Raises:
+        ModelFormatError: The file is damaged or not supported; also when the importing process dies.
+        DiskFullError: There is not enough room in the folder.
+        CacheError: The folder cannot be written.
+    """
+    # -P: a stray numpy.py in the current directory must not become the library.
+    command = [sys.executable, "-P", "-m", "cupola_plugins.gguf", str(source), str(folder), "--layout", layout.value]
+    try:
+        await _run(command, source, progress)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(files.remove_from, folder)
+        raise
+
+
+async def _run(command: list[str], source: Path, progress: Progress | None) -> None:
+    process = await anyio.open_process(command, stdin=None)
+    tail = _Tail()
+    try:
+        async with anyio.create_task_group() as tasks:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            tasks.start_soon(tail.follow, process.stderr)
+            outcome = await _outcome(process.stdout, progress)
+        code = await process.wait()
+    finally:
+        await _end(process)
+    if isinstance(outcome, WireError):
+        raise from_wire(outcome)
+    if outcome is None or code != 0:
+        raise ModelFormatError(path=str(source), detail=f"the importing process {_how_it_ended(code)}. {tail}".strip())
+
+
+async def _end(process: Process) -> None:
+    with anyio.CancelScope(shield=True):
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
+
+
+async def _outcome(stdout: ByteReceiveStream, progress: Progress | None) -> WireError | DoneLine | None:
+    """Read to the end of the stream and return the last word, if there was one."""
+    outcome = None
+    async for line in _lines(stdout):
+        if not isinstance(line, ProgressLine):
+            outcome = line
+        elif progress is not None:
+            progress(line.event)
+    return outcome
+
+
+async def _lines(stream: ByteReceiveStream) -> AsyncIterator[Line]:
+    rest = b""
+    async for chunk in stream:
+        *complete, rest = (rest + chunk).split(b"\n")
+        for line in complete:
+            try:
+                yield decode(line)
+            except msgspec.DecodeError:  # a library printed something: not for us
+                continue
+
+
+class _Tail:
+    """The end of what a process wrote to stderr. Reading it all keeps the pipe from filling up."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+
+    async def follow(self, stream: ByteReceiveStream) -> None:
+        async for chunk in stream:
+            self._bytes = (self._bytes + chunk)[-_STDERR_TAIL_BYTES:]
+
+    def __str__(self) -> str:
+        return self._bytes.decode(errors="replace").strip()
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"was ended by signal {-code}; if memory is short, close other programs and try again"
+    return f"ended with exit code {code} before it was done"
