@@ -1,0 +1,126 @@
+"""Forward passes over a range of slots."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cupola_providers.runtime.sampling import Logits
+from cupola_providers.runtime.slots.graph import LOGITS_INDEX, SlotsGraph
+from cupola_providers.runtime.slots.memory import KvMemory
+
+_MOST_BINDINGS = 64
+_MASK_STEP = 64
+
+
+@dataclass(slots=True)
+class _Binding:
+    """A binding of the KV cache of some slots, and what else is bound now: address and shape by name."""
+
+    native: Any
+    bound: dict[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+
+
+class SlotDecoder:
+    """Runs a graph over neighbouring slots.
+
+    GroupQueryAttention takes the length of each row from the sum of its attention mask and writes new keys and
+    values where that ends. Binding the KV cache takes longer than everything else in Python, so bindings are kept
+    for every range of slots that was used; the small inputs are bound again only when their shape changes.
+
+    Args:
+        session: The `onnxruntime.InferenceSession`.
+        graph: Its description.
+        memory: The KV cache.
+    """
+
+    def __init__(self, session: Any, graph: SlotsGraph, memory: KvMemory) -> None:
+        self._session = session
+        self._graph = graph
+        self._memory = memory
+        self._bindings: dict[tuple[int, int], _Binding] = {}
+        self._buffers: dict[str, NDArray[Any]] = {}
+        self._positions = np.arange(memory.row_shape[1])
+
+    def run(self, first: int, tokens: NDArray[np.int64], totals: Sequence[int], picks: Sequence[int]) -> Logits:
+        """Feed tokens to the slots from `first` on.
+
+        Args:
+            first: The first slot.
+            tokens: int64 [rows, count]. More than one row with more than one token each only for empty slots.
+            totals: Tokens in each row's slot after this pass, those of `tokens` included.
+            picks: For which rows and positions logits are wanted: indices into the flattened `tokens`.
+
+        Returns:
+            float32 [len(picks), vocab], valid until the next call.
+
+        Raises:
+            RuntimeError: The graph failed. What it should have written is undefined, the rest is untouched.
+        """
+        rows, count = tokens.shape
+        binding = self._binding(first, rows)
+        self._input(binding, self._graph.input_ids, (rows, count))[...] = tokens
+        width = self._mask_width(max(totals), count)
+        mask = self._input(binding, self._graph.attention_mask, (rows, width))
+        mask[...] = self._positions[:width] < np.asarray(totals)[:, None]
+        if self._graph.picks_logits:
+            # a graph fails on an empty choice, so a pass that needs no logits computes the first ones
+            self._input(binding, LOGITS_INDEX, (max(1, len(picks)),))[...] = picks if len(picks) else 0
+            logits = self._output(binding, (max(1, len(picks)), self._graph.vocab_size))[: len(picks)]
+        else:
+            logits = self._output(binding, (rows, count, self._graph.vocab_size)).reshape(rows * count, -1)
+        self._session.run_with_iobinding(binding.native)
+        if not self._graph.picks_logits and (count > 1 or len(picks) < rows):
+            logits = logits[list(picks)]
+        return logits
+
+    def close(self) -> None:
+        """Let go of the graph and of all memory."""
+        self._session = None
+        self._bindings.clear()
+        self._buffers.clear()
+
+    def _mask_width(self, longest: int, count: int) -> int:
+        """Return how wide the mask is: just so for prompts, and for single tokens such that it seldom changes."""
+        if count > 1:
+            return longest  # the attention tells a first chunk by its being as long as the mask is wide
+        return min(-(-longest // _MASK_STEP) * _MASK_STEP, self._positions.size)
+
+    def _input(self, binding: _Binding, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        array: NDArray[np.int64] = self._buffer(name, shape, np.int64)
+        self._bind(binding, binding.native.bind_input, name, array)
+        return array
+
+    def _output(self, binding: _Binding, shape: tuple[int, ...]) -> Logits:
+        array: Logits = self._buffer(self._graph.logits, shape, np.float32)
+        self._bind(binding, binding.native.bind_output, self._graph.logits, array)
+        return array
+
+    def _bind(self, binding: _Binding, bind: Any, name: str, array: NDArray[Any]) -> None:
+        place = (array.ctypes.data, array.shape)
+        if binding.bound.get(name) != place:
+            bind(name, "cpu", 0, array.dtype.type, array.shape, place[0])
+            binding.bound[name] = place
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+        """Return memory that all bindings share, since one pass runs at a time."""
+        size = int(np.prod(shape))
+        if name not in self._buffers or self._buffers[name].size < size:
+            self._buffers[name] = np.empty(size, dtype)
+        return self._buffers[name][:size].reshape(shape)
+
+    def _binding(self, first: int, rows: int) -> _Binding:
+        binding = self._bindings.get((first, rows))
+        if binding is None:
+            if len(self._bindings) >= _MOST_BINDINGS:
+                self._bindings.clear()
+            binding = self._bindings[first, rows] = _Binding(self._session.io_binding())
+            shape = (rows, *self._memory.row_shape)
+            arrays = zip(self._memory.names, self._memory.present_names, self._memory.arrays, strict=True)
+            for past, present, array in arrays:
+                address = array.ctypes.data + first * array.strides[0]
+                binding.native.bind_input(past, "cpu", 0, np.float32, shape, address)
+                binding.native.bind_output(present, "cpu", 0, np.float32, shape, address)
+        return binding
