@@ -9,6 +9,8 @@ import click
 from cupola_server.cli.invocation import Invocation, run
 
 if TYPE_CHECKING:
+    import anyio
+
     from cupola.contracts import EngineView
     from cupola.settings import Settings
 
@@ -42,44 +44,49 @@ async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[s
     from cupola_server.app import compose  # noqa: PLC0415
     from cupola_server.serving import serve as serve_app  # noqa: PLC0415
 
-    stop = anyio.Event()
-    hurried = 0
-
     plugins = invocation.usable_plugins(settings)
     frontends = plugins.frontends()
     plugins.ensure_usable()  # two front-ends may claim one name
-    async with invocation.engine(settings, plugins) as engine:
-        app = compose(frontends, engine)
+    stop = anyio.Event()
+    async with invocation.engine(settings, plugins) as engine, anyio.create_task_group() as group:
 
-        async with anyio.create_task_group() as group:
+        def ready(url: str) -> None:
+            group.start_soon(_announce, engine, preloads, url)
 
-            async def watch(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-                nonlocal hurried
-                with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    task_status.started()
-                    async for signum in signals:
-                        if stop.is_set():
-                            hurried = signum
-                            group.cancel_scope.cancel()
-                            return
-                        drain_s = settings.server.drain_timeout_s
-                        _say(f"Stopping; running answers have {drain_s:g} s. Ctrl+C again stops at once.")
-                        stop.set()
-
-            async def announce(url: str) -> None:
-                for name in preloads:
-                    await _preload(engine, name)
-                click.echo(f"Cupola listens on {url}")
-                if sys.stderr.isatty():
-                    _say(f"Try: curl {url}/v1/models    Ctrl+C stops.")
-
-            def ready(url: str) -> None:
-                group.start_soon(announce, url)
-
-            await group.start(watch)
-            await serve_app(app, settings.server, ready=ready, stop=stop)
+        async def serving() -> None:
+            # In a task of its own: on Python 3.11 hypercorn leaves the task that ran it marked as cancelled.
+            await serve_app(compose(frontends, engine), settings.server, ready=ready, stop=stop)
             group.cancel_scope.cancel()
-    return hurried
+
+        group.start_soon(serving)
+        hurried = await _second_signal(stop, settings.server.drain_timeout_s)
+        group.cancel_scope.cancel()
+        return hurried
+    return 0
+
+
+async def _second_signal(stop: "anyio.Event", drain_s: float) -> int:
+    """Set `stop` at the first signal and return the second one."""
+    import anyio  # noqa: PLC0415
+
+    if sys.platform == "win32":  # asyncio receives no signals there; Ctrl+C cancels this task
+        await anyio.sleep_forever()
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for signum in signals:
+            if stop.is_set():
+                return signum
+            _say(f"Stopping; running answers have {drain_s:g} s. Ctrl+C again stops at once.")
+            stop.set()
+    return 0
+
+
+async def _announce(engine: "EngineView", preloads: tuple[str, ...], url: str) -> None:
+    """Preload what was asked for, then say that the service is ready."""
+    for name in preloads:
+        await _preload(engine, name)
+    click.echo(f"Cupola listens on {url}")
+    if sys.stderr.isatty():
+        _say(f"Try: curl {url}/v1/models    Ctrl+C stops.")
 
 
 async def _preload(engine: "EngineView", name: str) -> None:
