@@ -183,7 +183,6 @@ class SessionSuite:
         session.admit(self.turn(1, self.prompt(8, seed=3), 50))
         session.cancel(1)
         session.cancel(1)
-        assert list(session.step()) == []
         assert run_turn(session, self.turn(2, self.prompt(8), 4)).finish == "length"
 
     def test_a_prefix_from_the_cache_changes_no_token(self, session: Session) -> None:

@@ -1,6 +1,7 @@
 """The `generator` session: one turn at a time on `og.Generator`, for any architecture and provider."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +29,10 @@ logger = logging.getLogger(__name__)
 SMALLEST_CAPACITY = 256
 ANSWER_RESERVE = 512
 """Room for this much of an answer is made at once; longer ones grow the KV cache when they get there."""
+KEPT_CAPACITY = 1024
+"""A KV cache of up to this many tokens is kept however little of it is used."""
 ROOMY_TURNS = 4
-"""After this many turns in a row that needed at most a quarter of the KV cache, a smaller one replaces it."""
+"""A larger one is replaced after so many turns in a row that needed at most a quarter of it."""
 
 
 def capacity_for(tokens: int, context_length: int) -> int:
@@ -62,11 +65,12 @@ class KeyValueCache:
         The last one is always computed again: its logits choose the first token of the answer.
         """
         needed = capacity_for(len(prompt) + reserve, self._context_length)
-        self._roomy_turns = self._roomy_turns + 1 if needed * 4 <= self.capacity else 0
+        is_roomy = self.capacity > KEPT_CAPACITY and needed * 4 <= self.capacity
+        self._roomy_turns = self._roomy_turns + 1 if is_roomy else 0
         if needed > self.capacity or self._roomy_turns >= ROOMY_TURNS:
             self._renew(needed)
         else:
-            self._rewind(common_prefix(self.tokens, prompt[:-1]))
+            self.rewind(common_prefix(self.tokens, prompt[:-1]))
         return len(self.tokens)
 
     def append(self, tokens: Sequence[int]) -> None:
@@ -88,11 +92,8 @@ class KeyValueCache:
         """Return the logits after the last token, float32 [1, vocab]."""
         return self._generator.get_logits()[:, -1]
 
-    def clear(self) -> None:
-        """Forget everything and give the memory back."""
-        self._generator, self.tokens, self.capacity, self._roomy_turns = None, [], 0, 0
-
-    def _rewind(self, length: int) -> None:
+    def rewind(self, length: int) -> None:
+        """Forget what comes after the first `length` tokens, or everything where the model cannot go back."""
         if length == len(self.tokens):
             return
         try:
@@ -102,6 +103,10 @@ class KeyValueCache:
             self._renew(self.capacity)
         else:
             del self.tokens[length:]
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back."""
+        self._generator, self.tokens, self.capacity, self._roomy_turns = None, [], 0, 0
 
     def _renew(self, capacity: int) -> None:
         self.clear()  # first, so that the two are never in memory together
@@ -187,6 +192,19 @@ class GeneratorSession(Session):
             if events[-1].finish or events[-1].error:
                 self._row = None
         return events
+
+    def try_out(self) -> None:
+        """Compute one token and forget it: what cannot compute shows now, and the first turn finds a cache made.
+
+        Raises:
+            RuntimeError: The model cannot compute.
+        """
+        token = min(self._config.control_token_ids, default=0)
+        self._cache.begin([token], reserve=1)
+        self._cache.append([token])
+        if not math.isfinite(float(self._cache.logits().max())):
+            raise RuntimeError("its output is not a number")
+        self._cache.rewind(0)
 
     def cancel(self, turn_id: int) -> None:
         """Forget a turn at once. What was computed of it stays in the KV cache."""

@@ -9,8 +9,7 @@ from typing import Literal, NamedTuple
 import onnxruntime
 import onnxruntime_genai as og
 
-from cupola import Limits, LoadError, ModelFiles, ModelFormatError, Sampling, Session, Turn
-from cupola.errors import from_wire
+from cupola import Limits, LoadError, ModelFiles, ModelFormatError, Session
 from cupola_providers.runtime.config import FILE_NAME, GenaiConfig, read_config
 from cupola_providers.runtime.generator import GeneratorSession
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
@@ -62,7 +61,11 @@ def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> S
     session = GeneratorSession(
         open_model(model, config, setup), config, tokenizer, limits, threads=setup.threads, reason=choice.reason
     )
-    _try_out(session, model, config)
+    try:
+        session.try_out()
+    except RuntimeError as error:  # dimensions or token ids in the configuration that the graph does not have
+        detail = f"its files do not fit together ({_first_line(str(error))}). {_AGAIN}"
+        raise LoadError(model=model.id, detail=detail) from error
     return session
 
 
@@ -116,13 +119,3 @@ def _explained(model: ModelFiles, config: GenaiConfig, message: str) -> ModelFor
 
 def _first_line(message: str) -> str:
     return message.split("\n", 1)[0][:500]
-
-
-def _try_out(session: Session, model: ModelFiles, config: GenaiConfig) -> None:
-    """Compute one token. This finds dimensions that do not fit, and makes what the first turn would wait for."""
-    token = next(iter(sorted(config.control_token_ids)), 0)
-    session.admit(Turn(0, [token], max_tokens=1, sampling=Sampling(temperature=0), ignore_eos=True))
-    (event,) = session.step()
-    if event.error is not None:
-        detail = f"{str(from_wire(event.error)).strip()} The model's files do not fit together. {_AGAIN}"
-        raise LoadError(model=model.id, detail=detail)
