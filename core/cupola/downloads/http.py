@@ -179,7 +179,10 @@ def _validator(response: "httpx.Response") -> str:
 
 def _without_query(url: str) -> str:
     """Drop what may be secret: the query holds signatures, the user part passwords."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

@@ -1,0 +1,173 @@
+"""`bring`: from a source into a store, once and whole, whatever goes wrong."""
+
+import hashlib
+
+import anyio
+import pytest
+
+from cupola import (
+    CatalogSource,
+    CupolaError,
+    DigestMismatchError,
+    DownloadError,
+    ModelFormatError,
+    ModelInfo,
+    RemoteFile,
+)
+from cupola.downloads import HttpDownloader, bring
+from cupola_plugins.filesystem import FilesystemCache
+from file_server import FileServer
+
+pytestmark = pytest.mark.anyio
+
+MODEL = ModelInfo(id="tiny-generic-cpu:1", alias="tiny", source="served", publisher="Publisher")
+FILES = {"genai_config.json": b"{}", "model.onnx": b"\1" * 1_500_000}
+
+
+class Served(CatalogSource):
+    """Models behind URLs."""
+
+    name = "served"
+
+    def __init__(self, url):
+        self.url = url
+
+    async def models(self):
+        return [MODEL]
+
+    async def files(self, model):
+        return [
+            RemoteFile(path, len(content), f"{self.url}/{path}", hashlib.sha256(content).hexdigest())
+            for path, content in FILES.items()
+        ]
+
+
+class Faulty(Served):
+    """Stages something, then fails as told."""
+
+    def __init__(self, error):
+        super().__init__("")
+        self.error = error
+
+    async def fetch(self, model, staging, downloader, progress):
+        (staging.path / "useful.part").write_bytes(b"1")
+        raise self.error
+
+
+@pytest.fixture
+def server():
+    with FileServer(FILES) as server:
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FilesystemCache(tmp_path / "cache")
+
+
+async def brought(source, store):
+    return await bring(MODEL, source, store, HttpDownloader(), lambda event: None)
+
+
+async def staged(store):
+    """Say what the next reservation finds; it fails if the last one was not given back."""
+    with anyio.fail_after(5):
+        staging = await store.reserve(MODEL)
+    names = sorted(path.name for path in staging.path.iterdir())
+    await staging.release()
+    return names
+
+
+async def test_a_model_comes_into_the_store(server, store):
+    cached = await brought(Served(server.url), store)
+    assert {path: (cached.path / path).read_bytes() for path in FILES} == FILES
+    assert await store.find(MODEL.id) == cached
+
+
+async def test_a_cached_model_needs_no_source(server, store):
+    cached = await brought(Served(server.url), store)
+    assert await brought(Faulty(AssertionError("asked a source")), store) == cached
+
+
+async def test_tasks_that_ask_at_once_share_one_download(server, store):
+    results = []
+
+    async def ask():
+        results.append(await brought(Served(server.url), store))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(ask)
+    assert len(results) == 4
+    assert len({result.path for result in results}) == 1
+    assert server.requests_for("model.onnx") == [""]
+
+
+async def test_a_fault_of_the_source_becomes_an_error_that_names_it(store):
+    with pytest.raises(DownloadError, match="'served' has a fault: KeyError: 'x'") as caught:
+        await brought(Faulty(KeyError("x")), store)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert await staged(store) == ["useful.part"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DownloadError(model=MODEL.id, detail="no"),
+        DigestMismatchError(model=MODEL.id, detail="", file="a", expected="b", actual="c"),
+    ],
+)
+async def test_errors_that_explain_themselves_pass_and_keep_what_is_staged(store, error):
+    with pytest.raises(CupolaError) as caught:
+        await brought(Faulty(error), store)
+    assert caught.value is error
+    assert await staged(store) == ["useful.part"]
+
+
+async def test_files_that_cannot_be_used_are_thrown_away(store):
+    with pytest.raises(ModelFormatError):
+        await brought(Faulty(ModelFormatError(path="x.gguf", detail="truncated")), store)
+    assert await staged(store) == []
+
+
+async def test_a_source_that_brings_no_model_is_refused(store):
+    class Empty(Served):
+        async def fetch(self, model, staging, downloader, progress):
+            (staging.path / "README.md").write_text("nothing else")
+
+    with pytest.raises(ModelFormatError, match="genai_config"):
+        await brought(Empty(""), store)
+    assert await store.list() == []
+    assert await staged(store) == []
+
+
+async def test_an_interrupted_download_is_no_model_and_the_next_try_resumes_it(server, store):
+    server.drop_after["model.onnx"] = 1_100_000
+    with pytest.raises(DownloadError):
+        await brought(Served(server.url), store)
+    assert await store.list() == []
+    cached = await brought(Served(server.url), store)
+    assert (cached.path / "model.onnx").read_bytes() == FILES["model.onnx"]
+    assert server.requests_for("genai_config.json") == [""]
+    assert server.requests_for("model.onnx")[1].startswith("bytes=")
+
+
+async def test_a_corrupted_download_is_no_model_and_the_next_try_brings_it(server, store):
+    server.files["model.onnx"] = b"\2" * 1_500_000
+    with pytest.raises(DigestMismatchError):
+        await brought(Served(server.url), store)
+    assert await store.list() == []
+    server.files["model.onnx"] = FILES["model.onnx"]
+    await brought(Served(server.url), store)
+    assert len(await store.list()) == 1
+
+
+async def test_a_cancelled_download_gives_its_reservation_back(server, store):
+    server.hold_after["model.onnx"] = 1_200_000
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(brought, Served(server.url), store)
+        await anyio.to_thread.run_sync(server.holding.wait, 5)
+        tasks.cancel_scope.cancel()
+    server.go_on.set()
+    assert "genai_config.json" in await staged(store)
+    await brought(Served(server.url), store)
