@@ -1,30 +1,54 @@
 """The `slots` session on tiny random models: real graphs, real ONNX Runtime, no language."""
 
+import msgspec
+import numpy as np
+import onnx
+import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cupola import Limits, LoadError, ModelFiles, Sampling, Turn
+from cupola.testing.sessions import SessionSuite, run_turn, run_turns
+from cupola_plugins.gguf import Layout
+from cupola_providers.runtime.config import read_config
+from cupola_providers.runtime.slots import SlotsSession, slots_graph
+from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from tiny_model import write_tiny_model
 
-from cupola import Limits, ModelFiles
-from cupola.testing.sessions import SessionSuite
-from cupola_providers.runtime.config import read_config
-from cupola_providers.runtime.slots import SlotsSession
-from cupola_providers.runtime.slots.graph import slots_graph
-from cupola_providers.runtime.tokenizer import GenaiTokenizer
+GREEDY = Sampling(temperature=0.0)
+VOCAB = 300
 
 
-def open_slots(folder, *, slots=4, context_length=None, chunk=32):
+def open_slots(folder, *, slots=4, context_length=512, chunk=32, budget=None, **config_changes):
     config = read_config(folder)
-    limits = Limits(context_length, chunk)
-    length = min(context_length or config.model.context_length, config.model.context_length)
-    budget = slots * length * slots_graph(folder, config).kv_bytes_per_token
+    model = msgspec.structs.replace(config.model, **config_changes)
+    config = msgspec.structs.replace(config, model=model)
+    graph = slots_graph(folder, config)
     return SlotsSession.open(
         ModelFiles("tiny-generic-cpu:1", folder),
         config,
         GenaiTokenizer(folder, config),
         threads=1,
         spinning=False,
-        limits=limits,
-        memory_budget_bytes=budget,
+        limits=Limits(context_length, chunk),
+        memory_budget_bytes=slots * context_length * graph.kv_bytes_per_token if budget is None else budget,
     )
+
+
+def prompt(length, seed=0):
+    return np.random.default_rng(seed).integers(3, VOCAB, length).tolist()
+
+
+def turn(turn_id, tokens, max_tokens=8, sampling=GREEDY, *, ignore_eos=True):
+    return Turn(turn_id, tokens, max_tokens, sampling, ignore_eos)
+
+
+def alone(folder, one, **options):
+    session = open_slots(folder, slots=1, **options)
+    answer = run_turn(session, one)
+    session.close()
+    return answer.tokens
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +56,281 @@ def tiny(tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        {"layout": Layout.INT8_ROWS},
+        {"layout": Layout.INT4_BLOCKS, "own_head": True},
+        {"layout": Layout.INT8_ROWS, "heads": 6, "kv_heads": 3, "head_size": 32, "hidden": 96, "layers": 3},
+        {"layout": Layout.INT8_BLOCKS, "heads": 4, "kv_heads": 1, "head_size": 64},
+    ],
+    ids=str,
+)
+def any_tiny(request, tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"), seed=3, **request.param)
+
+
+@pytest.fixture(scope="module")
+def stock_tiny(tmp_path_factory):
+    folder = write_tiny_model(tmp_path_factory.mktemp("stock"))
+    (folder / "model.slots.onnx").unlink()
+    return folder
+
+
 class TestTheSlotsSession(SessionSuite):
-    vocab_size = 300
+    vocab_size = VOCAB
 
     @pytest.fixture
     def session(self, tiny):
         session = open_slots(tiny)
         yield session
         session.close()
+
+
+class TestTheSlotsSessionOnAStockGraph(SessionSuite):
+    vocab_size = VOCAB
+
+    @pytest.fixture
+    def session(self, stock_tiny):
+        session = open_slots(stock_tiny)
+        yield session
+        session.close()
+
+
+def test_staggered_turns_answer_as_they_do_alone(any_tiny):
+    turns = [turn(n, prompt(5 + 13 * n, n), 20 + n) for n in range(8)]
+    expected = {one.id: alone(any_tiny, one) for one in turns}
+    session = open_slots(any_tiny, slots=8)
+    answers, waiting = {one.id: [] for one in turns}, list(turns)
+    for step in range(400):
+        if waiting and step % 3 == 0:
+            session.admit(waiting.pop(0))
+        for event in session.step():
+            answers[event.turn_id] += event.tokens
+    assert answers == expected
+
+
+def test_the_stock_graph_gives_the_same_answers(tiny, stock_tiny):
+    turns = [turn(n, prompt(5 + 30 * n, n), 20) for n in range(4)]
+    answers = [run_turns(open_slots(folder), turns) for folder in (tiny, stock_tiny)]
+    assert {n: one.tokens for n, one in answers[0].items()} == {n: one.tokens for n, one in answers[1].items()}
+    assert "asked" in open_slots(tiny).reason
+    assert "every token" in open_slots(stock_tiny).reason
+
+
+KINDS = range(6)
+orders = st.one_of(
+    st.tuples(st.just("join"), st.sampled_from(KINDS), st.integers(1, 12)),
+    st.tuples(st.just("cancel"), st.integers(0, 20), st.just(0)),
+    st.tuples(st.just("step"), st.integers(1, 6), st.just(0)),
+)
+
+
+def turn_of_kind(turn_id, kind, max_tokens):
+    return turn(turn_id, prompt(7 + 21 * kind, kind % 3), max_tokens)  # kinds share prefixes
+
+
+@pytest.fixture(scope="module")
+def expected_answers(tiny):
+    return {kind: alone(tiny, turn_of_kind(0, kind, 12)) for kind in KINDS}
+
+
+class Driver:
+    """Carries out orders and checks every answer against what the turn says when it is alone."""
+
+    def __init__(self, session, expected):
+        self.session, self.expected = session, expected
+        self.active, self.count = {}, 0
+
+    def join(self, kind, max_tokens):
+        if len(self.active) < self.session.capacity:
+            self.session.admit(turn_of_kind(self.count, kind, max_tokens))
+            self.active[self.count] = (self.expected[kind][:max_tokens], [])
+            self.count += 1
+
+    def cancel(self, turn_id, _):
+        self.session.cancel(turn_id)
+        self.active.pop(turn_id, None)
+
+    def step(self, times, _):
+        for event in (event for _ in range(times) for event in self.session.step()):
+            wanted, got = self.active[event.turn_id]
+            got += event.tokens
+            assert got == wanted[: len(got)]
+            if event.finish:
+                assert got == wanted
+                del self.active[event.turn_id]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(orders, max_size=40))
+def test_any_order_of_joining_cancelling_and_leaving_changes_no_answer(tiny, expected_answers, given_orders):
+    driver = Driver(open_slots(tiny, slots=3), expected_answers)
+    for order, *arguments in given_orders:
+        getattr(driver, order)(*arguments)
+    driver.step(300, 0)
+    assert not driver.active
+    driver.session.close()
+
+
+def test_a_long_prompt_never_keeps_others_waiting_for_more_than_two_chunks(tiny):
+    session = open_slots(tiny, chunk=16)
+    session.admit(turn(1, prompt(4), 100))
+    session.step()
+    session.admit(turn(2, prompt(400, 1), 4))
+    since_last = []
+    for _ in range(80):
+        ids = [event.turn_id for event in session.step() if event.tokens or event.turn_id == 2]
+        since_last.append(1 in ids)
+    gaps = "".join("t" if got else "." for got in since_last).split("t")
+    assert max(map(len, gaps)) <= 2
+
+
+def test_a_short_prompt_gets_in_while_a_long_one_is_computed(tiny):
+    session = open_slots(tiny, chunk=16)
+    session.admit(turn(1, prompt(400), 1))
+    session.step()
+    session.admit(turn(2, prompt(10, 1), 1))
+    seen = [[event.turn_id for event in session.step()] for _ in range(3)]
+    assert [2] in seen
+
+
+def test_a_long_prompt_is_not_starved_by_short_ones(tiny):
+    session = open_slots(tiny, chunk=16)
+    session.admit(turn(1, prompt(160), 1))
+    for number in range(2, 60):
+        session.admit(turn(number, prompt(10, number), 1))
+        events = session.step()
+        if any(event.turn_id == 1 and event.finish for event in events):
+            break
+    assert number < 30
+
+
+def test_short_prompts_that_come_together_share_a_pass(tiny):
+    session = open_slots(tiny, chunk=64)
+    for number in range(4):
+        session.admit(turn(number, prompt(10 + number, number), 2))
+    assert {event.turn_id for event in session.step() if event.tokens} == {0, 1, 2, 3}
+
+
+def test_the_same_prompt_several_times_at_once_is_computed_once(tiny):
+    session = open_slots(tiny, chunk=128)
+    tokens = prompt(100)
+    answers = run_turns(session, [turn(number, tokens, 6) for number in range(4)])
+    assert [answer.cached_tokens for answer in answers.values()] == [0, 98, 98, 98]
+    assert len({tuple(answer.tokens) for answer in answers.values()}) == 1
+
+
+def test_cached_tokens_are_those_of_the_common_prefix(tiny):
+    session = open_slots(tiny)
+    first = run_turn(session, turn(1, prompt(60), 10))
+    assert first.cached_tokens == 0
+    follow_up = [*prompt(60), *first.tokens, *prompt(8, 5)]
+    second = run_turn(session, turn(2, follow_up, 10))
+    assert second.cached_tokens == 60 + 10 - 1  # the last token of an answer is never computed
+    third = run_turn(session, turn(3, [*prompt(30), *prompt(30, 6)], 10))
+    assert third.cached_tokens == 30
+
+
+def test_the_cache_changes_no_answer_to_the_last_bit_of_the_seed(tiny):
+    sampling = Sampling(temperature=1.2, top_k=0, top_p=0.98, seed=5)
+    tokens = prompt(90)
+    cold = alone(tiny, turn(1, tokens, 30, sampling))
+    session = open_slots(tiny)
+    run_turn(session, turn(1, [*tokens[:41], *prompt(30, 9)], 5))
+    busy = [turn(number, prompt(20, number), 40, Sampling(temperature=1.0, seed=number)) for number in (3, 4, 5)]
+    answers = run_turns(session, [*busy[:2], turn(2, tokens, 30, sampling), busy[2]])
+    assert answers[2].cached_tokens == 41
+    assert answers[2].tokens == cold
+
+
+def test_an_end_of_sequence_token_ends_the_turn_and_is_left_out(tiny):
+    answer = alone(tiny, turn(1, prompt(9), 12))
+    end = next(token for token in answer if answer.index(token) > 2)
+    session = open_slots(tiny, eos_token_id=[end])
+    stopped = run_turn(session, turn(1, prompt(9), 12, ignore_eos=False))
+    assert stopped.finish == "stop"
+    assert stopped.tokens == answer[: answer.index(end)]
+    ignored = run_turn(session, turn(2, prompt(9), 12, ignore_eos=True))
+    assert ignored.finish == "length"
+    assert ignored.tokens == answer
+
+
+def with_a_token_that_is_no_number(folder, token):
+    """Put NaN into the embedding of one token, which no file that passed the importer has."""
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    scales = next(node.input[2] for node in graph.node if node.op_type == "GatherBlockQuantized")
+    tensor = next(one for one in graph.initializer if one.name == scales)
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    with (folder / place["location"]).open("r+b") as data:
+        data.seek(int(place["offset"]) + token * tensor.dims[1] * 4)
+        data.write(np.full(tensor.dims[1], np.nan, np.float32).tobytes())
+    return folder
+
+
+def test_logits_that_are_no_numbers_cost_only_their_own_turn(tmp_path):
+    folder = with_a_token_that_is_no_number(write_tiny_model(tmp_path, own_head=True), 77)
+    good = turn(1, [token for token in prompt(40) if token != 77], 20)
+    expected = alone(folder, good)
+    session = open_slots(folder, chunk=64)
+    answers = run_turns(session, [good, turn(2, [5, 77, 6], 20), turn(3, good.prompt[:20], 5)])
+    assert answers[2].error is not None
+    assert "not a number" in str(answers[2].error.fields["detail"])
+    assert answers[1].tokens == expected
+    assert answers[3].error is None
+    assert run_turn(session, turn(4, [5, 9, 6], 5)).cached_tokens == 0  # nothing of the failed turn is kept
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (turn(1, [3, VOCAB], 4), "InvalidParameterError"),
+        (turn(1, [-1], 4), "InvalidParameterError"),
+        (turn(1, [], 4), "InvalidParameterError"),
+        (turn(1, [4] * 500, 13), "ContextLengthExceededError"),
+        (turn(1, [4], 4, Sampling(temperature=1.0, logit_bias={VOCAB: 1.0})), "InvalidParameterError"),
+    ],
+)
+def test_a_turn_that_cannot_run_is_told_so_and_costs_nobody_else(tiny, bad, kind):
+    session = open_slots(tiny)
+    answers = run_turns(session, [bad, turn(2, prompt(5), 3)])
+    assert answers[1].error.kind == kind
+    assert answers[2].finish == "length"
+
+
+def test_a_prompt_of_one_token_is_answered(tiny):
+    session = open_slots(tiny)
+    both = [turn(1, [7], 6), turn(2, prompt(20), 6)]
+    answers = run_turns(session, both)
+    assert {one.id: answers[one.id].tokens for one in both} == {one.id: alone(tiny, one) for one in both}
+
+
+def test_more_turns_than_slots_wait_inside(tiny):
+    session = open_slots(tiny, slots=2)
+    for number in range(5):
+        session.admit(turn(number, prompt(6, number), 3))
+    finished = {event.turn_id for _ in range(60) for event in session.step() if event.finish}
+    assert finished == {0, 1, 2, 3, 4}
+
+
+def test_memory_is_taken_where_tokens_are(tmp_path):
+    folder = write_tiny_model(tmp_path, layers=4, heads=8, kv_heads=8, head_size=64, context=65_536)
+    budget = 8 * 65_536 * (4 * 8 * 64 * 2 * 4)
+    before = psutil.Process().memory_info().rss
+    session = open_slots(folder, budget=budget, context_length=65_536)
+    assert session.capacity == 8
+    run_turns(session, [turn(number, prompt(40, number), 4) for number in range(8)])
+    assert psutil.Process().memory_info().rss - before < budget / 20
+    session.close()
+
+
+def test_a_budget_that_is_too_small_is_refused_with_numbers(tiny):
+    with pytest.raises(LoadError, match=r"kB a token"):
+        open_slots(tiny, budget=1000)
+
+
+def test_a_graph_that_does_not_fit_its_weights_is_refused(tmp_path):
+    folder = write_tiny_model(tmp_path)
+    (folder / "model.onnx.data").write_bytes(b"short")
+    with pytest.raises(LoadError, match=r"model\.slots\.onnx"):
+        open_slots(folder)

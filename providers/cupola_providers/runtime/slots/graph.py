@@ -80,7 +80,7 @@ def _problems(graph: Any, config: GenaiConfig) -> Iterator[str]:
     if len(attention) != layers:
         yield f"its graph has {len(attention)} {_ATTENTION} for {layers} layers"
     inputs = {one.name: one for one in graph.input}
-    pasts = {pattern % layer for pattern in (names.past_key_names, names.past_value_names) for layer in range(layers)}
+    pasts = {*_per_layer(names.past_key_names, layers), *_per_layer(names.past_value_names, layers)}
     expected = {names.input_ids, names.attention_mask} | pasts
     if missing := sorted(expected - set(inputs)):
         yield f"its graph has no input {missing[0]}"
@@ -100,12 +100,9 @@ def _output_problems(graph: Any, config: GenaiConfig, attention: Sequence[Any]) 
     names = config.model.decoder.outputs
     outputs = {one.name: one.type.tensor_type for one in graph.output}
     presents = {name for node in attention for name in node.output[1:3]}
-    wanted = {names.logits} | {
-        pattern % layer
-        for pattern in (names.present_key_names, names.present_value_names)
-        for layer in range(config.model.decoder.num_hidden_layers)
-    }
-    if set(outputs) != wanted or presents != wanted - {names.logits}:
+    layers = config.model.decoder.num_hidden_layers
+    cache = {*_per_layer(names.present_key_names, layers), *_per_layer(names.present_value_names, layers)}
+    if set(outputs) != {names.logits} | cache or presents != cache:
         yield "its graph's outputs are not logits and the attention's own keys and values"
     elif outputs[names.logits].elem_type != _FLOAT:
         yield "its logits are not float32"
@@ -116,16 +113,13 @@ def _output_problems(graph: Any, config: GenaiConfig, attention: Sequence[Any]) 
 
 
 def _described(path: Path, graph: Any, config: GenaiConfig) -> SlotsGraph:
-    decoder = config.model.decoder
+    decoder, layers = config.model.decoder, config.model.decoder.num_hidden_layers
     types = {one.name: one.type.tensor_type for one in (*graph.input, *graph.output)}
 
-    def per_layer(pattern: str) -> tuple[str, ...]:
-        return tuple(pattern % layer for layer in range(decoder.num_hidden_layers))
-
-    _, kv_heads, _, head_size = _shape(types[decoder.outputs.present_key_names % 0])
+    _, kv_heads, _, head_size = _shape(types[_per_layer(decoder.outputs.present_key_names, 1)[0]])
     return SlotsGraph(
         path=path,
-        layers=decoder.num_hidden_layers,
+        layers=layers,
         kv_heads=kv_heads,
         head_size=head_size,
         vocab_size=_shape(types[decoder.outputs.logits])[-1],
@@ -133,11 +127,15 @@ def _described(path: Path, graph: Any, config: GenaiConfig) -> SlotsGraph:
         input_ids=decoder.inputs.input_ids,
         attention_mask=decoder.inputs.attention_mask,
         logits=decoder.outputs.logits,
-        past_keys=per_layer(decoder.inputs.past_key_names),
-        past_values=per_layer(decoder.inputs.past_value_names),
-        present_keys=per_layer(decoder.outputs.present_key_names),
-        present_values=per_layer(decoder.outputs.present_value_names),
+        past_keys=_per_layer(decoder.inputs.past_key_names, layers),
+        past_values=_per_layer(decoder.inputs.past_value_names, layers),
+        present_keys=_per_layer(decoder.outputs.present_key_names, layers),
+        present_values=_per_layer(decoder.outputs.present_value_names, layers),
     )
+
+
+def _per_layer(pattern: str, layers: int) -> tuple[str, ...]:
+    return tuple(pattern.replace("%d", str(layer)) for layer in range(layers))
 
 
 def _shape(tensor_type: Any) -> list[int]:

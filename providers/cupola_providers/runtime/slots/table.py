@@ -50,9 +50,11 @@ class SlotTable:
     Args:
         slots: How many there are.
         memory: Is told what to move.
+        hole_cost: What a row computed for nothing costs, in tokens moved.
     """
 
-    def __init__(self, slots: int, memory: KvMoves) -> None:
+    def __init__(self, slots: int, memory: KvMoves, *, hole_cost: int = HOLE_COST) -> None:
+        self._hole_cost = hole_cost
         self._slots = [_Slot() for _ in range(slots)]
         self._memory = memory
         self._clock = 0
@@ -132,7 +134,7 @@ class SlotTable:
         """
         rows = sorted(self.slot_of(turn) for turn in turns)
         holes = rows[-1] - rows[0] + 1 - len(rows)
-        self._debt = self._debt + holes * HOLE_COST if holes else 0
+        self._debt = self._debt + holes * self._hole_cost if holes else 0
         while rows[-1] - rows[0] + 1 > len(rows):
             edge, hole = self._cheapest_move(rows)
             cost = len(self._slots[edge].held) + len(self._slots[hole].held)
