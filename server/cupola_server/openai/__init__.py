@@ -1,0 +1,29 @@
+"""The OpenAI front-end: chat completions and models under /v1, in OpenAI's shapes.
+
+Loaded through the entry point `openai`. Importing this package loads no web framework: that waits for `app`.
+"""
+
+from collections.abc import Iterable
+
+from cupola import ApiFrontend, ASGIApp, EngineView, Settings, hookimpl
+
+__all__ = ["OpenAIFrontend", "api_frontends"]
+
+
+class OpenAIFrontend(ApiFrontend):
+    """Serves the engine to clients written for OpenAI's API."""
+
+    name = "openai"
+    prefixes = ("/v1",)
+
+    def app(self, engine: EngineView) -> ASGIApp:
+        """Build the ASGI application."""
+        from cupola_server.openai.app import build_app  # noqa: PLC0415 - brings starlette, which only serving needs
+
+        return build_app(engine)
+
+
+@hookimpl
+def api_frontends(settings: Settings) -> Iterable[ApiFrontend]:  # noqa: ARG001 - nothing of it can be set yet
+    """Contribute the front-end."""
+    return [OpenAIFrontend()]

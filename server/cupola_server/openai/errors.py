@@ -1,0 +1,181 @@
+"""Errors as OpenAI's clients know them. Nothing else decides which status an error has.
+
+CupolaError
+├── RequestError
+│   ├── InvalidParameterError
+│   │   └── FieldError          a field of the body is wrong; has OpenAI's code for it
+│   ├── BodyError               the body is no JSON object
+│   ├── BodyTooLargeError
+│   ├── MediaTypeError          the body is not announced as JSON
+│   ├── PathNotFoundError
+│   └── MethodNotAllowedError
+└── ServerStoppingError         the service stops and gives the request up
+"""
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from cupola import (
+    CacheError,
+    ContextLengthExceededError,
+    CupolaError,
+    DiskFullError,
+    DownloadError,
+    InvalidParameterError,
+    LoadError,
+    ModelBusyError,
+    ModelFormatError,
+    ModelNotCachedError,
+    ModelNotFoundError,
+    NoProviderError,
+    QueueFullError,
+    RequestError,
+    WorkerDiedError,
+    WorkerError,
+    WorkerHungError,
+)
+from cupola_server.openai.schema import ErrorBody, ErrorObject
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_REQUEST = "invalid_request_error"
+_SERVER = "server_error"
+_PATH = re.compile(r"""(?<![\w./\\:])(?:[A-Za-z]:[\\/]|/|\\\\)(?:[^\s"'<>|:/\\]+[\\/]+)*([^\s"'<>|:/\\]+)""")
+
+
+@dataclass(eq=False, kw_only=True)
+class FieldError(InvalidParameterError):
+    """A field of the body is missing, unknown, of the wrong type, out of range or not supported."""
+
+    code: str
+
+
+@dataclass(eq=False, kw_only=True)
+class BodyError(RequestError):
+    """The body is no JSON object."""
+
+
+@dataclass(eq=False, kw_only=True)
+class BodyTooLargeError(RequestError):
+    """The body is longer than the service reads."""
+
+    detail: str = ""
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"The body of a request may have {self.limit_bytes} bytes at most."
+
+
+@dataclass(eq=False, kw_only=True)
+class MediaTypeError(RequestError):
+    """The body is not announced as plain JSON."""
+
+
+@dataclass(eq=False, kw_only=True)
+class PathNotFoundError(RequestError):
+    """Nothing answers under this path."""
+
+    detail: str = ""
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"Unknown URL: {self.method} {self.path[:200]}. OpenAI clients need a base URL that ends in /v1."
+
+
+@dataclass(eq=False, kw_only=True)
+class MethodNotAllowedError(RequestError):
+    """The path knows other methods. `allow` lists them, separated by commas."""
+
+    detail: str = ""
+    method: str
+    path: str
+    allow: str
+
+    def __str__(self) -> str:
+        return f"{self.method} is not possible on {self.path[:200]}, only {self.allow}."
+
+
+@dataclass(eq=False, kw_only=True)
+class ServerStoppingError(CupolaError):
+    """The service stops and did not wait longer for this request."""
+
+    def __str__(self) -> str:
+        return "The service is stopping. Try again when it is back."
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error, ready to be sent: as a reply of its own, or as an event of a stream that broke off."""
+
+    status: int
+    error: ErrorObject
+    headers: Headers = ()
+
+    def encode(self) -> bytes:
+        """Return the JSON body."""
+        return msgspec.json.encode(ErrorBody(self.error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How one class of errors looks to a client. `sentence` replaces a message that names files of this machine."""
+
+    status: int
+    type: str
+    code: str | None
+    param: str | None = None
+    retry: bool = True
+    sentence: str = ""
+
+
+_DAMAGED = "A file of this model is damaged or of a kind that is not supported. The service's log names it."
+_NO_CACHE = "The model cache cannot be used. The service's log says why."
+_DISK_FULL = "There is not enough room for this model on the disk of the service."
+_INTERNAL = _Kind(500, _SERVER, "internal_error", sentence="The service failed on this request. Its log says why.")
+_KINDS: dict[type[Exception], _Kind] = {
+    RequestError: _Kind(400, _REQUEST, None),
+    ContextLengthExceededError: _Kind(400, _REQUEST, "context_length_exceeded", "messages"),
+    BodyError: _Kind(400, _REQUEST, "invalid_json"),
+    ModelNotFoundError: _Kind(404, _REQUEST, "model_not_found", "model"),
+    ModelNotCachedError: _Kind(404, _REQUEST, "model_not_downloaded", "model"),
+    PathNotFoundError: _Kind(404, _REQUEST, "unknown_url"),
+    MethodNotAllowedError: _Kind(405, _REQUEST, "method_not_allowed"),
+    ModelBusyError: _Kind(409, _REQUEST, "model_busy", "model"),
+    BodyTooLargeError: _Kind(413, _REQUEST, "request_too_large"),
+    MediaTypeError: _Kind(415, _REQUEST, "unsupported_media_type"),
+    QueueFullError: _Kind(429, "rate_limit_error", "queue_full"),
+    LoadError: _Kind(500, _SERVER, "model_load_failed", "model", retry=False),
+    ModelFormatError: _Kind(500, _SERVER, "model_damaged", "model", retry=False, sentence=_DAMAGED),
+    CacheError: _Kind(500, _SERVER, "cache_unusable", retry=False, sentence=_NO_CACHE),
+    NoProviderError: _Kind(501, _SERVER, "no_provider", "model", retry=False),
+    DownloadError: _Kind(502, _SERVER, "download_failed", "model"),
+    WorkerError: _Kind(503, _SERVER, "worker_failed"),
+    WorkerDiedError: _Kind(503, _SERVER, "worker_died"),
+    WorkerHungError: _Kind(503, _SERVER, "worker_hung"),
+    ServerStoppingError: _Kind(503, _SERVER, "server_stopping"),
+    DiskFullError: _Kind(507, _SERVER, "disk_full", retry=False, sentence=_DISK_FULL),
+}
+
+
+def describe(error: Exception) -> ErrorReply:
+    """Turn any error into what the client is told: never a stack trace, never a path of this machine."""
+    kind = next((_KINDS[step] for step in type(error).__mro__ if step in _KINDS), _INTERNAL)
+    message = kind.sentence or str(error)
+    if kind.status >= 500:
+        message = _PATH.sub(r"\1", message)
+    param = error.param if isinstance(error, InvalidParameterError) else kind.param
+    code = error.code if isinstance(error, FieldError) else kind.code
+    return ErrorReply(kind.status, ErrorObject(message, kind.type, param, code), _headers(error, kind))
+
+
+def _headers(error: Exception, kind: _Kind) -> Headers:
+    if isinstance(error, QueueFullError):
+        return ((b"retry-after", str(error.retry_after_s).encode()),)
+    if isinstance(error, MethodNotAllowedError):
+        return ((b"allow", error.allow.encode()),)
+    if not kind.retry:
+        return ((b"x-should-retry", b"false"),)  # read by OpenAI's clients, which try every 5xx again otherwise
+    return ()

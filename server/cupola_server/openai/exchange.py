@@ -1,0 +1,163 @@
+"""One request over HTTP and its reply, on bare ASGI: a streamed token passes through as little as possible."""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from cupola.contracts import Receive, Scope, Send
+from cupola_server.openai.errors import (
+    BodyTooLargeError,
+    Headers,
+    MediaTypeError,
+    MethodNotAllowedError,
+    PathNotFoundError,
+    describe,
+)
+from cupola_server.openai.replies import event
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT_BYTES = 16 * 1024 * 1024
+
+_MEDIA_TYPE = re.compile(rb"application/json\s*(;\s*charset=\"?utf-?8\"?\s*)?;?", re.IGNORECASE)
+_JSON: Headers = ((b"content-type", b"application/json"),)
+_EVENTS: Headers = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # a proxy that gathers events would undo streaming
+)
+
+
+class Exchange:
+    """A request, and the one reply to it. As soon as the body is read, the client's leaving cancels the handler."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, tasks: TaskGroup) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.path_params: dict[str, str] = scope.get("path_params", {})
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive, self._send, self._tasks = receive, send, tasks
+        self._state = "waiting"
+
+    async def json_body(self) -> bytearray:
+        """Read the body.
+
+        Raises:
+            MediaTypeError: It is not announced as JSON.
+            BodyTooLargeError: As soon as that is clear, and nothing beyond the limit is kept.
+        """
+        _check_media_type(self._headers)
+        length = self._headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
+            raise BodyTooLargeError(limit_bytes=BODY_LIMIT_BYTES)
+        body = bytearray()
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                await self._abandon()
+            body += message.get("body", b"")
+            if len(body) > BODY_LIMIT_BYTES:
+                raise BodyTooLargeError(limit_bytes=BODY_LIMIT_BYTES)
+            more = message.get("more_body", False)
+        self._tasks.start_soon(self._watch)
+        return body
+
+    async def reply(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """Send a whole reply, of JSON."""
+        self._state = "done"
+        await send_json(self._send, status, body, headers)
+
+    async def start_events(self, first: bytes) -> None:
+        """Begin a stream of server-sent events with the first of them."""
+        self._state = "streaming"
+        await self._send({"type": "http.response.start", "status": 200, "headers": list(_EVENTS)})
+        await self.send_events(first)
+
+    async def send_events(self, events: bytes) -> None:
+        """Go on with the stream. Waits while the client does not read."""
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end_events(self, last: bytes) -> None:
+        """End the stream with its last events."""
+        self._state = "done"
+        await self._send({"type": "http.response.body", "body": last})
+
+    async def fail(self, error: Exception) -> None:
+        """Tell the client and the log, as far as the reply has not ended."""
+        reply = describe(error)
+        if reply.error.code == "internal_error":
+            logger.error("%s %s failed", self.method, self.path, exc_info=error)
+        elif reply.status >= 500:
+            logger.warning("%s %s failed: %s", self.method, self.path, error)
+        if self._state == "waiting":
+            await self.reply(reply.status, reply.encode(), reply.headers)
+        elif self._state == "streaming":
+            await self.end_events(event(reply.encode()))
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        await self._abandon()
+
+    async def _abandon(self) -> None:
+        self._tasks.cancel_scope.cancel()
+        await anyio.sleep_forever()
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class Endpoint:
+    """An ASGI application for one path: a handler per method, and the boundary behind which no error passes."""
+
+    def __init__(self, **handlers: Handler) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        async with anyio.create_task_group() as tasks:
+            exchange = Exchange(scope, receive, send, tasks)
+            try:
+                await self._handler(exchange)(exchange)
+            except Exception as error:  # noqa: BLE001 - the request boundary
+                await exchange.fail(error)
+            tasks.cancel_scope.cancel()
+
+    def _handler(self, exchange: Exchange) -> Handler:
+        method = "GET" if exchange.method == "HEAD" else exchange.method
+        if method not in self._handlers:
+            allow = ", ".join(self._handlers)
+            raise MethodNotAllowedError(method=exchange.method, path=exchange.path, allow=allow)
+        return self._handlers[method]
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """Send a whole reply, of JSON."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*_JSON, length, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: Exception) -> None:
+    """Send an error as the whole reply, in OpenAI's shape."""
+    reply = describe(error)
+    await send_json(send, reply.status, reply.encode(), reply.headers)
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the shape of an ASGI app
+    """Answer for every path that nobody knows."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close"})
+    else:
+        await send_error(send, PathNotFoundError(method=scope["method"], path=scope["path"]))
+
+
+def _check_media_type(headers: dict[bytes, bytes]) -> None:
+    if not _MEDIA_TYPE.fullmatch(headers.get(b"content-type", b"")):
+        raise MediaTypeError(detail="The body must be sent with the header 'Content-Type: application/json', in UTF-8.")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise MediaTypeError(detail="Compressed bodies are not supported. Send the body without 'Content-Encoding'.")

@@ -1,0 +1,30 @@
+"""GET /v1/models and GET /v1/models/{id}."""
+
+from cupola import EngineView
+from cupola_server.openai.exchange import Exchange
+from cupola_server.openai.replies import model, model_list
+
+_CHAT_TASKS = {"chat-completion", "chat-completions"}
+
+
+class Models:
+    """Shows the models that this front-end can run."""
+
+    def __init__(self, engine: EngineView) -> None:
+        self._engine = engine
+
+    async def list(self, exchange: Exchange) -> None:
+        """List the chat models that answer without a download, the loaded ones first.
+
+        Clients offer every listed model to their users, so what is merely in a catalog is left out.
+        """
+        ready = [
+            status
+            for status in await self._engine.models()
+            if (status.cached or status.loaded) and status.info.task in _CHAT_TASKS
+        ]
+        await exchange.reply(200, model_list(sorted(ready, key=lambda status: not status.loaded)))
+
+    async def retrieve(self, exchange: Exchange) -> None:
+        """Show one model, downloaded or not, by any name that a chat request may use."""
+        await exchange.reply(200, model(await self._engine.resolve(exchange.path_params["id"])))

@@ -1,0 +1,147 @@
+"""An engine that answers from a script, and a server around it: what the tests of front-ends share."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from cupola import (
+    ASGIApp,
+    CachedModel,
+    GenerateRequest,
+    Generation,
+    ModelInfo,
+    ModelNotFoundError,
+    ModelStatus,
+    Progress,
+    ResidentStatus,
+    TurnFinished,
+    TurnText,
+    Usage,
+)
+from cupola.settings import ServerSettings
+from cupola_server.serving import serve
+
+TINY = ModelInfo(
+    id="tiny-generic-cpu:2",
+    alias="tiny",
+    source="tests",
+    publisher="Tests",
+    context_length=2048,
+    max_output_tokens=512,
+    created_unix=1_700_000_000,
+)
+REMOTE = ModelInfo(id="remote-generic-cpu:1", alias="remote", source="tests", publisher="Tests")
+EMBEDDER = ModelInfo(id="embedder-cpu:1", alias="embedder", source="tests", publisher="Tests", task="embeddings")
+
+
+class FakeEngine:
+    """An `EngineView` whose turns follow a script.
+
+    Attributes:
+        refusal: Raised on entering a turn.
+        accepting: If set, entering a turn waits for this event.
+        script: What a turn does: a text is yielded, an error raised, an event waited for.
+        finish: The turn's last event; None leaves it out.
+        requests: What was asked, in order.
+        running: Turns whose context is open.
+        left: Set whenever a turn's context is left.
+    """
+
+    def __init__(self) -> None:
+        self.models_known = [
+            ModelStatus(EMBEDDER, cached=True, loaded=False),
+            ModelStatus(REMOTE, cached=False, loaded=False),
+            ModelStatus(TINY, cached=True, loaded=True),
+        ]
+        self.refusal: Exception | None = None
+        self.accepting: anyio.Event | None = None
+        self.script: Sequence[str | Exception | anyio.Event] = ("Hello", ", ", "world")
+        self.finish: TurnFinished | None = TurnFinished(1, "stop", Usage(11, 3, 4))
+        self.requests: list[GenerateRequest] = []
+        self.running = 0
+        self.entering = anyio.Event()
+        self.left = anyio.Event()
+
+    async def models(self) -> Sequence[ModelStatus]:
+        await checkpoint()
+        return self.models_known
+
+    async def resolve(self, name: str) -> ModelStatus:
+        await checkpoint()
+        for status in self.models_known:
+            if name.lower() in (status.info.id, status.info.name, status.info.alias):
+                return status
+        raise ModelNotFoundError(model=name, near="tiny")
+
+    @asynccontextmanager
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+        self.requests.append(request)
+        self.running += 1
+        self.entering.set()
+        try:
+            await checkpoint()
+            if self.accepting is not None:
+                await self.accepting.wait()
+            if self.refusal is not None:
+                raise self.refusal
+            status = await self.resolve(request.model)
+            yield _ScriptedTurn(status.info, self.script, self.finish)
+        finally:
+            self.running -= 1
+            self.left.set()
+
+    async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
+        raise NotImplementedError
+
+    async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
+        raise NotImplementedError
+
+    def residents(self) -> Sequence[ResidentStatus]:
+        return ()
+
+    async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
+        raise NotImplementedError
+
+
+class _ScriptedTurn:
+    def __init__(self, model, script, finish):
+        self.model = model
+        self.prompt_tokens = 11
+        self._script, self._finish = script, finish
+
+    async def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
+        for line in self._script:
+            await checkpoint()
+            if isinstance(line, Exception):
+                raise line
+            if isinstance(line, str):
+                yield TurnText(1, line, 1)
+            else:
+                await line.wait()
+        if self._finish is not None:
+            yield self._finish
+
+
+@asynccontextmanager
+async def running(app: ASGIApp, **settings: object) -> AsyncIterator[str]:
+    """Serve an application in the test's own event loop; yields the base URL."""
+    stop = anyio.Event()
+    started = anyio.Event()
+    urls: list[str] = []
+
+    def ready(url: str) -> None:
+        urls.append(url)
+        started.set()
+
+    async def run() -> None:
+        await serve(app, ServerSettings(**{"port": 0, "drain_timeout_s": 0.2, **settings}), ready=ready, stop=stop)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await started.wait()
+        try:
+            yield urls[0]
+        finally:
+            stop.set()
