@@ -46,7 +46,10 @@ class TinySizes:
 
 @dataclass
 class TinyGguf:
-    """What a GGUF file holds: metadata, and tensors [rows, columns] with the type in which each is stored."""
+    """What a GGUF file holds: metadata, and tensors [rows, columns] with the type in which each is stored.
+
+    A tensor of bytes is written as it is, one of floats is quantised first.
+    """
 
     metadata: dict[str, Any]
     tensors: dict[str, np.ndarray]
@@ -60,7 +63,8 @@ class TinyGguf:
                 add_metadata(writer, key, value)
         for name, values in self.tensors.items():
             kind = self.kinds.get(name, GGMLQuantizationType.F32)
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+            stored = values if values.dtype == np.uint8 else quantize(values, kind)
+            writer.add_tensor(name, stored, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -9,7 +9,8 @@ GRAPH = "model.onnx"
 PICKED_GRAPH = "model.slots.onnx"
 """The same weights with an input `logits_idx`: int64 [rows], positions in the flattened [batch * sequence] input.
 
-Its logits are [rows, vocabulary], and nothing is computed for other positions that only they would need.
+Its logits are [rows, vocabulary], and the work that only other positions' logits would need is left out. At least one
+position must be named: onnxruntime 1.31 fails on none.
 """
 
 WEIGHTS = "model.onnx.data"

@@ -38,7 +38,7 @@ class Logits(Enum):
     """Every one: [B, S, vocabulary], the interface of onnxruntime-genai."""
 
     PICKED = "picked"
-    """Those that the input `logits_idx` [P] names, as positions in the flattened [B * S]: [P, vocabulary]."""
+    """Those that the input `logits_idx` [P] names, as positions in the flattened [B * S]: [P, vocabulary]; P > 0."""
 
 
 def build_graph(

@@ -1,7 +1,9 @@
 """Runs an import in a process of its own, so that the service never holds its memory or its libraries."""
 
+import io
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
 from pathlib import Path
 
 import anyio
@@ -39,29 +41,34 @@ async def import_in_subprocess(
     # -P: a stray numpy.py in the current directory must not become the library.
     command = [sys.executable, "-P", "-m", "cupola_plugins.gguf", str(source), str(folder), "--layout", layout.value]
     try:
-        await _run(command, source, progress)
+        outcome = await _run(command, source, progress)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(files.remove_from, folder)
         raise
-
-
-async def _run(command: list[str], source: Path, progress: Progress | None) -> None:
-    process = await anyio.open_process(command, stdin=None)
-    tail = _Tail()
-    try:
-        async with anyio.create_task_group() as tasks:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            tasks.start_soon(tail.follow, process.stderr)
-            outcome = await _outcome(process.stdout, progress)
-        code = await process.wait()
-    finally:
-        await _end(process)
-    if isinstance(outcome, WireError):
+    if isinstance(outcome, WireError):  # the process removed what it had written
         raise from_wire(outcome)
-    if outcome is None or code != 0:
-        raise ModelFormatError(path=str(source), detail=f"the importing process {_how_it_ended(code)}. {tail}".strip())
+
+
+async def _run(command: list[str], source: Path, progress: Progress | None) -> WireError | DoneLine:
+    """Run the process to its end and return its last word.
+
+    Raises:
+        ModelFormatError: It ended without one.
+    """
+    with tempfile.TemporaryFile() as stderr:  # a pipe would have to be read as well, or the process would block on it
+        process = await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=stderr)
+        try:
+            assert process.stdout is not None
+            outcome = await _outcome(process.stdout, progress)
+            code = await process.wait()
+        finally:
+            await _end(process)
+        if outcome is not None:
+            return outcome
+        stderr.seek(max(0, stderr.seek(0, io.SEEK_END) - _STDERR_TAIL_BYTES))
+        tail = stderr.read().decode(errors="replace")
+    raise ModelFormatError(path=str(source), detail=f"the importing process {_how_it_ended(code)}. {tail}".strip())
 
 
 async def _end(process: Process) -> None:
@@ -72,39 +79,22 @@ async def _end(process: Process) -> None:
 
 
 async def _outcome(stdout: ByteReceiveStream, progress: Progress | None) -> WireError | DoneLine | None:
-    """Read to the end of the stream and return the last word, if there was one."""
-    outcome = None
-    async for line in _lines(stdout):
-        if not isinstance(line, ProgressLine):
-            outcome = line
-        elif progress is not None:
-            progress(line.event)
+    outcome, rest = None, b""
+    async for chunk in stdout:
+        *complete, rest = (rest + chunk).split(b"\n")
+        for line in map(_decoded, complete):
+            if not isinstance(line, ProgressLine):
+                outcome = line or outcome
+            elif progress is not None:
+                progress(line.event)
     return outcome
 
 
-async def _lines(stream: ByteReceiveStream) -> AsyncIterator[Line]:
-    rest = b""
-    async for chunk in stream:
-        *complete, rest = (rest + chunk).split(b"\n")
-        for line in complete:
-            try:
-                yield decode(line)
-            except msgspec.DecodeError:  # a library printed something: not for us
-                continue
-
-
-class _Tail:
-    """The end of what a process wrote to stderr. Reading it all keeps the pipe from filling up."""
-
-    def __init__(self) -> None:
-        self._bytes = b""
-
-    async def follow(self, stream: ByteReceiveStream) -> None:
-        async for chunk in stream:
-            self._bytes = (self._bytes + chunk)[-_STDERR_TAIL_BYTES:]
-
-    def __str__(self) -> str:
-        return self._bytes.decode(errors="replace").strip()
+def _decoded(line: bytes) -> Line | None:
+    try:
+        return decode(line)
+    except msgspec.DecodeError:  # a library printed something: not for us
+        return None
 
 
 def _how_it_ended(code: int) -> str:

@@ -46,8 +46,7 @@ class GgufTokenizer:
         self._merges = self._checked_merges()
         self.bos_id = self._token("bos_token_id")
         self.eos_ids = self._eos_ids()
-        template = metadata.get("tokenizer.chat_template")
-        self._template = template if isinstance(template, str) else None
+        self._template = self._chat_template()
         pad_id = self._token("padding_token_id")
         self.pad_id = self.eos_ids[0] if pad_id is None else pad_id
 
@@ -105,7 +104,7 @@ class GgufTokenizer:
         return {
             "tokenizer_class": "GPT2Tokenizer",
             **{name: self._tokens[number] for name, number in named.items() if number is not None},
-            "add_bos_token": self._metadata.get("tokenizer.ggml.add_bos_token") is True,
+            "add_bos_token": False,
             "add_eos_token": False,
             "model_max_length": context,
             "clean_up_tokenization_spaces": False,
@@ -122,9 +121,16 @@ class GgufTokenizer:
                 f"has a tokenizer of the kind {kind!r} with the pre-tokenizer {pre!r}, which cannot be reproduced "
                 f"exactly. Supported: 'gpt2' with {' or '.join(map(repr, sorted(_SPLITS)))}."
             )
-        if self._metadata.get("tokenizer.ggml.add_eos_token") is True:
-            raise self._refusal("wants an end token behind every prompt, which is not supported. Use a chat model.")
         return _SPLITS[pre]
+
+    def _chat_template(self) -> str | None:
+        """Return the template; what it does not write itself is never added, so a model that needs that is refused."""
+        template = self._metadata.get("tokenizer.chat_template")
+        text = template if isinstance(template, str) else None
+        for key, written in (("add_bos_token", "bos_token" in (text or "")), ("add_eos_token", False)):
+            if self._metadata.get(f"tokenizer.ggml.{key}") is True and not written:
+                raise self._refusal(f"wants a token added to every prompt ({key}), which is not supported.")
+        return text
 
     def _list(self, key: str) -> list[Scalar]:
         values = self._metadata.get(f"tokenizer.ggml.{key}")
