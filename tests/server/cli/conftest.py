@@ -39,6 +39,7 @@ class Machine:
             "CUPOLA_CONFIG": str(self.config),
             "CUPOLA_CACHE_DIR": str(self.cache),
             "CUPOLA_MODELS_DEFAULT": "echo",
+            "TERM": "xterm",
             "CUPOLA_PLUGINS_DISABLED": '["starter", "cpu"]',
         }
 
