@@ -12,7 +12,7 @@ What 0.18.0 does by itself, and what is done about it here:
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,24 +135,31 @@ class SpecialTokenGuard:
     """
 
     def __init__(self, specials: Iterable[str]) -> None:
+        texts = {text for text in specials if text}
+        self._single = {text for text in texts if len(text) == 1}
+        self._texts = texts - self._single
         # Shortest first: a cut inside the shortest one that starts somewhere is inside the longer ones as well.
-        texts = sorted({text for text in specials if text}, key=len)
-        self._single = {text: _REPLACEMENT for text in texts if len(text) == 1}
-        longer = "|".join(re.escape(text) for text in texts if len(text) > 1)
-        self._starts = re.compile(f"(?=({longer}))") if longer else None
+        self._lengths = sorted({len(text) for text in self._texts})
+        firsts = "".join(sorted({re.escape(text[0]) for text in self._texts}))
+        self._firsts = re.compile(f"[{firsts}]") if firsts else None
 
     def pieces(self, text: str) -> list[str]:
         """Cut a text; the pieces joined are the text again, but for special tokens of one character (U+FFFD)."""
         if self._single:
-            text = "".join(self._single.get(character, character) for character in text)
-        if self._starts is None:
-            return [text]
-        spans = sorted((match.span(1) for match in self._starts.finditer(text)), key=lambda span: span[1])
+            text = "".join(_REPLACEMENT if character in self._single else character for character in text)
         cuts = [0]
-        for start, end in spans:
+        for start, end in sorted(self._spans(text), key=lambda span: span[1]):
             if cuts[-1] <= start:
                 cuts.append(end - 1)
         return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        for match in self._firsts.finditer(text) if self._firsts else ():
+            start = match.start()
+            for length in self._lengths:
+                if text[start : start + length] in self._texts:
+                    yield start, start + length
+                    break
 
 
 class LibraryStream:

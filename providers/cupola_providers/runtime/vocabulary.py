@@ -7,7 +7,6 @@ such sequences. So answers are put together from token bytes here, with Python's
 
 import codecs
 import re
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +61,9 @@ class Vocabulary:
     """
 
     def __init__(self, file: TokenizerFile, *, control_ids: frozenset[int] = frozenset()) -> None:
-        self._file = file
+        vocab = file.model.vocab
+        pairs = vocab.items() if isinstance(vocab, dict) else ((piece, token) for token, (piece, _) in enumerate(vocab))
+        self._pieces = {token: piece for piece, token in pairs}
         self._added = {token.id: token.content for token in file.added_tokens}
         self.specials = {
             token.id: token.content for token in file.added_tokens if token.special or token.id in control_ids
@@ -77,13 +78,6 @@ class Vocabulary:
             self._decode = _sentencepiece_bytes
             self.strips_space = any(_strips_space(step) for step in steps)
         self.is_known = self._decode is not None
-
-    @cached_property
-    def _pieces(self) -> dict[int, str]:
-        vocab = self._file.model.vocab
-        if isinstance(vocab, dict):
-            return {token: piece for piece, token in vocab.items()}
-        return {token: piece for token, (piece, _) in enumerate(vocab)}
 
     def token_bytes(self, token: int) -> bytes:
         """Return what a token adds to a text: nothing for special and unknown ones."""
