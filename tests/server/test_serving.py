@@ -9,7 +9,7 @@ import pytest
 
 from cupola import SettingsError
 from cupola.settings import ServerSettings
-from cupola_server.listening import ListenError, PortInUseError
+from cupola_server.listening import ListenError, PortInUseError, listen
 from cupola_server.serving import serve
 from server.fake_engine import running
 
@@ -34,6 +34,11 @@ class Application:
             except anyio.get_cancelled_exc_class():
                 self.cancelled.set()
                 raise
+        if scope["path"] == "/endless":
+            self.entered.set()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 1_000_000, "more_body": True})
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         if scope["path"] == "/stuck":
             self.entered.set()
@@ -162,6 +167,16 @@ async def test_an_answer_that_outlasts_the_drain_breaks_off(application):
                 await application.entered.wait()
 
 
+async def test_a_client_that_never_reads_does_not_hold_up_stopping(application):
+    with anyio.fail_after(20):
+        async with running(application, drain_timeout_s=0.1) as url:
+            silent = await anyio.connect_tcp("127.0.0.1", int(url.rpartition(":")[2]))
+            await silent.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+            await application.entered.wait()
+            await anyio.wait_all_tasks_blocked()
+        await silent.aclose()
+
+
 async def test_stopping_does_not_wait_for_idle_connections(application):
     with anyio.fail_after(10):
         async with httpx.AsyncClient() as client:
@@ -217,6 +232,16 @@ async def test_hypercorn_speaks_through_logging_and_not_on_the_terminal(applicat
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
+
+
+async def test_replies_do_not_wait_for_acknowledgements():
+    [listener] = await listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+            assert connection.proto == socket.IPPROTO_TCP
 
 
 async def test_the_server_does_not_advertise_itself(application):
