@@ -1,14 +1,13 @@
 """POST /v1/chat/completions."""
 
-import anyio
-
 from cupola import EngineView, Generation, TurnFinished, WorkerError
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange
-from cupola_server.openai.relay import TextRelay
 from cupola_server.openai.replies import ChunkEncoder, completion
 from cupola_server.openai.schema import ChatRequest
 from cupola_server.openai.translate import to_generate_request
+
+_BROKEN_OFF = "The answer broke off without saying why."
 
 
 class ChatCompletions:
@@ -36,12 +35,13 @@ class ChatCompletions:
 
 
 async def _streamed(generation: Generation, exchange: Exchange, chunks: ChunkEncoder) -> TurnFinished:
-    relay = TextRelay()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(relay.fill, generation)
-        while text := await relay.take():
-            await exchange.send_events(chunks.text(text))
-    return relay.finished
+    """Send the text as it comes. While the client does not read, the engine merges what waits for it."""
+    async for event in generation:
+        if isinstance(event, TurnFinished):
+            return event
+        if event.text:
+            await exchange.send_events(chunks.text(event.text))
+    raise WorkerError(detail=_BROKEN_OFF)
 
 
 async def _whole(generation: Generation) -> tuple[str, TurnFinished]:
@@ -50,4 +50,4 @@ async def _whole(generation: Generation) -> tuple[str, TurnFinished]:
         if isinstance(event, TurnFinished):
             return "".join(pieces), event
         pieces.append(event.text)
-    raise WorkerError(detail="The answer broke off without saying why.")
+    raise WorkerError(detail=_BROKEN_OFF)
