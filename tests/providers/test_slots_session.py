@@ -3,6 +3,7 @@
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime
 import psutil
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from cupola import Limits, LoadError, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn, run_turns
 from cupola_plugins.gguf import Layout
 from cupola_providers.runtime.config import read_config
-from cupola_providers.runtime.slots import SlotsSession, slots_graph
+from cupola_providers.runtime.slots import SlotPlan, SlotsSession, slots_graph
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from tiny_model import write_tiny_model
 
@@ -22,7 +23,8 @@ VOCAB = 300
 
 def open_slots(folder, *, slots=4, context_length=512, chunk=32, budget=None, **config_changes):
     config = read_config(folder)
-    model = msgspec.structs.replace(config.model, **config_changes)
+    context = max(context_length, config.model.context_length)
+    model = msgspec.structs.replace(config.model, **{"context_length": context, **config_changes})
     config = msgspec.structs.replace(config, model=model)
     graph = slots_graph(folder, config)
     return SlotsSession.open(
@@ -313,6 +315,42 @@ def test_more_turns_than_slots_wait_inside(tiny):
     assert finished == {0, 1, 2, 3, 4}
 
 
+class FailingNow:
+    """An inference session whose next run fails when told so."""
+
+    def __init__(self, native):
+        self.native, self.fails = native, False
+
+    def io_binding(self):
+        return self.native.io_binding()
+
+    def run_with_iobinding(self, binding):
+        if self.fails:
+            self.fails = False
+            raise RuntimeError("no more memory")
+        self.native.run_with_iobinding(binding)
+
+
+@pytest.mark.parametrize("steps_before", [0, 1, 4])
+def test_a_forward_pass_that_fails_costs_only_the_turns_in_it(tiny, steps_before):
+    config = read_config(tiny)
+    graph = slots_graph(tiny, config)
+    native = FailingNow(onnxruntime.InferenceSession(graph.path))
+    session = SlotsSession(graph, native, SlotPlan(3, 512), config, GenaiTokenizer(tiny, config), chunk=32)
+    expected = run_turn(session, turn(1, prompt(20), 8)).tokens
+    session.admit(turn(2, prompt(50, 2), 8))
+    for _ in range(steps_before):
+        session.step()
+    native.fails = True
+    (event,) = session.step()
+    assert event.turn_id == 2
+    assert "no more memory" in event.error.fields["detail"]
+    after = run_turns(session, [turn(3, prompt(20), 8), turn(4, prompt(50, 2), 8)])
+    assert after[3].tokens == expected
+    assert after[4].finish == "length"
+    assert after[4].cached_tokens == 0
+
+
 def test_memory_is_taken_where_tokens_are(tmp_path):
     folder = write_tiny_model(tmp_path, layers=4, heads=8, kv_heads=8, head_size=64, context=65_536)
     budget = 8 * 65_536 * (4 * 8 * 64 * 2 * 4)
@@ -327,6 +365,12 @@ def test_memory_is_taken_where_tokens_are(tmp_path):
 def test_a_budget_that_is_too_small_is_refused_with_numbers(tiny):
     with pytest.raises(LoadError, match=r"kB a token"):
         open_slots(tiny, budget=1000)
+
+
+def test_a_budget_that_the_system_does_not_grant_is_refused(tiny):
+    beyond_any_address_space = 2**44
+    with pytest.raises(LoadError, match="smaller budget"):
+        open_slots(tiny, budget=2**60, context_length=beyond_any_address_space)
 
 
 def test_a_graph_that_does_not_fit_its_weights_is_refused(tmp_path):

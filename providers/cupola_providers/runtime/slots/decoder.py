@@ -1,5 +1,6 @@
 """Forward passes over a range of slots."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class SlotDecoder:
         self._memory = memory
         self._bindings: dict[tuple[int, int], _Binding] = {}
         self._buffers: dict[str, NDArray[Any]] = {}
+        self._views: dict[tuple[str, tuple[int, ...]], tuple[NDArray[Any], int]] = {}
         self._positions = np.arange(memory.row_shape[1])
 
     def run(self, first: int, tokens: NDArray[np.int64], totals: Sequence[int], picks: Sequence[int]) -> Logits:
@@ -62,7 +64,7 @@ class SlotDecoder:
         rows, count = tokens.shape
         binding = self._binding(first, rows)
         self._input(binding, self._graph.input_ids, (rows, count))[...] = tokens
-        width = self._mask_width(max(totals), count)
+        width = max(totals) if rows > 1 and count > 1 else self._mask_width(max(totals))
         mask = self._input(binding, self._graph.attention_mask, (rows, width))
         mask[...] = self._positions[:width] < np.asarray(totals)[:, None]
         if self._graph.picks_logits:
@@ -81,35 +83,37 @@ class SlotDecoder:
         self._session = None
         self._bindings.clear()
         self._buffers.clear()
+        self._views.clear()
 
-    def _mask_width(self, longest: int, count: int) -> int:
-        """Return how wide the mask is: just so for prompts, and for single tokens such that it seldom changes."""
-        if count > 1:
-            return longest  # the attention tells a first chunk by its being as long as the mask is wide
+    def _mask_width(self, longest: int) -> int:
+        """Return how wide a mask to take, so that it seldom changes.
+
+        It must be just as wide as the longest row when several prompts are computed in one pass: by that the
+        attention tells that nothing came before them.
+        """
         return min(-(-longest // _MASK_STEP) * _MASK_STEP, self._positions.size)
 
     def _input(self, binding: _Binding, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        array: NDArray[np.int64] = self._buffer(name, shape, np.int64)
-        self._bind(binding, binding.native.bind_input, name, array)
-        return array
+        return self._bound(binding, binding.native.bind_input, name, shape, np.int64)
 
     def _output(self, binding: _Binding, shape: tuple[int, ...]) -> Logits:
-        array: Logits = self._buffer(self._graph.logits, shape, np.float32)
-        self._bind(binding, binding.native.bind_output, self._graph.logits, array)
+        return self._bound(binding, binding.native.bind_output, self._graph.logits, shape, np.float32)
+
+    def _bound(self, binding: _Binding, bind: Any, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+        """Return memory of that shape, bound to the name. All bindings share it, since one pass runs at a time."""
+        view = self._views.get((name, shape))
+        if view is None:
+            size = math.prod(shape)
+            if name not in self._buffers or self._buffers[name].size < size:
+                self._buffers[name] = np.empty(size, dtype)
+                self._views = {key: one for key, one in self._views.items() if key[0] != name}
+            array = self._buffers[name][:size].reshape(shape)
+            view = self._views[name, shape] = (array, array.ctypes.data)
+        array, address = view
+        if binding.bound.get(name) != (address, shape):
+            bind(name, "cpu", 0, dtype, shape, address)
+            binding.bound[name] = (address, shape)
         return array
-
-    def _bind(self, binding: _Binding, bind: Any, name: str, array: NDArray[Any]) -> None:
-        place = (array.ctypes.data, array.shape)
-        if binding.bound.get(name) != place:
-            bind(name, "cpu", 0, array.dtype.type, array.shape, place[0])
-            binding.bound[name] = place
-
-    def _buffer(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-        """Return memory that all bindings share, since one pass runs at a time."""
-        size = int(np.prod(shape))
-        if name not in self._buffers or self._buffers[name].size < size:
-            self._buffers[name] = np.empty(size, dtype)
-        return self._buffers[name][:size].reshape(shape)
 
     def _binding(self, first: int, rows: int) -> _Binding:
         binding = self._bindings.get((first, rows))

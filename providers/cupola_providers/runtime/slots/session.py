@@ -147,7 +147,12 @@ class SlotsSession(Session):
             )
             raise LoadError(model=files.id, detail=detail)
         native = _load(files, found, threads=threads, spinning=spinning)
-        session = cls(found, native, plan, config, tokenizer, chunk=limits.prefill_chunk, threads=threads)
+        try:
+            session = cls(found, native, plan, config, tokenizer, chunk=limits.prefill_chunk, threads=threads)
+        except OSError as error:  # the system does not promise that much memory
+            size_mb = plan.slots * plan.length * found.kv_bytes_per_token / 1e6
+            detail = f"{size_mb:,.0f} MB for its KV cache cannot be had ({error.strerror}); give it a smaller budget"
+            raise LoadError(model=files.id, detail=detail) from error
         session._try_out(files)
         return session
 

@@ -56,6 +56,7 @@ class SlotTable:
     def __init__(self, slots: int, memory: KvMoves, *, hole_cost: int = HOLE_COST) -> None:
         self._hole_cost = hole_cost
         self._slots = [_Slot() for _ in range(slots)]
+        self._places: dict[int, int] = {}
         self._memory = memory
         self._clock = 0
         self._debt = 0
@@ -66,11 +67,11 @@ class SlotTable:
     @property
     def has_room(self) -> bool:
         """Whether a slot is free for another turn."""
-        return any(slot.turn is None for slot in self._slots)
+        return len(self._places) < len(self._slots)
 
     def slot_of(self, turn: int) -> int:
         """Return where a turn is now. It may be elsewhere after `gather`."""
-        return next(index for index, slot in enumerate(self._slots) if slot.turn == turn)
+        return self._places[turn]
 
     def held(self, slot: int) -> Sequence[int]:
         """Return the tokens whose keys and values a slot holds."""
@@ -100,18 +101,19 @@ class SlotTable:
                 target = source
             else:
                 self._memory.copy(source, target, shared[source])
+        self._places[turn] = target
         self._slots[target] = _Slot(list(prompt[: shared[source]]), turn, prompt, self._tick())
         return shared[source]
 
     def extend(self, turn: int, tokens: Sequence[int]) -> None:
         """Note that a pass has computed more tokens of a turn."""
-        slot = self._slots[self.slot_of(turn)]
+        slot = self._slots[self._places[turn]]
         slot.held += tokens
         slot.used_at = self._tick()
 
     def release(self, turn: int, *, forget: bool = False) -> None:
         """Free a turn's slot. What it holds stays for later turns, unless it is to be forgotten."""
-        slot = self._slots[self.slot_of(turn)]
+        slot = self._slots[self._places.pop(turn)]
         slot.turn, slot.prompt = None, ()
         if forget:
             slot.held = []
@@ -119,7 +121,7 @@ class SlotTable:
 
     def neighbours(self, turn: int, among: Collection[int]) -> list[int]:
         """Return the turns next to each other around this one, in order, as far as they are among those given."""
-        first = last = self.slot_of(turn)
+        first = last = self._places[turn]
         while first > 0 and self._slots[first - 1].turn in among:
             first -= 1
         while last + 1 < len(self) and self._slots[last + 1].turn in among:
@@ -132,7 +134,7 @@ class SlotTable:
         Returns:
             The first slot, and for every slot from there on its turn, or None where a row is computed for nothing.
         """
-        rows = sorted(self.slot_of(turn) for turn in turns)
+        rows = sorted(self._places[turn] for turn in turns)
         holes = rows[-1] - rows[0] + 1 - len(rows)
         self._debt = self._debt + holes * self._hole_cost if holes else 0
         while rows[-1] - rows[0] + 1 > len(rows):
@@ -154,6 +156,10 @@ class SlotTable:
     def _swap(self, first: int, second: int) -> None:
         self._memory.swap(first, second, (len(self._slots[first].held), len(self._slots[second].held)))
         self._slots[first], self._slots[second] = self._slots[second], self._slots[first]
+        for index in (first, second):
+            turn = self._slots[index].turn
+            if turn is not None:
+                self._places[turn] = index
 
     def _oldest_free(self) -> int:
         """Return the free slot that is the least loss: an empty one near the running turns, or the least recent."""
