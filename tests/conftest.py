@@ -1,9 +1,38 @@
 """What every test may use."""
 
+from pathlib import Path
+
+import anyio
+import platformdirs
 import pytest
+
+from cupola import Settings
+from cupola.engine import open_engine
+from cupola.settings import CacheSettings
+
+SHARED_CACHE = Path(platformdirs.user_cache_dir("cupola-tests", appauthor=False)) / "models"
 
 
 @pytest.fixture
 def anyio_backend():
     """Run async tests on asyncio; modules of the core that run on trio as well say so themselves."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def starter_settings():
+    """Settings whose cache holds the starter model. Downloaded once per machine; without it tests fail, not skip."""
+    settings = Settings(cache=CacheSettings(dir=str(SHARED_CACHE)))
+    anyio.run(_download, settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def starter_model_path(starter_settings):
+    """Folder of the starter model."""
+    return anyio.run(_download, starter_settings)
+
+
+async def _download(settings):
+    async with open_engine(settings) as engine:
+        return (await engine.download("smollm2-135m")).path

@@ -75,7 +75,7 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
 
     load_timeout_s: Seconds = 600.0
     step_timeout_s: Seconds = 120.0
-    prefill_chunk: Count = 128
+    prefill_chunk: Annotated[int, Meta(ge=16)] = 128
     restart_limit: Count = 5
 
 

@@ -1,5 +1,8 @@
+import numpy as np
 import onnxruntime_genai as og
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cupola import Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn
@@ -10,6 +13,7 @@ from cupola_providers.runtime.generator import (
     KeyValueCache,
     capacity_for,
     common_prefix,
+    first_chunk,
 )
 from cupola_providers.runtime.loading import RuntimeSetup, open_model, open_session
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
@@ -135,7 +139,7 @@ def test_cached_tokens_are_those_that_are_not_computed_again(session):
     longer = run_turn(session, turn([*prompt, *again.tokens, 30, 31], 4))
     shorter = run_turn(session, turn([*prompt[:10], 99, 98], 4))
     cached = [answer.cached_tokens for answer in (first, again, longer, shorter)]
-    assert cached == [0, 59, 63, 10]
+    assert cached == [0, 58, 60, 10]
 
 
 def test_what_a_cancelled_turn_computed_is_still_cached(session):
@@ -239,3 +243,48 @@ def test_a_common_prefix_is_counted_from_the_start():
     assert common_prefix([1, 2, 3], [1, 2, 4]) == 2
     assert common_prefix([1, 2, 3], [1, 2]) == 2
     assert common_prefix([], [1]) == 0
+
+
+class Conversation:
+    """A KV cache that is used by one turn after the other, and a fresh one to compare with."""
+
+    def __init__(self, path):
+        config = read_config(path)
+        self.model = open_model(ModelFiles("tiny:1", path), config, RuntimeSetup(threads=1))
+        self.used = KeyValueCache(self.model, 512)
+
+    def logits(self, cache, prompt, answer, sizes):
+        """Run a turn as the session does: the prompt in chunks, then the answer token by token."""
+        pending = prompt[cache.begin(prompt, len(answer)) :]
+        for size in sizes:
+            chunk = first_chunk(pending, size)
+            if chunk:
+                cache.append(chunk)
+            pending = pending[len(chunk) :]
+        if pending:
+            cache.append(pending)
+        seen = [cache.logits().copy()]
+        for token in answer:
+            cache.append([token])
+            seen.append(cache.logits().copy())
+        return np.concatenate(seen)
+
+
+@pytest.fixture(scope="module")
+def conversation(tiny_path):
+    return Conversation(tiny_path)
+
+
+tokens = st.lists(st.integers(3, 60), min_size=1, max_size=40)
+
+
+@given(st.lists(st.tuples(tokens, tokens, st.lists(st.integers(3, 30), max_size=4)), min_size=2, max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_reuse_changes_no_logit_by_a_single_bit(conversation, turns):
+    history = []
+    for question, answer, sizes in turns:
+        history = [*history, *question]
+        reused = conversation.logits(conversation.used, history, answer, sizes)
+        fresh = conversation.logits(KeyValueCache(conversation.model, 512), history, answer, [])
+        assert np.array_equal(reused, fresh)
+        history = [*history, *answer]

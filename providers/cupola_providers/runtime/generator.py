@@ -49,44 +49,57 @@ class KeyValueCache:
     Making a Generator zeroes memory for every token it may ever hold (46 kB each for SmolLM2-135M: 600 ms for the
     whole context of 8192), so it is made for what a turn needs, and reused: `rewind_to` the longest common prefix
     of what is held and what is wanted, then append the rest.
+
+    Reuse must not change an answer, not by a bit. Computed two or more at a time, tokens give the same keys, values
+    and logits however they are cut into pieces; computed alone they do not (ONNX Runtime takes another kernel). So
+    what is reused was computed as a prompt is, never as an answer is, and the rest is never a single token. For the
+    same reason a turn sees the capacity it asked for, also where more is there.
     """
 
     def __init__(self, model: Any, context_length: int) -> None:
         self.capacity = 0
         self.tokens: list[int] = []
+        self._prefilled = 0
+        self._limit = 0
         self._model = model
         self._context_length = context_length
         self._generator: Any = None
         self._roomy_turns = 0
 
     def begin(self, prompt: Sequence[int], reserve: int) -> int:
-        """Make ready for a turn; returns how many tokens of the prompt are held already, at least one fewer than all.
+        """Make ready for a turn; returns how many tokens of the prompt are held already.
 
-        The last one is always computed again: its logits choose the first token of the answer.
+        At least the last two are computed again: the logits of the last one choose the first token of the answer.
         """
-        needed = capacity_for(len(prompt) + reserve, self._context_length)
-        is_roomy = self.capacity > KEPT_CAPACITY and needed * 4 <= self.capacity
+        self._limit = capacity_for(len(prompt) + reserve, self._context_length)
+        is_roomy = self.capacity > KEPT_CAPACITY and self._limit * 4 <= self.capacity
         self._roomy_turns = self._roomy_turns + 1 if is_roomy else 0
-        if needed > self.capacity or self._roomy_turns >= ROOMY_TURNS:
-            self._renew(needed)
+        if self._limit > self.capacity or self._roomy_turns >= ROOMY_TURNS:
+            self._renew(self._limit)
         else:
-            self.rewind(common_prefix(self.tokens, prompt[:-1]))
+            self.rewind(min(common_prefix(self.tokens, prompt[:-2]), self._prefilled))
         return len(self.tokens)
 
     def append(self, tokens: Sequence[int]) -> None:
         """Compute tokens, one forward pass. They must fit: see `grow`."""
         self._generator.append_tokens(tokens)
+        if self._prefilled == len(self.tokens) and len(tokens) > 1:
+            self._prefilled += len(tokens)
         self.tokens += tokens
 
     def fits(self, count: int) -> bool:
         """Tell whether so many more tokens fit."""
-        return len(self.tokens) + count <= self.capacity
+        return len(self.tokens) + count <= self._limit
 
     def grow(self) -> list[int]:
-        """Make the cache at least twice as large; returns the tokens it held, which must be computed again."""
-        held = self.tokens
-        self._renew(capacity_for(2 * self.capacity, self._context_length))
-        return held
+        """Make room for at least twice as much; returns the tokens that must be computed again."""
+        held = self.tokens.copy()
+        self._limit = capacity_for(2 * self._limit, self._context_length)
+        if self._limit > self.capacity:
+            self._renew(self._limit)
+        else:
+            self.rewind(self._prefilled)
+        return held[len(self.tokens) :]
 
     def logits(self) -> Any:
         """Return the logits after the last token, float32 [1, vocab]."""
@@ -103,10 +116,12 @@ class KeyValueCache:
             self._renew(self.capacity)
         else:
             del self.tokens[length:]
+            self._prefilled = min(self._prefilled, length)
 
     def clear(self) -> None:
         """Forget everything and give the memory back."""
-        self._generator, self.tokens, self.capacity, self._roomy_turns = None, [], 0, 0
+        self._generator, self.tokens, self.capacity = None, [], 0
+        self._prefilled = self._roomy_turns = 0
 
     def _renew(self, capacity: int) -> None:
         self.clear()  # first, so that the two are never in memory together
@@ -234,10 +249,10 @@ class GeneratorSession(Session):
         if row.cached is None:
             row.cached = self._cache.begin(row.turn.prompt, min(row.turn.max_tokens, ANSWER_RESERVE))
             row.pending = row.turn.prompt[row.cached :]
-        chunk = row.pending[: self._chunk]
+        chunk = first_chunk(row.pending, self._chunk)
         if not self._cache.fits(len(chunk)):
             row.pending = [*self._cache.grow(), *row.pending]
-            chunk = row.pending[: self._chunk]
+            chunk = first_chunk(row.pending, self._chunk)
         self._cache.append(chunk)
         row.pending = row.pending[len(chunk) :]
         if row.pending:
@@ -258,6 +273,11 @@ class GeneratorSession(Session):
     def _failed(self, row: _Row, detail: str) -> TokenEvent:
         self._cache.clear()  # nobody knows what is in it now
         return TokenEvent(row.turn.id, cached_tokens=row.cached or 0, error=to_wire(WorkerError(detail=detail)))
+
+
+def first_chunk(tokens: Sequence[int], size: int) -> Sequence[int]:
+    """Cut off up to `size` tokens to compute in one step, so that no single one is left (`KeyValueCache` says why)."""
+    return tokens[: size - 1] if len(tokens) == size + 1 and size > 2 else tokens[:size]
 
 
 def common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:

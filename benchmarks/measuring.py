@@ -1,0 +1,114 @@
+"""What every benchmark needs: medians with spread, the machine's description, and the noise of its neighbours."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import psutil
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("cupola", "onnxruntime", "onnxruntime-genai", "numpy", "starlette", "hypercorn", "msgspec", "anyio")
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One measured quantity: every value, in the order of the rounds."""
+
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The value to quote."""
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        return f"{self.median:.4g} {self.unit} ({min(self.values):.4g} to {max(self.values):.4g})"
+
+
+def ratio(first: Figure, second: Figure) -> Figure:
+    """Divide two figures round by round, so that what slowed a whole round down cancels out."""
+    return Figure("times", tuple(a / b for a, b in zip(first.values, second.values, strict=True)))
+
+
+def interleaved(rounds: int, tasks: dict[str, Callable[[], float]], pause_s: float = 0.3) -> dict[str, list[float]]:
+    """Run every task once per round, in reversed order on odd rounds; the first round warms up and does not count."""
+    values: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds + 1):
+        for name in tasks if number % 2 else reversed(tasks):
+            time.sleep(pause_s)  # spinning threads of the task before calm down
+            value = tasks[name]()
+            if number:
+                values[name].append(value)
+    return values
+
+
+@contextmanager
+def neighbours() -> Iterator[list[float]]:
+    """Measure how many cores other processes used while the block ran; the list gets one number."""
+    own = psutil.Process()
+    before, busy_before, own_before = time.perf_counter(), _busy_s(), _tree_s(own)
+    found: list[float] = []
+    yield found
+    elapsed = time.perf_counter() - before
+    found.append(max(0.0, (_busy_s() - busy_before) - (_tree_s(own) - own_before)) / elapsed)
+
+
+def machine() -> dict[str, object]:
+    """Describe where the figures were taken."""
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def save(name: str, figures: dict[str, Figure], checks: Sequence[tuple[str, bool]], **extra: object) -> Path:
+    """Write the figures of one run under `benchmarks/results/`."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    content = {
+        "machine": machine(),
+        "figures": {key: {"median": f.median, "unit": f.unit, "values": f.values} for key, f in figures.items()},
+        "checks": [{"what": what, "met": met} for what, met in checks],
+        **extra,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    return path
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0)
+
+
+def _tree_s(process: psutil.Process) -> float:
+    """CPU seconds of a process and everything below it, ended children included."""
+    total = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    own = process.cpu_times()
+    return total + own.children_user + own.children_system
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,101 @@
+"""A `cupola serve` process with one model loaded, and a small streaming client that takes times."""
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import msgspec
+
+WORDS = ("river", "copper", "meadow", "lantern", "harbour", "velvet", "thunder", "orchard", "marble", "falcon")
+
+
+class Streamed(msgspec.Struct, frozen=True):
+    """One streamed answer. Times in seconds from just before the request was sent."""
+
+    ttft_s: float
+    total_s: float
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+    @property
+    def decode_per_s(self) -> float:
+        """Tokens per second after the first one."""
+        return (self.completion_tokens - 1) / (self.total_s - self.ttft_s)
+
+
+class Served:
+    """The service, started with the settings of the environment."""
+
+    def __init__(self, cache: Path, model: str, **variables: str) -> None:
+        self.model = model
+        self._numbers = itertools.count()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cupola_server.cli", "serve", "--port", "0", "--preload", model],
+            env={**os.environ, "CUPOLA_CACHE_DIR": str(cache), **variables},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        found = re.search(r"http://\S+", self._process.stdout.readline())
+        if not found:
+            raise RuntimeError("cupola serve did not start; run it by hand to see why")
+        self.client = httpx.Client(base_url=found.group(), timeout=120)
+
+    def messages(self, words: int) -> list[dict[str, str]]:
+        """Make a prompt that no other one shares more than a few tokens with."""
+        number = next(self._numbers)
+        pool = itertools.islice(itertools.cycle(WORDS[number % 10 :] + WORDS[: number % 10]), words)
+        return [{"role": "system", "content": f"{number:03d}"}, {"role": "user", "content": " ".join(pool)}]
+
+    def stream(self, messages: list[dict[str, str]], new_tokens: int, **options: Any) -> Streamed:
+        """Ask for exactly so many tokens, greedily, and read the answer as it comes."""
+        body = {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": new_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **options,
+        }
+        first = last = usage = None
+        started = time.perf_counter()
+        with self.client.stream("POST", "/v1/chat/completions", json=body) as reply:
+            reply.raise_for_status()
+            for line in reply.iter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                now = time.perf_counter()
+                chunk = msgspec.json.decode(line[6:])
+                if chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
+                    first, last = first or now, now
+                usage = chunk.get("usage") or usage
+        assert first
+        assert last
+        return Streamed(
+            ttft_s=first - started,
+            total_s=last - started,
+            prompt_tokens=usage["prompt_tokens"],
+            cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+            completion_tokens=usage["completion_tokens"],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.communicate(timeout=30)

@@ -1,0 +1,92 @@
+"""What the service costs: one stream through HTTP against the bare `og.Generator` loop, on the same model.
+
+`python -m benchmarks.service_cost [--rounds N] [--new-tokens N] [--smoke]`. Both run interleaved on the same cores,
+with the load client beside them; every figure is a median over the rounds, every ratio is taken round by round.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measuring import Figure, interleaved, neighbours, ratio, save
+from benchmarks.raw_generator import RawGenerator
+from benchmarks.served import Served
+from cupola import Settings, load_settings
+from cupola.engine import open_engine
+
+SHORT_WORDS = 3
+"""Makes a prompt of 20 tokens with the starter model's template."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns 1 if a goal was missed and this was no smoke run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--smoke", action="store_true", help="one quick round, no result file, no verdict")
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        options.rounds, options.new_tokens = 1, 16
+    settings = load_settings()
+    folder = anyio.run(_folder, settings, options.model)
+    threads = psutil.cpu_count(logical=False) or 1
+    with neighbours() as busy:
+        figures, prompt_tokens = _measure(settings, options, folder, threads)
+    checks = [
+        ("through HTTP at least 0.90 of raw decode", figures["decode, HTTP / raw"].median >= 0.90),
+        ("TTFT through HTTP at most 1.5 of raw", figures["TTFT, HTTP / raw"].median <= 1.5),
+    ]
+    _show(figures, checks, prompt_tokens, busy[0])
+    if options.smoke:
+        return 0
+    extra = {"model": options.model, "threads": threads, "prompt_tokens": prompt_tokens, "others_cores": busy[0]}
+    save("service_cost", figures, checks, **extra, new_tokens=options.new_tokens)
+    return 0 if all(met for _, met in checks) else 1
+
+
+async def _folder(settings: Settings, model: str) -> Path:
+    async with open_engine(settings) as engine:
+        return (await engine.download(model)).path
+
+
+def _measure(
+    settings: Settings, options: argparse.Namespace, folder: Path, threads: int
+) -> tuple[dict[str, Figure], int]:
+    with RawGenerator(folder, threads) as raw, Served(settings.cache_dir, options.model) as served:
+        prompt_tokens = served.stream(served.messages(SHORT_WORDS), 1).prompt_tokens
+        values = interleaved(
+            options.rounds,
+            {
+                "raw decode": lambda: raw.run(prompt_tokens, options.new_tokens)["decode_per_s"],
+                "HTTP decode": lambda: served.stream(served.messages(SHORT_WORDS), options.new_tokens).decode_per_s,
+                "raw TTFT": lambda: 1000 * raw.run(prompt_tokens, 2)["ttft_s"],
+                "HTTP TTFT": lambda: 1000 * served.stream(served.messages(SHORT_WORDS), 2).ttft_s,
+            },
+        )
+    units = {"decode": "tokens/s", "TTFT": "ms"}
+    figures = {name: Figure(units[name.split()[1]], tuple(found)) for name, found in values.items()}
+    figures["decode, HTTP / raw"] = ratio(figures["HTTP decode"], figures["raw decode"])
+    figures["TTFT, HTTP / raw"] = ratio(figures["HTTP TTFT"], figures["raw TTFT"])
+    return figures, prompt_tokens
+
+
+def _show(figures: dict[str, Figure], checks: Sequence[tuple[str, bool]], prompt_tokens: int, busy: float) -> None:
+    table = Table("figure", "median", "from", "to", "unit", title=f"one stream, {prompt_tokens}-token prompt")
+    for name, figure in figures.items():
+        low, high = min(figure.values), max(figure.values)
+        table.add_row(name, f"{figure.median:.4g}", f"{low:.4g}", f"{high:.4g}", figure.unit)
+    console = Console()
+    console.print(table)
+    console.print(f"Other processes used {busy:.2f} cores meanwhile.")
+    for what, met in checks:
+        console.print(f"{'met   ' if met else 'missed'}  {what}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
