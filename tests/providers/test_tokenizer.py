@@ -132,6 +132,13 @@ def test_special_tokens_of_an_answer_come_out_as_nothing(starter):
     assert text_of(starter, [1, *starter.encode("hey"), 2, 0]) == "hey"
 
 
+def test_the_bytes_of_tokens_are_those_of_the_text(starter):
+    text = "né 你好 🙂 1234\n"
+    assert b"".join(starter.token_bytes(token) for token in starter.encode(text)) == text.encode()
+    assert starter.token_bytes(2) == b"<|im_end|>"
+    assert starter.token_bytes(10**6) == b""
+
+
 def test_a_template_sees_role_content_and_name(tiny_folder):
     template = "{% for m in messages %}[{{ m.role }}|{{ m.content }}|{{ m['name'] }}]{% endfor %}"
     tokenizer = with_template(tiny_folder, template)
@@ -190,6 +197,7 @@ def test_a_vocabulary_that_is_spelt_differently_is_left_to_the_library(tiny_fold
     tokenizer = opened(tiny_folder)
     assert isinstance(tokenizer.stream(), LibraryStream)
     assert text_of(tokenizer, tokenizer.encode("hello")) == "hello"
+    assert b"".join(map(tokenizer.token_bytes, tokenizer.encode("hello"))) == b"hello"
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])

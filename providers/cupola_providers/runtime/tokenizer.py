@@ -73,6 +73,15 @@ class GenaiTokenizer(Tokenizer):
         """Tokenize raw text. Nothing in it becomes special; BOS comes first where the model's tokenizer wants one."""
         return [*self._bos, *(token for piece in self._guard.pieces(_usable(text)) for token in self._plain(piece))]
 
+    def token_bytes(self, token: int) -> bytes:
+        """Return what one token stands for, as UTF-8 bytes; not always whole characters. Special ones as written."""
+        special = self.vocabulary.specials.get(token)
+        if special is not None:
+            return special.encode()
+        if self.vocabulary.is_known:
+            return self.vocabulary.token_bytes(token)
+        return str(self._library.decode([token])).encode()
+
     def stream(self) -> TextStream:
         """Open a decoder for one answer. Special tokens come out as nothing."""
         if self.vocabulary.is_known:
