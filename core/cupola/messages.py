@@ -64,6 +64,21 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
 
 
+class Guidance(Struct, frozen=True):
+    """What an answer must conform to.
+
+    Attributes:
+        kind: How to read `text`.
+        text: A JSON schema, a regular expression, a Lark grammar in llguidance's dialect, a JSON list of the strings
+            to choose from; not used by "json_object".
+        param: The request's field that asked for it, for errors.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "lark", "choice"]
+    text: str = ""
+    param: str = "response_format"
+
+
 class GenerateRequest(Struct, frozen=True, omit_defaults=True):
     """One turn, as a front-end asks for it.
 
@@ -71,8 +86,12 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
         model: Id, id without version, or alias.
         prompt: What to answer or to continue.
         max_tokens: Upper bound of the answer, in tokens; None means: up to the end of the context.
+        min_tokens: No end-of-sequence token and no stop token is chosen before so many tokens.
         stop: Strings that end the answer; they are not part of it.
+        stop_token_ids: Tokens that end the answer, beside the model's own; they are not part of it.
         ignore_eos: Go on past the model's end-of-sequence tokens.
+        guidance: What the answer must conform to.
+        top_logprobs: Report log probabilities, with so many alternatives at each position; None reports none.
         ttl_s: Unload the model when idle for this long after this turn; None keeps what is set.
     """
 
@@ -80,8 +99,12 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
     prompt: ChatPrompt | TextPrompt | TokenPrompt
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    guidance: Guidance | None = None
+    top_logprobs: int | None = None
     ttl_s: float | None = None
 
 
@@ -100,20 +123,39 @@ class TurnStarted(Struct, frozen=True, tag="started"):
     prompt_tokens: int
 
 
-class TurnText(Struct, frozen=True, tag="text"):
-    """More of the answer. `tokens` were needed for it; text may lag behind them (UTF-8, stop strings)."""
+class TokenLogprob(Struct, frozen=True):
+    """The log probability of one token of an answer, in the model's own distribution before any sampling option.
+
+    Attributes:
+        token: Its bytes; not always whole characters.
+        logprob: Natural logarithm.
+        top: The likeliest tokens at this position, best first.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+class TurnText(Struct, frozen=True, tag="text", omit_defaults=True):
+    """More of the answer. `tokens` were needed for it; text may lag behind them (UTF-8, stop strings).
+
+    `logprobs` has one entry per token when the request asked for it.
+    """
 
     turn: int
     text: str
     tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
-class TurnFinished(Struct, frozen=True, tag="finished"):
-    """The turn's last event."""
+class TurnFinished(Struct, frozen=True, tag="finished", omit_defaults=True):
+    """The turn's last event. `stopped_by` is the stop string or token that ended it, if one of the request's did."""
 
     turn: int
     reason: FinishReason
     usage: Usage
+    stopped_by: str | int | None = None
 
 
 class TurnFailed(Struct, frozen=True, tag="failed"):
@@ -170,6 +212,7 @@ class SessionReport(Struct, frozen=True, tag="ready"):
         context_length: In tokens.
         threads: Compute threads; 0 where the provider does not say.
         provider: The provider that really runs it.
+        layout: How the weights are stored, "int8-rows" or "int4-blocks"; empty where nothing says so.
         load_s: How long loading took.
         resident_bytes: The worker's memory after loading.
     """
@@ -182,6 +225,7 @@ class SessionReport(Struct, frozen=True, tag="ready"):
     provider: str
     load_s: float
     resident_bytes: int
+    layout: str = ""
 
 
 class LoadFailed(Struct, frozen=True, tag="load_failed"):

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from cupola.contracts.models import DeviceType, ModelInfo
 from cupola.errors import WireError
-from cupola.messages import ChatPrompt, FinishReason, Sampling
+from cupola.messages import ChatPrompt, FinishReason, Guidance, Sampling
 
 
 class Device(Struct, frozen=True):
@@ -81,6 +81,14 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> list[int]:
         """Tokenize raw text. Nothing in it becomes a special token."""
 
+    def token_bytes(self, token: int) -> bytes:
+        """Return what one token stands for, as UTF-8; not always whole characters. Called for log probabilities.
+
+        The default decodes the token alone, so bytes that are no whole character come out as U+FFFD.
+        """
+        stream = self.stream()
+        return (stream.push(token) + stream.flush()).encode()
+
     @abstractmethod
     def stream(self) -> TextStream:
         """Open a decoder for one answer. Special tokens come out as nothing."""
@@ -88,13 +96,29 @@ class Tokenizer(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One generation, ready to run: `len(prompt) + max_tokens` fits the session's context."""
+    """One generation, ready to run: `len(prompt) + max_tokens` fits the session's context.
+
+    The fields are those of `GenerateRequest`; stop strings are not here, because text is the worker's affair.
+    """
 
     id: int
     prompt: Sequence[int]
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     ignore_eos: bool = False
+    min_tokens: int = 0
+    stop_token_ids: frozenset[int] = frozenset()
+    guidance: Guidance | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """Log probabilities at one position: of the chosen token, and of the likeliest ones, best first."""
+
+    token: int
+    logprob: float
+    top: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +126,11 @@ class TokenEvent:
     """What one step did for one turn.
 
     Attributes:
-        tokens: New tokens of the answer, the end-of-sequence token excluded; empty while the prompt is computed.
-        finish: Set on the turn's last event: "stop" for an end-of-sequence token, "length" at `max_tokens`.
+        tokens: New tokens of the answer, the one that ends it excluded; empty while the prompt is computed.
+        finish: Set on the turn's last event: "stop" for an end-of-sequence or stop token or the end of what guidance
+            allows, "length" at `max_tokens`.
+        stop_token: The one of the turn's `stop_token_ids` that ended it.
+        logprobs: One per token, if the turn asks for them.
         cached_tokens: Prompt tokens found in the KV cache; meaningful from the first event on.
         error: The turn failed alone; its last event.
     """
@@ -113,6 +140,8 @@ class TokenEvent:
     finish: FinishReason | None = None
     cached_tokens: int = 0
     error: WireError | None = None
+    stop_token: int | None = None
+    logprobs: Sequence[Logprob] = ()
 
 
 class Session(ABC):
@@ -148,6 +177,14 @@ class Session(ABC):
     context_length: int
     tokenizer: Tokenizer
     threads: int = 0
+    layout: str = ""
+
+    def check(self, turn: Turn) -> None:  # noqa: B027 - a session may take every turn
+        """Look at a turn before it is accepted, while it can still be refused as a bad request.
+
+        Raises:
+            RequestError: It can never run: a token that is not in the vocabulary, a schema that is none.
+        """
 
     @abstractmethod
     def admit(self, turn: Turn) -> None:

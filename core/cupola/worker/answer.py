@@ -12,10 +12,15 @@ class AnswerText:
         self._stream = stream
         self._stop = tuple(stop)
         self._held = ""
-        self.stopped = False
+        self.stopped_by: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found."""
+        return self.stopped_by is not None
 
     def push(self, tokens: Iterable[int]) -> str:
-        """Add tokens; returns the text that is now certain. After a stop string `stopped` is set and no more comes."""
+        """Add tokens; returns the text that is now certain. After a stop string no more comes."""
         return self._release("".join(map(self._stream.push, tokens)))
 
     def finish(self) -> str:
@@ -30,9 +35,10 @@ class AnswerText:
         if self.stopped:
             return ""
         text = self._held + text
-        cut = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=-1)
-        if cut >= 0:
-            self.stopped, self._held = True, ""
+        found = [(at, stop) for stop in self._stop if (at := text.find(stop)) >= 0]
+        if found:
+            cut, self.stopped_by = min(found)
+            self._held = ""
             return text[:cut]
         keep = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]

@@ -145,6 +145,7 @@ def _report(session: Session, load: Load, load_s: float) -> SessionReport:
         provider=load.provider,
         load_s=load_s,
         resident_bytes=psutil.Process().memory_info().rss,
+        layout=session.layout,
     )
 
 

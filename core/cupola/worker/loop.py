@@ -22,6 +22,7 @@ from cupola.messages import (
     Step,
     Submit,
     TextPrompt,
+    TokenLogprob,
     TurnEvent,
     TurnFailed,
     TurnFinished,
@@ -115,7 +116,19 @@ class TurnLoop:
             raise ContextLengthExceededError(
                 context_length=context, prompt_tokens=len(prompt), completion_tokens=wanted
             )
-        return Turn(turn_id, prompt, wanted, request.sampling, request.ignore_eos)
+        turn = Turn(
+            turn_id,
+            prompt,
+            wanted,
+            request.sampling,
+            request.ignore_eos,
+            min(request.min_tokens, wanted),
+            frozenset(request.stop_token_ids),
+            request.guidance,
+            request.top_logprobs,
+        )
+        self._session.check(turn)
+        return turn
 
     def _drop(self, turn_id: int) -> _Row | None:
         if row := self._active.pop(turn_id, None):
@@ -143,11 +156,22 @@ class TurnLoop:
             text += row.text.finish()
         if row.text.stopped:
             finish = "stop"
-        events: list[TurnEvent] = [TurnText(event.turn_id, text, len(event.tokens))] if text or event.tokens else []
+        events: list[TurnEvent] = []
+        if text or event.tokens:
+            events.append(TurnText(event.turn_id, text, len(event.tokens), self._readable(event)))
         if finish is not None:
             del self._active[event.turn_id]
-            events.append(TurnFinished(event.turn_id, finish, row.usage))
+            stopped_by = row.text.stopped_by if row.text.stopped else event.stop_token
+            events.append(TurnFinished(event.turn_id, finish, row.usage, stopped_by))
         return events
+
+    def _readable(self, event: TokenEvent) -> tuple[TokenLogprob, ...]:
+        """Put the bytes of tokens in place of their numbers."""
+        name = self._session.tokenizer.token_bytes
+        return tuple(
+            TokenLogprob(name(one.token), one.logprob, tuple((name(token), value) for token, value in one.top))
+            for one in event.logprobs
+        )
 
     def _fail_all(self, error: Exception) -> list[TurnEvent]:
         wire = _wire(error)

@@ -22,7 +22,9 @@ class Mailbox:
         """Add an event; an error is raised to the reader in its place."""
         last = self._events[-1] if self._events else None
         if isinstance(event, TurnText) and isinstance(last, TurnText):
-            self._events[-1] = TurnText(event.turn, last.text + event.text, last.tokens + event.tokens)
+            self._events[-1] = TurnText(
+                event.turn, last.text + event.text, last.tokens + event.tokens, last.logprobs + event.logprobs
+            )
         else:
             self._events.append(event)
         self._arrived.set()
