@@ -30,9 +30,7 @@ NO_TOKEN = -1
 GREEDY_BELOW = 1e-5
 """Temperatures under this are 0: dividing by them would overflow float32 (the same border as vLLM's)."""
 
-_SMALL_NUCLEUS = 64
 _BLOCK = 256
-_BINS, _BINS_PER_NAT = 2048, 64
 _LOWEST = float(np.finfo(np.float32).min)
 
 Logits = NDArray[np.float32]
@@ -255,25 +253,18 @@ def _block_weights(row: Logits, peak: float, temperature: float) -> tuple[Logits
 def _nucleus(logits: Logits, peak: float, temperature: float, top_p: float) -> Ids:
     """Return the positions of the smallest set that reaches `top_p` of the total weight of these logits.
 
-    Mostly a few tokens do. Else the tokens are put in bins by their logit, and only the bin in which the border lies
-    is sorted.
+    Tokens so light that even as many as there are could not make up what `top_p` leaves out are never in it; the
+    others are few enough to sort. Of equal logits at the border the first ones are taken.
     """
-    weights, blocks = _block_weights(logits, peak, temperature)
-    wanted = top_p * float(blocks.sum())
-    best = likeliest_tokens(logits, min(_SMALL_NUCLEUS, logits.size))
-    cumulated = np.cumsum(_weights(logits[best], peak, temperature))
-    if cumulated[-1] >= wanted or best.size == logits.size:
-        return best[: _reaching(cumulated, wanted)]
-    bins = np.minimum((np.float32(peak) - logits) * np.float32(_BINS_PER_NAT / temperature), _BINS - 1).astype(np.int64)
-    cumulated = np.cumsum(np.bincount(bins, weights, _BINS))
-    last = min(_reaching(cumulated, wanted), _BINS) - 1
-    border = _in_order(logits, np.flatnonzero((bins == last) & (logits >= _LOWEST)))
-    cumulated = np.cumsum(_weights(logits[border], peak, temperature)) + (cumulated[last - 1] if last else 0.0)
-    return np.concatenate([np.flatnonzero(bins < last), border[: _reaching(cumulated, wanted)]])
-
-
-def _reaching(cumulated: NDArray[np.float64], wanted: float) -> int:
-    return int(np.searchsorted(cumulated, wanted, side="left")) + 1
+    total = float(_block_weights(logits, peak, temperature)[1].sum())
+    light = (1 - top_p) * total / logits.size / 2  # halved: the total was rounded
+    floor = max(peak + temperature * math.log(light), _LOWEST)
+    heavy = np.sort(np.compress(logits >= floor, logits))[::-1]
+    cumulated = np.cumsum(_weights(heavy, peak, temperature))
+    count = min(int(np.searchsorted(cumulated, top_p * total, side="left")) + 1, heavy.size)
+    border = heavy[count - 1]
+    above = np.flatnonzero(logits > border)
+    return np.concatenate([above, np.flatnonzero(logits == border)[: count - above.size]])
 
 
 def _draw(weights: NDArray[np.float64], point: float) -> int:
