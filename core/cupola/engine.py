@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
+import psutil
 
 from cupola import placement
 from cupola.catalog import Catalog, Entry
@@ -29,7 +30,7 @@ from cupola.downloads import HttpDownloader, bring
 from cupola.errors import CacheError, DownloadError, ModelNotCachedError, NoProviderError, WorkerError
 from cupola.messages import GenerateRequest, Load, TurnFinished, TurnText
 from cupola.plugins import PluginSet, ProviderEntry, load_plugins
-from cupola.residency import Residency
+from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
 from cupola.worker.process import Worker, WorkerSpec, WorkerTurn
 
@@ -234,11 +235,18 @@ async def open_engine(settings: Settings, plugins: PluginSet | None = None) -> A
     """
     plugins = plugins or load_plugins(settings)
     plugins.ensure_usable()
-    residency = Residency(
-        default_ttl_s=settings.models.ttl_s, restart_limit=settings.worker.restart_limit, observe=plugins.observe
-    )
-    async with residency:
+    async with Residency(_limits(settings), plugins.observe) as residency:
         yield Engine(settings, plugins, residency)
+
+
+def _limits(settings: Settings) -> ResidencyLimits:
+    models = settings.models
+    return ResidencyLimits(
+        default_ttl_s=models.ttl_s,
+        restart_limit=settings.worker.restart_limit,
+        memory_budget_bytes=models.memory_budget_mb * 10**6 or psutil.virtual_memory().total * 3 // 4,
+        pinned=frozenset(name.lower() for name in models.pinned),
+    )
 
 
 def _ended(turn: Turn, worker: Worker, arrived: float) -> TurnEnded:

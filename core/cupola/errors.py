@@ -17,6 +17,7 @@ CupolaError
 │   ├── InvalidParameterError     one field is out of range or not supported
 │   └── ContextLengthExceededError
 ├── QueueFullError                too many turns wait for this model
+├── MemoryBudgetError             other models use the memory, and none of them can go
 └── WorkerError                   a worker process failed
     ├── WorkerDiedError           it ended while it was needed
     ├── WorkerHungError           it was ended: no step within the limit
@@ -275,6 +276,23 @@ class QueueFullError(CupolaError):
 
     def __str__(self) -> str:
         return f"{self.model!r} already has {self.limit} requests waiting. Try again in {self.retry_after_s} s."
+
+
+@dataclass(eq=False, kw_only=True)
+class MemoryBudgetError(CupolaError):
+    """The models in use leave no room for another one."""
+
+    model: str
+    needed_bytes: int
+    budget_bytes: int
+    holders: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model!r} needs {self.needed_bytes / 1e6:,.0f} MB, but of the budget of "
+            f"{self.budget_bytes / 1e6:,.0f} MB too much is in use by {self.holders}. Try again when they are idle, "
+            f"unpin one, or raise models.memory_budget_mb."
+        )
 
 
 @dataclass(eq=False, kw_only=True)

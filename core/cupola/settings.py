@@ -53,6 +53,9 @@ class ModelSettings(Section, frozen=True, kw_only=True):
         auto_download: Whether a request may start a download.
         context_length: Upper bound for every model's context in tokens; 0 takes the model's own.
         queue_limit: Turns that may wait for one model, beside those that run.
+        memory_budget_mb: What all loaded models together may take, in 10^6 bytes, before idle ones make room; 0 takes
+            three quarters of the machine's memory.
+        pinned: Models that never have to make room.
     """
 
     default: str = "smollm2-135m"
@@ -61,6 +64,8 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     auto_download: bool = False
     context_length: Annotated[int, Meta(ge=0)] = 0
     queue_limit: Annotated[int, Meta(ge=0)] = 64
+    memory_budget_mb: Annotated[int, Meta(ge=0)] = 0
+    pinned: tuple[str, ...] = ()
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):

@@ -95,7 +95,10 @@ class ModelStatus(Struct, frozen=True):
 
 
 class ResidentStatus(Struct, frozen=True):
-    """A loaded model. Times in seconds; `expires_in_s` is None while turns run or when it never expires."""
+    """A loaded model. Times in seconds; `expires_in_s` is None while turns run or when it never expires.
+
+    `memory_bytes` is what its worker takes now, as measured; a pinned one is not unloaded to make room for others.
+    """
 
     info: ModelInfo
     report: SessionReport
@@ -103,3 +106,5 @@ class ResidentStatus(Struct, frozen=True):
     turns: int
     ttl_s: float | None
     expires_in_s: float | None
+    memory_bytes: int = 0
+    pinned: bool = False

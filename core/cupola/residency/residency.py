@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -17,68 +17,44 @@ import anyio
 from anyio.abc import TaskGroup
 
 from cupola.contracts import Event, ModelInfo, ModelLoaded, ModelUnloaded, ResidentStatus
-from cupola.errors import CupolaError, ModelBusyError, WorkerError
+from cupola.errors import CupolaError, MemoryBudgetError, ModelBusyError, WorkerError
+from cupola.residency.resident import Changes, Resident
 from cupola.worker.process import Worker, WorkerSpec, open_worker
 
 logger = logging.getLogger(__name__)
 _FAILURE_WINDOW_S = 60.0
 
 
-@dataclass(slots=True, eq=False)
-class _Resident:
-    """A model that is loading, loaded or leaving. Whoever changes it calls `touch` or `notify`."""
+_PROCESS_BYTES = 100_000_000
+"""What a worker takes beside its weights, before it was measured."""
 
-    info: ModelInfo
-    spec: WorkerSpec
-    ttl_s: float
-    used_at: float
-    worker: Worker | None = None
-    error: CupolaError | None = None
-    turns: int = 0
-    waiting: int = 0
-    leaving: bool = False
-    gone: bool = False
-    reason: str = "failed"
-    changed: anyio.Event = field(default_factory=anyio.Event)
 
-    @property
-    def expires_at(self) -> float:
-        """When it is unloaded if nothing happens, on the event loop's clock."""
-        busy = self.turns or self.waiting or self.worker is None
-        return math.inf if busy or not self.ttl_s else self.used_at + self.ttl_s
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidencyLimits:
+    """What the residency keeps to.
 
-    def touch(self) -> None:
-        """Restart the idle clock."""
-        self.used_at = anyio.current_time()
-        self.notify()
+    Attributes:
+        default_ttl_s: Idle seconds before a model is unloaded; 0 means never.
+        restart_limit: Failures of one model within a minute after which it is not started for the rest of it.
+        memory_budget_bytes: What all workers together may take before idle models must make room.
+        pinned: Ids, names or aliases, in lower case, of models that are never unloaded to make room.
+    """
 
-    def notify(self) -> None:
-        """Let whoever waits for a change look again."""
-        self.changed.set()
-        self.changed = anyio.Event()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until the condition holds."""
-        while not condition():
-            await self.changed.wait()
-
-    async def loaded(self) -> None:
-        """Wait until it is loaded, or never will be."""
-        await self.until(lambda: self.worker or self.gone)
-
-    async def settled(self) -> None:
-        """Wait until it is gone, or stays after all."""
-        await self.until(lambda: self.gone or not self.leaving)
+    default_ttl_s: float
+    restart_limit: int
+    memory_budget_bytes: int
+    pinned: frozenset[str] = frozenset()
 
 
 class Residency:
     """The loaded models. An async context; leaving it ends every worker."""
 
-    def __init__(self, *, default_ttl_s: float, restart_limit: int, observe: Callable[[Event], None]) -> None:
-        self._default_ttl_s = default_ttl_s
-        self._restart_limit = restart_limit
+    def __init__(self, limits: ResidencyLimits, observe: Callable[[Event], None]) -> None:
+        self._limits = limits
         self._observe = observe
-        self._residents: dict[str, _Resident] = {}
+        self._changes = Changes()
+        self._footprints: dict[str, int] = {}
+        self._residents: dict[str, Resident] = {}
         self._failures: dict[str, deque[float]] = {}
         self._tasks: TaskGroup
 
@@ -122,7 +98,7 @@ class Residency:
         """Load a model, or restart the idle clock of a loaded one."""
         resident, worker = await self._acquire(info, spec, ttl_s)
         resident.touch()
-        return _status(resident, worker)
+        return resident.status(worker)
 
     async def unload(self, model_id: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         """Unload a model; False if it was not there. New turns wait until it is decided, then load it again.
@@ -136,16 +112,16 @@ class Residency:
         resident.leaving = True
         try:
             with anyio.move_on_after(0 if force else wait_s):
-                await resident.until(lambda: not resident.turns)
+                await self._changes.until(lambda: not resident.turns)
             if resident.turns and not force:
                 raise ModelBusyError(model=model_id, turns=resident.turns)
             await resident.loaded()
         except BaseException:
             resident.leaving = False
-            resident.notify()
+            self._changes.notify()
             raise
         await self._end(resident, "asked")
-        await resident.until(lambda: resident.gone)
+        await resident.ended()
         return True
 
     def find(self, name: str) -> tuple[ModelInfo, WorkerSpec] | None:
@@ -161,14 +137,16 @@ class Residency:
         """List the loaded models, most recently used first."""
         ready = [(resident, resident.worker) for resident in self._residents.values() if resident.worker]
         ready.sort(key=lambda pair: -pair[0].used_at)
-        return [_status(resident, worker) for resident, worker in ready]
+        return [resident.status(worker) for resident, worker in ready]
 
-    async def _acquire(self, info: ModelInfo, spec: WorkerSpec, ttl_s: float | None) -> tuple[_Resident, Worker]:
+    async def _acquire(self, info: ModelInfo, spec: WorkerSpec, ttl_s: float | None) -> tuple[Resident, Worker]:
         while True:
             resident = self._residents.get(info.id)
             if resident is None:
                 self._refuse_after_failures(info.id)
-                resident = _Resident(info, spec, self._default_ttl_s, anyio.current_time())
+                pinned = bool(self._limits.pinned & {info.id.lower(), info.name.lower(), info.alias.lower()})
+                ttl = self._limits.default_ttl_s
+                resident = Resident(info, spec, ttl, anyio.current_time(), self._changes, pinned)
                 self._residents[info.id] = resident
                 self._tasks.start_soon(self._keep, resident, name=f"worker of {info.id}")
             if resident.leaving:
@@ -187,9 +165,10 @@ class Residency:
             if resident.worker and not (resident.leaving or resident.gone):
                 return resident, resident.worker
 
-    async def _keep(self, resident: _Resident) -> None:
+    async def _keep(self, resident: Resident) -> None:
         """Own one worker from its start to its end."""
         try:
+            await self._make_room(resident)
             async with open_worker(resident.spec) as worker:
                 resident.worker = worker
                 resident.touch()
@@ -199,6 +178,7 @@ class Residency:
                     try:
                         await worker.run()
                     finally:
+                        self._footprints[resident.info.id] = resident.footprint_bytes or worker.report.resident_bytes
                         resident.worker = None
                         if not resident.leaving:  # it failed: the next request need not wait for its end
                             self._forget(resident)
@@ -210,54 +190,82 @@ class Residency:
             if resident.reason == "stopping":
                 resident.error = WorkerError(detail="The service is stopping.")
             resident.worker, resident.gone = None, True
-            resident.notify()
+            self._changes.notify()
             self._observe(ModelUnloaded(resident.info.id, resident.reason))
 
-    def _forget(self, resident: _Resident) -> None:
+    async def _make_room(self, resident: Resident) -> None:
+        """Unload idle models, least recently used first, until this one fits beside the others.
+
+        What a model needs is what it was last measured to take; before that, its files and a little. An estimate
+        alone refuses nothing: a model that has the memory to itself is always tried.
+
+        Raises:
+            MemoryBudgetError: Those that use the memory did not become idle in time.
+        """
+        info = resident.info
+        needed = self._footprints.get(info.id, int(info.size_bytes * 1.2) + _PROCESS_BYTES)
+        with anyio.move_on_after(resident.spec.load_timeout_s):
+            while (others := self._others(resident)) and not self._fits(needed, others):
+                idle = [other for other in others if not (other.busy or other.pinned or other.leaving)]
+                if idle:
+                    oldest = min(idle, key=lambda other: other.used_at)
+                    oldest.leaving = True
+                    await self._end(oldest, "evicted")
+                    await oldest.ended()
+                elif all(other.pinned for other in others):
+                    break
+                else:
+                    await self._changes.next()
+        if others and not self._fits(needed, others):
+            raise MemoryBudgetError(
+                model=info.id,
+                needed_bytes=needed,
+                budget_bytes=self._limits.memory_budget_bytes,
+                holders=", ".join(other.info.id for other in others),
+            )
+        resident.expected_bytes = needed
+
+    def _others(self, resident: Resident) -> list[Resident]:
+        """Return the residents that take memory, or are about to."""
+        return [r for r in self._residents.values() if r is not resident and (r.worker or r.expected_bytes)]
+
+    def _fits(self, needed: int, others: list[Resident]) -> bool:
+        return needed + sum(other.footprint_bytes for other in others) <= self._limits.memory_budget_bytes
+
+    def _forget(self, resident: Resident) -> None:
         """Let the next request start a new worker."""
         if self._residents.get(resident.info.id) is resident:
             del self._residents[resident.info.id]
 
-    def _failed(self, resident: _Resident, error: CupolaError) -> None:
+    def _failed(self, resident: Resident, error: CupolaError) -> None:
         logger.warning("%s", error)
         resident.error = error
         if isinstance(error, WorkerError):
-            self._failures.setdefault(resident.info.id, deque(maxlen=self._restart_limit)).append(anyio.current_time())
+            self._failures.setdefault(resident.info.id, deque(maxlen=self._limits.restart_limit)).append(
+                anyio.current_time()
+            )
 
     def _refuse_after_failures(self, model_id: str) -> None:
         failures = self._failures.get(model_id, deque())
         left = failures[0] + _FAILURE_WINDOW_S - anyio.current_time() if failures else 0.0
-        if len(failures) >= self._restart_limit and left > 0:
+        if len(failures) >= self._limits.restart_limit and left > 0:
             raise WorkerError(
                 detail=f"The worker of {model_id!r} failed {len(failures)} times within {_FAILURE_WINDOW_S:g} s. "
                 f"It is started again in {math.ceil(left)} s; the service's log has the reasons."
             )
 
-    async def _expire(self, resident: _Resident) -> None:
+    async def _expire(self, resident: Resident) -> None:
         """Unload the model once it was idle for its time. The clock is monotonic: setting the time changes nothing."""
         while (left := resident.expires_at - anyio.current_time()) > 0:
-            changed = resident.changed
             with anyio.move_on_after(None if left == math.inf else left):
-                await changed.wait()
+                await self._changes.next()
         resident.leaving = True
         await self._end(resident, "idle")
 
-    async def _end(self, resident: _Resident, reason: str) -> None:
+    async def _end(self, resident: Resident, reason: str) -> None:
         resident.reason = reason
         if resident.worker is not None:
             await resident.worker.close(WorkerError(detail=f"{resident.info.id!r} was unloaded."))
-
-
-def _status(resident: _Resident, worker: Worker) -> ResidentStatus:
-    left = resident.expires_at - anyio.current_time()
-    return ResidentStatus(
-        info=resident.info,
-        report=worker.report,
-        pid=worker.pid,
-        turns=resident.turns,
-        ttl_s=resident.ttl_s or None,
-        expires_in_s=None if left == math.inf else max(0.0, left),
-    )
 
 
 def _leaf(group: BaseExceptionGroup[CupolaError]) -> CupolaError:
