@@ -25,6 +25,7 @@ from cupola import (
     DownloadError,
     InvalidParameterError,
     LoadError,
+    MemoryBudgetError,
     ModelBusyError,
     ModelFormatError,
     ModelNotCachedError,
@@ -155,6 +156,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     WorkerError: _Kind(503, _SERVER, "worker_failed"),
     WorkerDiedError: _Kind(503, _SERVER, "worker_died"),
     WorkerHungError: _Kind(503, _SERVER, "worker_hung"),
+    MemoryBudgetError: _Kind(503, _SERVER, "memory_budget_exceeded", "model"),
     ServerStoppingError: _Kind(503, _SERVER, "server_stopping"),
     DiskFullError: _Kind(507, _SERVER, "disk_full", retry=False, sentence=_DISK_FULL),
 }
