@@ -185,6 +185,19 @@ def test_tokens_come_with_the_probabilities_of_the_definition(sampling):
     assert chi_square < freedom + 4 * np.sqrt(2 * freedom)  # 4 sigma; the seed is fixed
 
 
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_banned_tokens_are_not_chosen_until_the_ban_is_lifted(temperature):
+    row = np.array([5.0, 4.0, 0.0, 0.0], np.float32)
+    turn = TurnSampler(Sampling(temperature=temperature, logit_bias={1: 2.0}, seed=1), [], 4)
+    turn.ban([0, 1])
+    assert {turn.choose(row) for _ in range(50)} <= {2, 3}
+    turn.ban(())
+    assert turn.choose(row) in {0, 1}
+    plain = TurnSampler(GREEDY, [], 4)
+    plain.ban([0])
+    assert sample(row[None], [plain])[0] == 1
+
+
 def test_the_same_seed_gives_the_same_tokens_and_no_seed_gives_fresh_ones():
     row = np.zeros((1, 5_000), np.float32)
 

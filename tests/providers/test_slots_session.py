@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import Limits, LoadError, ModelFiles, Sampling, Turn
+from cupola import CupolaError, Guidance, Limits, LoadError, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn, run_turns
 from cupola_plugins.gguf import Layout
 from cupola_providers.runtime.config import read_config
@@ -229,7 +229,8 @@ def test_cached_tokens_are_those_of_the_common_prefix(tiny):
     assert first.cached_tokens == 0
     follow_up = [*prompt(60), *first.tokens, *prompt(8, 5)]
     second = run_turn(session, turn(2, follow_up, 10))
-    assert second.cached_tokens == 60 + 10 - 1  # the last token of an answer is never computed
+    assert second.cached_tokens == 60  # an answer is computed token by token, which rounds differently from a prompt
+    assert run_turn(session, turn(4, [*follow_up, *second.tokens], 10)).cached_tokens == len(follow_up)
     third = run_turn(session, turn(3, [*prompt(30), *prompt(30, 6)], 10))
     assert third.cached_tokens == 30
 
@@ -256,6 +257,62 @@ def test_an_end_of_sequence_token_ends_the_turn_and_is_left_out(tiny):
     ignored = run_turn(session, turn(2, prompt(9), 12, ignore_eos=True))
     assert ignored.finish == "length"
     assert ignored.tokens == answer
+
+
+def test_a_follow_up_gets_the_answer_that_it_gets_without_a_cache(any_tiny):
+    session = open_slots(any_tiny)
+    conversation = prompt(30)
+    for round_number in range(5):
+        answer = run_turn(session, turn(round_number, conversation, 12))
+        assert answer.tokens == alone(any_tiny, turn(0, conversation, 12))
+        assert answer.cached_tokens > 0 or round_number == 0
+        conversation = [*conversation, *answer.tokens, *prompt(6, round_number)]
+
+
+def test_a_stop_token_ends_the_turn_and_is_named(tiny):
+    answer = alone(tiny, turn(1, prompt(9), 12))
+    stop = next(token for token in answer if answer.index(token) > 2)
+    stopped = run_steps(tiny, Turn(1, prompt(9), 12, GREEDY, True, stop_token_ids=frozenset({stop, 5})))
+    assert [token for event in stopped for token in event.tokens] == answer[: answer.index(stop)]
+    assert (stopped[-1].finish, stopped[-1].stop_token) == ("stop", stop)
+
+
+def test_nothing_ends_a_turn_before_its_least_length(tiny):
+    answer = alone(tiny, turn(1, prompt(9), 12))
+    end, stop = (next(token for token in answer if answer.index(token) == at) for at in (0, 1))
+    ends = {"eos_token_id": [end]}
+    events = run_steps(tiny, Turn(1, prompt(9), 12, GREEDY, False, 7, frozenset({stop})), **ends)
+    tokens = [token for event in events for token in event.tokens]
+    assert len(tokens) >= 7
+    assert not {end, stop} & set(tokens[:7])
+    shortest = run_steps(tiny, Turn(1, prompt(9), 12, GREEDY, False, 0, frozenset({stop})), **ends)
+    assert [event.finish for event in shortest if event.finish] == ["stop"]
+    assert len([token for event in shortest for token in event.tokens]) == 0
+
+
+def test_log_probabilities_come_with_every_token(tiny):
+    asked = Turn(1, prompt(9), 4, Sampling(temperature=1.0, top_k=0, seed=1), True, top_logprobs=3)
+    events = [event for event in run_steps(tiny, asked) if event.tokens]
+    assert len(events) == 4
+    for event in events:
+        (one,) = event.logprobs
+        assert one.token == event.tokens[0]
+        assert one.logprob <= one.top[0][1] <= 0
+        assert [value for _, value in one.top] == sorted((value for _, value in one.top), reverse=True)
+        assert len(one.top) == 3
+    chosen_only = run_steps(tiny, Turn(1, prompt(9), 1, GREEDY, True, top_logprobs=0))
+    assert chosen_only[-1].logprobs[0].top == ()
+    assert run_steps(tiny, turn(1, prompt(9), 1))[-1].logprobs == ()
+
+
+def run_steps(folder, one, **options):
+    """Return all events of a turn."""
+    session, events = open_slots(folder, **options), []
+    session.check(one)
+    session.admit(one)
+    while not events or not (events[-1].finish or events[-1].error):
+        events += session.step()
+    return events
 
 
 def with_a_token_that_is_no_number(folder, token):
@@ -291,10 +348,15 @@ def test_logits_that_are_no_numbers_cost_only_their_own_turn(tmp_path):
         (turn(1, [], 4), "InvalidParameterError"),
         (turn(1, [4] * 500, 13), "ContextLengthExceededError"),
         (turn(1, [4], 4, Sampling(temperature=1.0, logit_bias={VOCAB: 1.0})), "InvalidParameterError"),
+        (Turn(1, [4], 4, stop_token_ids=frozenset({VOCAB})), "InvalidParameterError"),
+        (Turn(1, [4], 4, guidance=Guidance("json_object")), "InvalidParameterError"),
     ],
 )
 def test_a_turn_that_cannot_run_is_told_so_and_costs_nobody_else(tiny, bad, kind):
     session = open_slots(tiny)
+    with pytest.raises(CupolaError) as caught:
+        session.check(bad)
+    assert type(caught.value).__name__ == kind
     answers = run_turns(session, [bad, turn(2, prompt(5), 3)])
     assert answers[1].error.kind == kind
     assert answers[2].finish == "length"

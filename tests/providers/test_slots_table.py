@@ -41,6 +41,7 @@ class Books(RuleBasedStateMachine):
         self.table = SlotTable(SLOTS, self.memory, hole_cost=HOLE_COST)
         self.pending = {}
         self.written = {}
+        self.shared = {}  # how many tokens of a turn were computed two or more at a time
         self.next_turn = 0
         self.wasted = 0
         self.gathered_moves = 0
@@ -51,17 +52,22 @@ class Books(RuleBasedStateMachine):
         if copied and self.written:  # a follow-up of something seen before
             prompt = data.draw(st.sampled_from(sorted(self.written.values()))) + prompt
         prompt = prompt[:20]
-        best = max(common_prefix(self.table.held(slot), prompt) for slot in range(SLOTS))
+        running = {self.table.slot_of(turn): turn for turn in self.pending}
+        best = max(self.usable_prefix(slot, running.get(slot), prompt) for slot in range(SLOTS))
         held_before = {slot: list(self.table.held(slot)) for slot in range(SLOTS)}
-        taken = {self.table.slot_of(turn) for turn in self.pending}
         cached = self.table.place(self.next_turn, prompt)
         assert cached == min(best, max(0, len(prompt) - FED_AT_LEAST))
         slot = self.table.slot_of(self.next_turn)
-        assert slot not in taken
+        assert slot not in running
         assert all(list(self.table.held(other)) == held_before[other] for other in range(SLOTS) if other != slot)
         self.pending[self.next_turn] = prompt[cached:]
         self.written[self.next_turn] = prompt[:cached]
+        self.shared[self.next_turn] = cached
         self.next_turn += 1
+
+    def usable_prefix(self, slot, turn, prompt):
+        common = common_prefix(self.table.held(slot), prompt)
+        return common if turn is None else min(common, self.shared[turn])
 
     @precondition(lambda self: any(len(tokens) > 1 for tokens in self.pending.values()))
     @rule(data=st.data(), count=st.integers(1, 6))
@@ -100,12 +106,14 @@ class Books(RuleBasedStateMachine):
         slot = self.table.slot_of(turn)
         self.table.release(turn, forget=forget)
         del self.pending[turn]
-        assert list(self.table.held(slot)) == ([] if forget else self.written[turn])
+        assert list(self.table.held(slot)) == ([] if forget else self.written[turn][: self.shared[turn]])
 
     def compute(self, turn, tokens):
         slot = self.table.slot_of(turn)
         self.memory.write(slot, len(self.written[turn]), tokens)
         self.table.extend(turn, tokens)
+        if len(tokens) > 1 and self.shared[turn] == len(self.written[turn]):
+            self.shared[turn] += len(tokens)
         self.written[turn] = self.written[turn] + list(tokens)
 
     @invariant()
@@ -211,6 +219,22 @@ def test_a_turn_does_not_wait_for_one_that_left(table):
     table.place(1, list(range(100)))
     table.release(1)
     assert not table.should_wait(list(range(100)))
+
+
+def test_what_was_computed_one_by_one_is_not_shared(table):
+    run(table, 1, [1, 2, 3], leave=False)
+    for token in (4, 5, 6):
+        table.extend(1, [token])
+    assert table.place(2, [1, 2, 3, 4, 5, 6, 7, 8]) == 3
+    table.release(1)
+    assert table.place(3, [1, 2, 3, 4, 5, 6, 7, 8]) == 3
+
+
+def test_nobody_waits_for_what_will_not_be_shared(table):
+    prompt = list(range(100))
+    table.place(1, prompt)
+    table.extend(1, prompt[:1])
+    assert not table.should_wait(prompt)
 
 
 def test_a_hole_is_closed_once_it_has_cost_as_much_as_the_move(table, memory):

@@ -4,7 +4,7 @@ The order is vLLM's, which for what both know is that of Hugging Face transforme
 
 1. `logit_bias` is added to the raw logits,
 2. `repetition_penalty` (over prompt and answer; Keskar et al. 2019), then `frequency_penalty` and `presence_penalty`
-   (over the answer),
+   (over the answer); banned tokens are then out of the question,
 3. temperature 0 takes the likeliest token and stops here; otherwise the logits are divided by it,
 4. `min_p`, then `top_k`, then `top_p` (Holtzman et al. 2019), each over what the one before has left,
 5. one uniform number of the turn's own generator picks from the rest.
@@ -63,12 +63,21 @@ class TurnSampler:
         self._bias = np.fromiter(sampling.logit_bias.values(), np.float32)
         self._counts = _TokenCounts(prompt if self._repetition != 1 else (), vocab_size)
         self._penalised = self._repetition != 1 or self._presence != 0 or self._frequency != 0
-        self.takes_raw_argmax = self.is_greedy and not self._penalised and not self._biased.size
+        self._banned = np.empty(0, np.int64)
 
     @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token is always taken."""
         return self.temperature < GREEDY_BELOW
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the logits are taken as they are."""
+        return not (self._penalised or self._biased.size or self._banned.size)
+
+    def ban(self, tokens: Sequence[int]) -> None:
+        """Let these tokens not be chosen, until the next call; they replace those banned before."""
+        self._banned = np.asarray(tokens, np.int64)
 
     def record(self, token: int) -> None:
         """Count a token of the answer. `sample` does this for what it chooses."""
@@ -76,8 +85,8 @@ class TurnSampler:
             self._counts.add(token)
 
     def adjusted(self, row: Logits) -> Logits:
-        """Return the logits after bias and penalties; the row itself when there are none."""
-        if not self._penalised and not self._biased.size:
+        """Return the logits after bias, penalties and bans; the row itself when there are none."""
+        if self.is_plain:
             return row
         row = row.copy()
         row[self._biased] += self._bias
@@ -87,6 +96,7 @@ class TurnSampler:
             if self._repetition != 1:
                 values = np.where(values > 0, values / self._repetition, values * self._repetition)
             row[ids] = values - self._frequency * counts - self._presence * (counts > 0)
+        row[self._banned] = -np.inf
         return row
 
     def choose(self, row: Logits) -> int:
@@ -115,7 +125,7 @@ def sample(logits: Logits, turns: Sequence[TurnSampler]) -> Ids:
     Returns:
         int64 [rows]; `NO_TOKEN` where the logits are unusable: that turn alone has failed.
     """
-    if all(turn.takes_raw_argmax for turn in turns):
+    if all(turn.is_greedy and turn.is_plain for turn in turns):
         tokens = logits.argmax(axis=-1)
         peaks = logits[np.arange(len(turns)), tokens]
         return np.where(np.isfinite(peaks), tokens, NO_TOKEN)

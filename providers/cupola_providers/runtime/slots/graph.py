@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from cupola_providers.runtime.config import GenaiConfig
 
@@ -64,7 +65,7 @@ def slots_graph(folder: Path, config: GenaiConfig) -> SlotsGraph | str:
 def _inspect(path: Path, config: GenaiConfig) -> SlotsGraph | str:
     try:
         graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:  # noqa: BLE001 - protobuf raises what it likes, and the file is not ours
+    except (OSError, DecodeError) as error:
         return f"{path.name} cannot be read ({type(error).__name__})"
     return next((problem for problem in _problems(graph, config) if problem), None) or _described(path, graph, config)
 

@@ -2,56 +2,24 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import onnxruntime as ort
 
-from cupola import (
-    ContextLengthExceededError,
-    CupolaError,
-    InvalidParameterError,
-    Limits,
-    LoadError,
-    ModelFiles,
-    Session,
-    TokenEvent,
-    Tokenizer,
-    Turn,
-    WorkerError,
-)
+from cupola import CupolaError, Limits, LoadError, ModelFiles, Session, TokenEvent, Tokenizer, Turn, WorkerError
 from cupola.errors import to_wire
-from cupola_providers.runtime.config import GenaiConfig, resolve
-from cupola_providers.runtime.sampling import NO_TOKEN, Logits, TurnSampler, sample
+from cupola_providers.runtime.config import GenaiConfig
+from cupola_providers.runtime.sampling import Logits, sample
 from cupola_providers.runtime.slots.decoder import SlotDecoder
 from cupola_providers.runtime.slots.graph import SlotsGraph, slots_graph
 from cupola_providers.runtime.slots.memory import KvMemory
 from cupola_providers.runtime.slots.packing import PASS_COST, chunk_length, packed
 from cupola_providers.runtime.slots.plan import SlotPlan
+from cupola_providers.runtime.slots.row import Row, check_turn
 from cupola_providers.runtime.slots.table import FED_AT_LEAST, SlotTable
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Row:
-    """A turn. `pending` tokens are given or chosen, but not computed yet: one left means it decodes."""
-
-    turn: Turn
-    prompt: list[int]
-    sampler: TurnSampler
-    pending: list[int]
-    cached: int = 0
-    generated: int = 0
-
-    @property
-    def id(self) -> int:
-        return self.turn.id
-
-    @property
-    def is_ready(self) -> bool:
-        return len(self.pending) == 1
 
 
 class SlotsSession(Session):
@@ -99,8 +67,8 @@ class SlotsSession(Session):
         self._memory = KvMemory(graph, plan)
         self._decoder = SlotDecoder(native, graph, self._memory)
         self._table = SlotTable(plan.slots, self._memory)
-        self._waiting: list[_Row] = []
-        self._running: dict[int, _Row] = {}
+        self._waiting: list[Row] = []
+        self._running: dict[int, Row] = {}
         self._refused: list[TokenEvent] = []
         self._prompt_budget = self._chunk
         self._prompt_passes = 0
@@ -156,16 +124,22 @@ class SlotsSession(Session):
         session._try_out(files)
         return session
 
+    def check(self, turn: Turn) -> None:
+        """Refuse a turn that can never run.
+
+        Raises:
+            RequestError: Says what is wrong with it.
+        """
+        check_turn(turn, vocab_size=self._vocab_size, context_length=self.context_length)
+        Row(turn, self._config, self._vocab_size)
+
     def admit(self, turn: Turn) -> None:
         """Take a turn in. One that cannot run is told so by the next step."""
-        prompt = list(turn.prompt)
         try:
-            self._check(turn)
-            sampler = TurnSampler(resolve(turn.sampling, self._config), prompt, self._vocab_size)
+            check_turn(turn, vocab_size=self._vocab_size, context_length=self.context_length)
+            self._waiting.append(Row(turn, self._config, self._vocab_size))
         except CupolaError as error:
             self._refused.append(TokenEvent(turn.id, error=to_wire(error)))
-        else:
-            self._waiting.append(_Row(turn, prompt, sampler, prompt))
 
     def step(self) -> Sequence[TokenEvent]:
         """Run one forward pass; see the class for which."""
@@ -204,35 +178,20 @@ class SlotsSession(Session):
                 model=files.id, detail=f"{detail}. Delete the model's folder and download it again"
             ) from error
 
-    def _check(self, turn: Turn) -> None:
-        if not turn.prompt:
-            raise InvalidParameterError(param="prompt", detail="The prompt is empty: there is nothing to answer.")
-        if min(turn.prompt) < 0 or max(turn.prompt) >= self._vocab_size:
-            last = self._vocab_size - 1
-            detail = f"A token of the prompt is not in this model's vocabulary: ids go from 0 to {last}."
-            raise InvalidParameterError(param="prompt", detail=detail)
-        if len(turn.prompt) + turn.max_tokens > self.context_length:
-            raise ContextLengthExceededError(
-                context_length=self.context_length, prompt_tokens=len(turn.prompt), completion_tokens=turn.max_tokens
-            )
-
     def _place_waiting(self) -> None:
         """Give slots to the turns that wait, except those whose beginning is just being computed for another one."""
         for row in self._waiting[:]:
             if self._table.has_room and not self._table.should_wait(row.prompt):
-                row.cached = self._table.place(row.id, row.prompt)
-                row.pending = row.prompt[row.cached :]
+                row.begin(self._table.place(row.id, row.prompt))
                 self._running[row.id] = row
                 self._waiting.remove(row)
 
-    def _compute_prompts(self, filling: Sequence[_Row]) -> list[TokenEvent]:
+    def _compute_prompts(self, filling: Sequence[Row]) -> list[TokenEvent]:
         """Compute a chunk of one prompt, or the whole of several short ones in neighbouring slots."""
         self._prompt_passes += 1
         lead = filling[0] if self._prompt_passes % 2 else min(filling, key=lambda row: len(row.pending))
         group = self._short_prompts_around(lead, filling)
-        count = (
-            max(len(row.pending) for row in group) if len(group) > 1 else chunk_length(len(lead.pending), self._chunk)
-        )
+        count = chunk_length(max(len(row.pending) for row in group), self._chunk)
         self._prompt_budget -= len(group) * count + PASS_COST
         fed = [row.pending[:count] for row in group]
         first = self._table.slot_of(group[0].id)
@@ -246,10 +205,10 @@ class SlotsSession(Session):
         for row, computed in zip(group, fed, strict=True):
             self._table.extend(row.id, computed)
             row.pending = row.pending[count:]
-        unfinished = [TokenEvent(row.id, cached_tokens=row.cached) for row in group if row.pending]
+        unfinished = [row.event() for row in group if row.pending]
         return unfinished + self._choose([row for row, _ in done], logits)
 
-    def _short_prompts_around(self, lead: _Row, filling: Sequence[_Row]) -> list[_Row]:
+    def _short_prompts_around(self, lead: Row, filling: Sequence[Row]) -> list[Row]:
         """Return the rows, in the order of their slots, that are computed in one pass with this one.
 
         GroupQueryAttention takes several rows of several tokens only where nothing came before them.
@@ -260,7 +219,7 @@ class SlotsSession(Session):
         rows = [fresh[turn] for turn in self._table.neighbours(lead.id, fresh)]
         return rows[packed([len(row.pending) for row in rows], rows.index(lead), self._chunk)]
 
-    def _decode(self, ready: Sequence[_Row]) -> list[TokenEvent]:
+    def _decode(self, ready: Sequence[Row]) -> list[TokenEvent]:
         """Compute one token of every turn that is past its prompt."""
         rows = {row.id: row for row in ready}
         first, members = self._table.gather(rows)
@@ -281,34 +240,22 @@ class SlotsSession(Session):
             self._table.extend(row.id, row.pending)
         return self._choose(chosen, logits)
 
-    def _choose(self, rows: Sequence[_Row], logits: Logits) -> list[TokenEvent]:
+    def _choose(self, rows: Sequence[Row], logits: Logits) -> list[TokenEvent]:
         if not rows:
             return []
         tokens = sample(logits, [row.sampler for row in rows])
-        return [self._progress(row, int(token)) for row, token in zip(rows, tokens, strict=True)]
+        accepted = zip(rows, tokens, logits, strict=True)
+        return [self._ended(row, row.accept(int(token), its_logits)) for row, token, its_logits in accepted]
 
-    def _progress(self, row: _Row, token: int) -> TokenEvent:
-        if token == NO_TOKEN:
-            detail = "The model's output is not a number; its files may be damaged."
-            return self._failure(row, WorkerError(detail=detail))
-        if token in self._config.eos_token_ids and not row.turn.ignore_eos:
-            return self._end(row, TokenEvent(row.id, finish="stop", cached_tokens=row.cached))
-        row.generated += 1
-        row.pending = [token]
-        if row.generated < row.turn.max_tokens:
-            return TokenEvent(row.id, (token,), cached_tokens=row.cached)
-        return self._end(row, TokenEvent(row.id, (token,), finish="length", cached_tokens=row.cached))
-
-    def _failed(self, rows: Sequence[_Row], error: RuntimeError) -> list[TokenEvent]:
+    def _failed(self, rows: Sequence[Row], error: RuntimeError) -> list[TokenEvent]:
         logger.error("A forward pass failed", exc_info=error)
-        return [self._failure(row, WorkerError(detail=f"The model failed underway: {error}")) for row in rows]
+        failure = WorkerError(detail=f"The model failed underway: {error}")
+        return [self._ended(row, row.failure(failure)) for row in rows]
 
-    def _failure(self, row: _Row, error: CupolaError) -> TokenEvent:
-        return self._end(row, TokenEvent(row.id, cached_tokens=row.cached, error=to_wire(error)))
-
-    def _end(self, row: _Row, event: TokenEvent) -> TokenEvent:
-        del self._running[row.id]
-        self._table.release(row.id, forget=event.error is not None)  # nobody knows what a failed turn left
+    def _ended(self, row: Row, event: TokenEvent) -> TokenEvent:
+        if event.finish or event.error:
+            del self._running[row.id]
+            self._table.release(row.id, forget=event.error is not None)  # nobody knows what a failed turn left
         return event
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 FED_AT_LEAST = 2
-"""This many tokens of a prompt are always computed, so that its last logits are there, and never one alone.
+"""This many tokens of a prompt are always computed: the last one for its logits, and never one alone.
 
-Attention over a single new token takes another path in ONNX Runtime, which rounds differently; with two or more the
-same prompt gives the same keys, values and logits to the last bit, whatever was cached and however it was cut.
+Attention over a single new token takes another path in ONNX Runtime, which rounds differently. Computed two or more
+at a time, the same prompt gives the same keys, values and logits to the last bit, whatever was cached and however it
+was cut. So only tokens that were computed like that are shared, and the cache changes no answer.
 """
 
 HOLE_COST = 64
@@ -32,9 +33,10 @@ class KvMoves(Protocol):
 
 @dataclass(slots=True)
 class _Slot:
-    """`held` are the tokens whose keys and values are in memory; they outlive the turn."""
+    """`held` are the tokens whose keys and values are in memory, the first `shared` of them for every turn to use."""
 
     held: list[int] = field(default_factory=list)
+    shared: int = 0
     turn: int | None = None
     prompt: Sequence[int] = ()
     used_at: int = 0
@@ -80,8 +82,9 @@ class SlotTable:
     def should_wait(self, prompt: Sequence[int]) -> bool:
         """Tell whether a turn that is being computed will soon hold more of this prompt than any slot does now."""
         usable = prompt[: _usable(prompt)]
-        coming = max((common_prefix(slot.prompt, usable) for slot in self._slots if slot.turn is not None), default=0)
-        return coming >= WORTH_WAITING + max(common_prefix(slot.held, usable) for slot in self._slots)
+        filling = [slot for slot in self._slots if slot.turn is not None and slot.shared == len(slot.held)]
+        coming = max((common_prefix(slot.prompt, usable) for slot in filling), default=0)
+        return coming >= WORTH_WAITING and coming >= WORTH_WAITING + max(self._shared_prefixes(usable))
 
     def place(self, turn: int, prompt: Sequence[int]) -> int:
         """Give a turn a free slot; returns how many tokens of its prompt the slot holds already.
@@ -90,7 +93,7 @@ class SlotTable:
         would be lost: then the prefix is copied to the free slot that was not used for the longest time.
         """
         usable = prompt[: _usable(prompt)]
-        shared = [common_prefix(slot.held, usable) for slot in self._slots]
+        shared = self._shared_prefixes(usable)
         source = max(
             range(len(self)), key=lambda i: (shared[i], self._slots[i].turn is None, -len(self._slots[i].held))
         )
@@ -102,22 +105,24 @@ class SlotTable:
             else:
                 self._memory.copy(source, target, shared[source])
         self._places[turn] = target
-        self._slots[target] = _Slot(list(prompt[: shared[source]]), turn, prompt, self._tick())
+        self._slots[target] = _Slot(list(prompt[: shared[source]]), shared[source], turn, prompt, self._tick())
         return shared[source]
 
     def extend(self, turn: int, tokens: Sequence[int]) -> None:
         """Note that a pass has computed more tokens of a turn."""
         slot = self._slots[self._places[turn]]
+        if len(tokens) > 1 and slot.shared == len(slot.held):
+            slot.shared += len(tokens)
         slot.held += tokens
         slot.used_at = self._tick()
 
     def release(self, turn: int, *, forget: bool = False) -> None:
-        """Free a turn's slot. What it holds stays for later turns, unless it is to be forgotten."""
+        """Free a turn's slot. What it holds for all stays for later turns, unless it is to be forgotten."""
         slot = self._slots[self._places.pop(turn)]
         slot.turn, slot.prompt = None, ()
         if forget:
-            slot.held = []
-            slot.used_at = 0
+            slot.shared = slot.used_at = 0
+        del slot.held[slot.shared :]
 
     def neighbours(self, turn: int, among: Collection[int]) -> list[int]:
         """Return the turns next to each other around this one, in order, as far as they are among those given."""
@@ -147,6 +152,9 @@ class SlotTable:
             rows = sorted({*rows, hole} - {edge})
         members = [slot.turn for slot in self._slots[rows[0] : rows[-1] + 1]]
         return rows[0], [turn if turn in turns else None for turn in members]
+
+    def _shared_prefixes(self, tokens: Sequence[int]) -> list[int]:
+        return [min(slot.shared, common_prefix(slot.held, tokens)) for slot in self._slots]
 
     def _cheapest_move(self, rows: Sequence[int]) -> tuple[int, int]:
         holes = [index for index in range(rows[0], rows[-1]) if index not in rows]
