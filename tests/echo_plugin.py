@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 import cupola
-from cupola import Device, ExecutionProvider, ProviderReport, Session, TokenEvent, Tokenizer
+from cupola import Device, EmbeddingSession, ExecutionProvider, ProviderReport, Session, TokenEvent, Tokenizer
 
 
 class Characters(Tokenizer):
@@ -25,7 +25,7 @@ class Characters(Tokenizer):
     def encode(self, text):
         return [ord(character) for character in text]
 
-    def stream(self):
+    def stream(self, *, special=False):
         return CharacterStream()
 
 
@@ -65,6 +65,16 @@ class EchoSession(Session):
         self.turns.pop(turn_id, None)
 
 
+class EchoEmbeddings(EmbeddingSession):
+    context_length, dimensions = 16, 4
+
+    def __init__(self):
+        self.tokenizer = Characters()
+
+    def embed(self, inputs):
+        return [[float(one[0]), float(len(one)), 0.0, 1.0] for one in inputs]
+
+
 def misbehave(command):
     match command:
         case ["hang"]:
@@ -101,6 +111,8 @@ class EchoProvider(ExecutionProvider):
                 os._exit(3)
             case "load-hangs":
                 threading.Event().wait()
+            case "embeds":
+                return EchoEmbeddings()
         assert os.environ["ECHO_CAPACITY"] == str(options.capacity)
         return EchoSession(options.capacity)
 

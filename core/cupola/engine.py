@@ -28,7 +28,22 @@ from cupola.contracts import (
 )
 from cupola.downloads import HttpDownloader, bring
 from cupola.errors import CacheError, DownloadError, ModelNotCachedError, NoProviderError, WorkerError
-from cupola.messages import GenerateRequest, Load, TurnFinished, TurnText
+from cupola.messages import (
+    ChatPrompt,
+    DetokenizeTokens,
+    Embeddings,
+    EmbedRequest,
+    EmbedTexts,
+    GenerateRequest,
+    Load,
+    SessionReport,
+    Text,
+    TextPrompt,
+    TokenizeText,
+    Tokens,
+    TurnFinished,
+    TurnText,
+)
 from cupola.plugins import PluginSet, ProviderEntry, load_plugins
 from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
@@ -40,8 +55,9 @@ logger = logging.getLogger(__name__)
 class Turn:
     """A running turn, as a front-end sees it (`Generation`)."""
 
-    def __init__(self, model: ModelInfo, turn: WorkerTurn) -> None:
+    def __init__(self, model: ModelInfo, report: SessionReport, turn: WorkerTurn) -> None:
         self.model = model
+        self.report = report
         self.prompt_tokens = turn.prompt_tokens
         self.first_token_at: float | None = None
         self.finished: TurnFinished | None = None
@@ -129,13 +145,39 @@ class Engine:
         info, spec = await self._prepare(request.model)
         async with self._residency.use(info, spec, request.ttl_s) as worker:
             started = await worker.submit(request)
-            turn = Turn(info, started)
+            turn = Turn(info, worker.report, started)
             try:
                 yield turn
             finally:
                 with anyio.CancelScope(shield=True):
                     await worker.cancel(started.id)
                 self._plugins.observe(_ended(turn, worker, arrived))
+
+    async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
+        """Return the tokens of a prompt; loads the model."""
+        answer = await self._ask(name, TokenizeText(prompt), None)
+        assert isinstance(answer, Tokens)
+        return answer.tokens
+
+    async def detokenize(self, name: str, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; loads the model."""
+        answer = await self._ask(name, DetokenizeTokens(tuple(tokens)), None)
+        assert isinstance(answer, Text)
+        return answer.text
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Turn texts into vectors."""
+        question = EmbedTexts(request.inputs, request.dimensions)
+        answer = await self._ask(request.model, question, request.ttl_s)
+        assert isinstance(answer, Embeddings)
+        return answer
+
+    async def _ask(
+        self, name: str, question: TokenizeText | DetokenizeTokens | EmbedTexts, ttl_s: float | None
+    ) -> Tokens | Text | Embeddings:
+        info, spec = await self._prepare(name)
+        async with self._residency.use(info, spec, ttl_s) as worker:
+            return await worker.ask(question)
 
     async def _prepare(self, name: str) -> tuple[ModelInfo, WorkerSpec]:
         """Decide variant and device, see that the files are here, and say how to start the worker.

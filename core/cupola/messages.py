@@ -12,18 +12,42 @@ from cupola.errors import WireError
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
+class ToolCall(Struct, frozen=True):
+    """A call that the assistant made. `arguments` is JSON text, as OpenAI's API has it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Tool(Struct, frozen=True, omit_defaults=True):
+    """A function that the model may call. `parameters` is a JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One message of a chat, as templates see it."""
+    """One message of a chat, as templates see it. A tool's result has the role "tool" and names its call."""
 
     role: str
     content: str = ""
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
 
 
-class ChatPrompt(Struct, frozen=True, tag="chat"):
-    """Messages that the model's own template turns into text. The last turn is left open for the assistant."""
+class ChatPrompt(Struct, frozen=True, tag="chat", omit_defaults=True):
+    """Messages that the model's own template turns into text. The last turn is left open for the assistant.
+
+    `template_options` are further variables of the template, such as `enable_thinking`.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    template_options: dict[str, Any] = {}
 
 
 class TextPrompt(Struct, frozen=True, tag="text"):
@@ -90,6 +114,7 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
         stop: Strings that end the answer; they are not part of it.
         stop_token_ids: Tokens that end the answer, beside the model's own; they are not part of it.
         ignore_eos: Go on past the model's end-of-sequence tokens.
+        special_tokens: Whether special tokens of the answer are part of its text; otherwise they come out as nothing.
         guidance: What the answer must conform to.
         top_logprobs: Report log probabilities, with so many alternatives at each position; None reports none.
         ttl_s: Unload the model when idle for this long after this turn; None keeps what is set.
@@ -103,9 +128,33 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    special_tokens: bool = False
     guidance: Guidance | None = None
     top_logprobs: int | None = None
     ttl_s: float | None = None
+
+
+class EmbedRequest(Struct, frozen=True, omit_defaults=True):
+    """Texts to turn into vectors.
+
+    Attributes:
+        model: Id, id without version, or alias of an embedding model.
+        inputs: Texts, or token ids taken as they are.
+        dimensions: Keep so many dimensions and normalise again; None keeps the model's own number.
+        ttl_s: As in `GenerateRequest`.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    ttl_s: float | None = None
+
+
+class Embeddings(Struct, frozen=True, tag="embeddings"):
+    """One vector per input, each as little-endian float32, and what the inputs took."""
+
+    vectors: tuple[bytes, ...]
+    prompt_tokens: int
 
 
 class Usage(Struct, frozen=True):
@@ -202,17 +251,63 @@ class Cancel(Struct, frozen=True, tag="cancel"):
     turn: int
 
 
+class TokenizeText(Struct, frozen=True, tag="tokenize"):
+    """Ask for the tokens of a prompt."""
+
+    prompt: ChatPrompt | TextPrompt
+
+
+class DetokenizeTokens(Struct, frozen=True, tag="detokenize"):
+    """Ask for the text of tokens, special ones included."""
+
+    tokens: tuple[int, ...]
+
+
+class EmbedTexts(Struct, frozen=True, tag="embed"):
+    """Ask for vectors."""
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+
+
+class Ask(Struct, frozen=True, tag="ask"):
+    """A question that is answered at once, between two steps."""
+
+    id: int
+    question: TokenizeText | DetokenizeTokens | EmbedTexts
+
+
+class Tokens(Struct, frozen=True, tag="tokens"):
+    """The answer to `TokenizeText`."""
+
+    tokens: tuple[int, ...]
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """The answer to `DetokenizeTokens`."""
+
+    text: str
+
+
+class Reply(Struct, frozen=True, tag="reply"):
+    """The answer to the `Ask` of the same id."""
+
+    id: int
+    answer: Tokens | Text | Embeddings | WireError
+
+
 class SessionReport(Struct, frozen=True, tag="ready"):
     """A loaded model, as its worker describes it.
 
     Attributes:
-        kind: "slots", "paged" or "generator".
+        kind: "slots", "paged", "generator" or "embedding".
         reason: Why this kind of session was chosen.
         capacity: Turns that can share a step.
         context_length: In tokens.
         threads: Compute threads; 0 where the provider does not say.
         provider: The provider that really runs it.
         layout: How the weights are stored, "int8-rows" or "int4-blocks"; empty where nothing says so.
+        template: The chat template's source, for who must know how the model writes tool calls; empty without one.
         load_s: How long loading took.
         resident_bytes: The worker's memory after loading.
     """
@@ -226,6 +321,7 @@ class SessionReport(Struct, frozen=True, tag="ready"):
     load_s: float
     resident_bytes: int
     layout: str = ""
+    template: str = ""
 
 
 class LoadFailed(Struct, frozen=True, tag="load_failed"):
@@ -240,5 +336,5 @@ class Step(Struct, frozen=True, tag="step"):
     events: tuple[TurnEvent, ...]
 
 
-ToWorker = Load | Submit | Cancel
-FromWorker = SessionReport | LoadFailed | Step
+ToWorker = Load | Submit | Cancel | Ask
+FromWorker = SessionReport | LoadFailed | Step | Reply

@@ -9,8 +9,12 @@ import pytest
 from cupola import (
     ApiFrontend,
     CatalogSource,
+    ChatPrompt,
     DownloadEnded,
     DownloadError,
+    EmbedRequest,
+    InvalidParameterError,
+    Message,
     ModelBusyError,
     ModelInfo,
     ModelNotCachedError,
@@ -212,3 +216,11 @@ async def test_explicit_loading_and_unloading(opened):
         assert await engine.unload("echo")
         assert not await engine.unload("echo")
         assert engine.residents() == []
+
+
+async def test_tokens_are_counted_and_read_back(opened):
+    async with opened(auto_download=True) as engine:
+        assert await engine.tokenize("echo", ChatPrompt((Message("user", "hi"),))) == (104, 105)
+        assert await engine.detokenize("echo", [104, 105]) == "hi"
+        with pytest.raises(InvalidParameterError, match="no embeddings"):
+            await engine.embed(EmbedRequest("echo", ("hi",)))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import anyio
@@ -12,15 +13,20 @@ import psutil
 import pytest
 
 from cupola import (
+    ChatPrompt,
     ContextLengthExceededError,
+    InvalidParameterError,
     LoadError,
+    Message,
     QueueFullError,
     RequestError,
+    TextPrompt,
     TurnFinished,
     WorkerDiedError,
     WorkerError,
     WorkerHungError,
 )
+from cupola.messages import DetokenizeTokens, EmbedTexts, TokenizeText
 from cupola.worker.process import open_worker
 from echo_specs import chat, echo_spec, text_of
 from waiting import until
@@ -47,12 +53,15 @@ def raises(kind, match=""):
     """Like pytest.raises, through the groups that task groups make."""
     with pytest.raises((kind, BaseExceptionGroup)) as caught:
         yield caught
-    error = caught.value
-    while isinstance(error, BaseExceptionGroup):
-        assert len(error.exceptions) == 1
-        error = error.exceptions[0]
-    assert isinstance(error, kind)
-    assert match in str(error)
+    for error in leaves(caught.value):
+        assert isinstance(error, kind)
+        assert match in str(error)
+
+
+def leaves(error):
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for one in error.exceptions for leaf in leaves(one)]
 
 
 async def test_a_turn_comes_back_as_text_and_usage(tmp_path):
@@ -201,3 +210,42 @@ async def test_events_that_nobody_reads_are_merged(tmp_path):
         event = await turn.mailbox.get()
         assert event.text == "a long answer that is read late"
         assert isinstance(await turn.mailbox.get(), TurnFinished)
+
+
+async def test_questions_are_answered_while_turns_run(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        turn = await worker.submit(chat("forever slow"))
+        assert (await worker.ask(TokenizeText(TextPrompt("ab")))).tokens == (97, 98)
+        assert (await worker.ask(TokenizeText(ChatPrompt((Message("user", "c"),))))).tokens == (99,)
+        assert (await worker.ask(DetokenizeTokens((97, 98)))).text == "ab"
+        with pytest.raises(RequestError, match="template"):
+            await worker.ask(TokenizeText(ChatPrompt(())))
+        with pytest.raises(InvalidParameterError, match="makes no embeddings"):
+            await worker.ask(EmbedTexts(("x",)))
+        assert await turn.mailbox.get()
+
+
+async def test_an_embedding_model_makes_vectors_of_length_one_and_answers_no_prompts(tmp_path):
+    async with running(echo_spec(tmp_path / "embeds")) as worker:
+        assert worker.report.kind == "embedding"
+        answer = await worker.ask(EmbedTexts(("abc", (5, 6)), dimensions=2))
+        vectors = [array("f", vector) for vector in answer.vectors]
+        assert answer.prompt_tokens == 5
+        assert [len(vector) for vector in vectors] == [2, 2]
+        assert all(abs(sum(value * value for value in vector) - 1) < 1e-6 for vector in vectors)
+        for wrong, param in [(EmbedTexts(("",)), "input[0]"), (EmbedTexts(("x" * 17,)), "input[0]"),
+                             (EmbedTexts(("x",), 5), "dimensions")]:  # fmt: skip
+            with pytest.raises(InvalidParameterError) as caught:
+                await worker.ask(wrong)
+            assert caught.value.param == param
+        with pytest.raises(InvalidParameterError, match="answers no prompts"):
+            await worker.submit(chat("hello"))
+
+
+async def test_a_question_to_a_worker_that_is_killed_ends_with_a_clear_error(tmp_path):
+    with raises(WorkerDiedError):
+        async with running(echo_spec(tmp_path)) as worker, anyio.create_task_group() as group:
+            await worker.submit(chat("please hang"))
+            group.start_soon(worker.ask, TokenizeText(TextPrompt("x")))
+            await anyio.wait_all_tasks_blocked()
+            os.kill(worker.pid, signal.SIGKILL)

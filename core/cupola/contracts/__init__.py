@@ -29,6 +29,7 @@ from cupola.contracts.models import (
 )
 from cupola.contracts.provider import (
     Device,
+    EmbeddingSession,
     ExecutionProvider,
     Limits,
     Logprob,
@@ -53,6 +54,7 @@ __all__ = [
     "DeviceType",
     "DownloadEnded",
     "Downloader",
+    "EmbeddingSession",
     "EngineView",
     "Event",
     "ExecutionProvider",

@@ -6,7 +6,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Protocol
 
 from cupola.contracts.models import CachedModel, ModelInfo, ModelStatus, Progress, ResidentStatus
-from cupola.messages import GenerateRequest, TurnFinished, TurnText
+from cupola.messages import (
+    ChatPrompt,
+    Embeddings,
+    EmbedRequest,
+    GenerateRequest,
+    SessionReport,
+    TextPrompt,
+    TurnFinished,
+    TurnText,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -20,6 +29,10 @@ class Generation(Protocol):
     @property
     def model(self) -> ModelInfo:
         """The variant that answers."""
+
+    @property
+    def report(self) -> SessionReport:
+        """What runs it."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -48,6 +61,23 @@ class EngineView(Protocol):
         Raises:
             ModelNotFoundError, ModelNotCachedError, NoProviderError, LoadError, RequestError, QueueFullError,
             WorkerError: On entering.
+        """
+
+    async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
+        """Return the tokens of a prompt, rendered with the model's template if it is a chat. Loads the model."""
+
+    async def detokenize(self, name: str, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, special ones as they are written. Loads the model.
+
+        Raises:
+            InvalidParameterError: A token is not in the vocabulary.
+        """
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Turn texts into vectors.
+
+        Raises:
+            InvalidParameterError: The model is no embedding model, an input is empty or too long.
         """
 
     async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:

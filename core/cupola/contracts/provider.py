@@ -89,9 +89,14 @@ class Tokenizer(ABC):
         stream = self.stream()
         return (stream.push(token) + stream.flush()).encode()
 
+    @property
+    def template(self) -> str:
+        """The chat template's source; empty where there is none."""
+        return ""
+
     @abstractmethod
-    def stream(self) -> TextStream:
-        """Open a decoder for one answer. Special tokens come out as nothing."""
+    def stream(self, *, special: bool = False) -> TextStream:
+        """Open a decoder for one answer. Special tokens come out as nothing, or as they are written if `special`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +207,30 @@ class Session(ABC):
         """Free what `load` took. The process ends soon afterwards."""
 
 
+class EmbeddingSession(ABC):
+    """A loaded embedding model. One owner thread calls everything.
+
+    Attributes:
+        context_length: Most tokens of one input.
+        dimensions: Length of a vector.
+    """
+
+    kind: str = "embedding"
+    reason: str = "it is an embedding model"
+    context_length: int
+    dimensions: int
+    tokenizer: Tokenizer
+    threads: int = 0
+    layout: str = ""
+
+    @abstractmethod
+    def embed(self, inputs: Sequence[Sequence[int]]) -> Sequence[Sequence[float]]:
+        """Return one vector of length 1 (L2) and `dimensions` numbers per input, each of at most `context_length`."""
+
+    def close(self) -> None:  # noqa: B027 - a default that does nothing is the point
+        """Free what `load` took."""
+
+
 class ExecutionProvider(ABC):
     """Runs models on one kind of device through one ONNX Runtime execution provider.
 
@@ -243,7 +272,7 @@ class ExecutionProvider(ABC):
         """Find the devices. Never raises for missing hardware: that is what the report is for."""
 
     @abstractmethod
-    def load(self, model: ModelFiles, device: Device, options: Any, limits: Limits) -> Session:
+    def load(self, model: ModelFiles, device: Device, options: Any, limits: Limits) -> Session | EmbeddingSession:
         """Load a model.
 
         Raises:

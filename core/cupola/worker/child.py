@@ -21,13 +21,25 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from cupola.contracts import Device, ExecutionProvider, Limits, ModelFiles, Session
-from cupola.errors import CupolaError, LoadError, to_wire
-from cupola.messages import Cancel, Load, LoadFailed, SessionReport, Step, Submit, ToWorker
+from cupola.contracts import Device, EmbeddingSession, ExecutionProvider, Limits, ModelFiles, Session
+from cupola.errors import CupolaError, InvalidParameterError, LoadError, to_wire
+from cupola.messages import (
+    Ask,
+    Cancel,
+    FromWorker,
+    Load,
+    LoadFailed,
+    SessionReport,
+    Step,
+    Submit,
+    ToWorker,
+    TurnFailed,
+)
 from cupola.plugins import plugin_manager, provider_options
 from cupola.settings import Settings
 from cupola.worker.frames import FrameReader, encode
 from cupola.worker.loop import TurnLoop
+from cupola.worker.questions import answer
 
 logger = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -55,7 +67,7 @@ class Connection:
             messages += self._reader.feed(data)
         return messages
 
-    def send(self, message: SessionReport | LoadFailed | Step) -> None:
+    def send(self, message: FromWorker) -> None:
         """Send one frame; waits while the service does not read."""
         try:
             self._socket.sendall(encode(message))
@@ -92,24 +104,38 @@ def _serve(connection: Connection, step_timeout: float) -> int:
         return 1
     try:
         connection.send(_report(session, load, time.perf_counter() - started))
-        _run(session, connection, [message for message in early if not isinstance(message, Load)], step_timeout)
+        _run(session, connection, early, step_timeout)
     finally:
         session.close()
     return 0
 
 
-def _run(session: Session, connection: Connection, early: list[Submit | Cancel], step_timeout: float) -> None:
-    loop = TurnLoop(session, connection.send)
-    loop.receive(early)
+def _run(
+    session: Session | EmbeddingSession, connection: Connection, messages: list[ToWorker], step_timeout: float
+) -> None:
+    loop = TurnLoop(session, connection.send) if isinstance(session, Session) else None
     while True:
-        messages = connection.receive(block=not loop.busy)
         with _alarm(2 * step_timeout):
-            loop.receive([message for message in messages if not isinstance(message, Load)])
-            if loop.busy:
+            for message in messages:
+                if isinstance(message, Ask):
+                    connection.send(answer(message, session))
+            if loop:
+                loop.receive([message for message in messages if isinstance(message, Submit | Cancel)])
+            else:
+                _refuse([message for message in messages if isinstance(message, Submit)], connection)
+            if loop and loop.busy:
                 loop.step()
+        messages = connection.receive(block=not (loop and loop.busy))
 
 
-def load_session(load: Load) -> Session:
+def _refuse(submitted: list[Submit], connection: Connection) -> None:
+    """Tell who wants an answer from a model that gives none."""
+    error = InvalidParameterError(param="model", detail="This model makes embeddings; it answers no prompts.")
+    for message in submitted:
+        connection.send(Step((TurnFailed(message.turn, to_wire(error)),)))
+
+
+def load_session(load: Load) -> Session | EmbeddingSession:
     """Import the provider's plugin and load the model with it.
 
     Raises:
@@ -128,24 +154,25 @@ def _provider(load: Load, settings: Settings) -> ExecutionProvider:
     plugin = importlib.import_module(module)
     manager = plugin_manager()
     manager.register(getattr(plugin, attribute) if attribute else plugin)
-    for answer in manager.hook.execution_providers(settings=settings):
-        for provider in answer:
+    for providers in manager.hook.execution_providers(settings=settings):
+        for provider in providers:
             if isinstance(provider, ExecutionProvider) and provider.name == load.provider:
                 return provider
     raise LoadError(model=load.model, detail=f"the plugin {load.plugin} brings no provider called {load.provider}")
 
 
-def _report(session: Session, load: Load, load_s: float) -> SessionReport:
+def _report(session: Session | EmbeddingSession, load: Load, load_s: float) -> SessionReport:
     return SessionReport(
         kind=session.kind,
         reason=session.reason,
-        capacity=session.capacity,
+        capacity=session.capacity if isinstance(session, Session) else 1,
         context_length=session.context_length,
         threads=session.threads,
         provider=load.provider,
         load_s=load_s,
         resident_bytes=psutil.Process().memory_info().rss,
         layout=session.layout,
+        template=session.tokenizer.template,
     )
 
 

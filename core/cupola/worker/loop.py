@@ -97,7 +97,9 @@ class TurnLoop:
         except Exception as error:
             logger.exception("A prompt could not be prepared")
             return TurnFailed(turn_id, _wire(error))
-        self._waiting.append(_Row(turn, AnswerText(self._session.tokenizer.stream(), request.stop)))
+        self._waiting.append(
+            _Row(turn, AnswerText(self._session.tokenizer.stream(special=request.special_tokens), request.stop))
+        )
         return TurnStarted(turn_id, len(turn.prompt))
 
     def _prepare(self, turn_id: int, request: GenerateRequest) -> Turn:

@@ -1,35 +1,39 @@
-"""Where a turn's events wait for its reader."""
+"""Where what a worker sent waits for its reader."""
 
 from collections import deque
+from typing import Generic, TypeVar, cast
 
 import anyio
 
 from cupola.errors import CupolaError
-from cupola.messages import TurnEvent, TurnText
+from cupola.messages import TurnText
+
+T = TypeVar("T")
 
 
-class Mailbox:
+class Mailbox(Generic[T]):
     """The events of one turn, in order. Text that is not read in time is merged.
 
     So a reader that is slow, or has stopped, costs the text of one answer at most, and never holds up the worker.
     """
 
     def __init__(self) -> None:
-        self._events: deque[TurnEvent | CupolaError] = deque()
+        self._events: deque[T | CupolaError] = deque()
         self._arrived = anyio.Event()
 
-    def put(self, event: TurnEvent | CupolaError) -> None:
+    def put(self, event: T | CupolaError) -> None:
         """Add an event; an error is raised to the reader in its place."""
         last = self._events[-1] if self._events else None
         if isinstance(event, TurnText) and isinstance(last, TurnText):
-            self._events[-1] = TurnText(
+            merged = TurnText(
                 event.turn, last.text + event.text, last.tokens + event.tokens, last.logprobs + event.logprobs
             )
+            self._events[-1] = cast("T", merged)
         else:
             self._events.append(event)
         self._arrived.set()
 
-    async def get(self) -> TurnEvent:
+    async def get(self) -> T:
         """Take the next event, waiting for it.
 
         Raises:

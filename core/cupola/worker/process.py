@@ -23,20 +23,30 @@ from cupola.errors import (
     CupolaError,
     LoadError,
     QueueFullError,
+    WireError,
     WorkerDiedError,
     WorkerError,
     WorkerHungError,
     from_wire,
 )
 from cupola.messages import (
+    Ask,
     Cancel,
+    DetokenizeTokens,
+    Embeddings,
+    EmbedTexts,
     FromWorker,
     GenerateRequest,
     Load,
     LoadFailed,
+    Reply,
     SessionReport,
     Step,
     Submit,
+    Text,
+    TokenizeText,
+    Tokens,
+    ToWorker,
     TurnEvent,
     TurnFailed,
     TurnFinished,
@@ -77,7 +87,7 @@ class WorkerTurn:
 
     id: int
     prompt_tokens: int
-    mailbox: Mailbox
+    mailbox: Mailbox[TurnEvent]
 
 
 class Worker:
@@ -90,7 +100,8 @@ class Worker:
         self._folder = folder
         self._frames: FrameReader[FromWorker] = FrameReader(FromWorker)  # type: ignore[arg-type]
         self._sending = anyio.Lock()
-        self._mailboxes: dict[int, Mailbox] = {}
+        self._mailboxes: dict[int, Mailbox[TurnEvent]] = {}
+        self._asked: dict[int, Mailbox[Tokens | Text | Embeddings]] = {}
         self._last_turn = 0
         self._watch = anyio.CancelScope()
         self._closing: CupolaError | None = None
@@ -153,9 +164,7 @@ class Worker:
             raise
         finally:
             self._closing = self._closing or error
-            for mailbox in self._mailboxes.values():
-                mailbox.put(copy(error))
-            self._mailboxes.clear()
+            self._give_up(error)
 
     async def submit(self, request: GenerateRequest) -> WorkerTurn:
         """Start a turn; returns when its prompt was accepted. Cancelling withdraws it.
@@ -170,9 +179,8 @@ class Worker:
         if len(self._mailboxes) >= self.report.capacity + self._spec.queue_limit:
             raise QueueFullError(model=self._spec.load.model, limit=self._spec.queue_limit)
         self._last_turn += 1
-        turn, mailbox = self._last_turn, Mailbox()
-        if not self._mailboxes:
-            self._watch.deadline = anyio.current_time() + self._spec.step_timeout_s
+        turn, mailbox = self._last_turn, Mailbox[TurnEvent]()
+        self._watch_from_now()
         self._mailboxes[turn] = mailbox
         try:
             await self._send(Submit(turn, request))
@@ -184,6 +192,25 @@ class Worker:
             raise WorkerError(detail=f"The worker began a turn with a {type(started).__name__}.")
         return WorkerTurn(turn, started.prompt_tokens, mailbox)
 
+    async def ask(self, question: TokenizeText | DetokenizeTokens | EmbedTexts) -> Tokens | Text | Embeddings:
+        """Ask something that needs no turn.
+
+        Raises:
+            RequestError: It cannot be answered.
+            WorkerError: The worker ended.
+        """
+        if self._closing:
+            raise copy(self._closing)
+        self._last_turn += 1
+        ask, mailbox = Ask(self._last_turn, question), Mailbox[Tokens | Text | Embeddings]()
+        self._watch_from_now()
+        self._asked[ask.id] = mailbox
+        try:
+            await self._send(ask)
+            return await mailbox.get()
+        finally:
+            self._asked.pop(ask.id, None)
+
     async def cancel(self, turn: int) -> None:
         """End a turn within one step; its further events are dropped. Harmless when it is over."""
         if self._mailboxes.pop(turn, None) is not None:
@@ -192,9 +219,7 @@ class Worker:
     async def close(self, reason: CupolaError) -> None:
         """Let the worker end by itself; open turns end with `reason`. `run` returns when it did."""
         self._closing = self._closing or reason
-        for mailbox in self._mailboxes.values():
-            mailbox.put(copy(reason))
-        self._mailboxes.clear()
+        self._give_up(reason)
         self._watch.deadline = anyio.current_time() + _GRACE_S
         await self._stream.aclose()
 
@@ -210,7 +235,7 @@ class Worker:
             await self._process.aclose()
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _send(self, message: Load | Submit | Cancel) -> None:
+    async def _send(self, message: ToWorker) -> None:
         """Send a whole frame: half of one would cut off all turns, so cancellation waits for the rest."""
         with anyio.CancelScope(shield=True):
             async with self._sending:
@@ -228,9 +253,13 @@ class Worker:
         limit = self._spec.step_timeout_s
         while True:
             for frame in self._frames.feed(await self._stream.receive(_RECEIVE_BYTES)):
-                for event in frame.events if isinstance(frame, Step) else ():
-                    self._dispatch(event)
-            self._watch.deadline = anyio.current_time() + limit if self._mailboxes else math.inf
+                if isinstance(frame, Step):
+                    for event in frame.events:
+                        self._dispatch(event)
+                elif isinstance(frame, Reply) and (asked := self._asked.pop(frame.id, None)):
+                    asked.put(from_wire(frame.answer) if isinstance(frame.answer, WireError) else frame.answer)
+            busy = self._mailboxes or self._asked
+            self._watch.deadline = anyio.current_time() + limit if busy else math.inf
 
     def _dispatch(self, event: TurnEvent) -> None:
         mailbox = self._mailboxes.get(event.turn)
@@ -239,6 +268,19 @@ class Worker:
         if isinstance(event, TurnFailed | TurnFinished):
             del self._mailboxes[event.turn]
         mailbox.put(from_wire(event.error) if isinstance(event, TurnFailed) else event)
+
+    def _watch_from_now(self) -> None:
+        """Begin to expect signs of life, unless something else is expected already."""
+        if not (self._mailboxes or self._asked):
+            self._watch.deadline = anyio.current_time() + self._spec.step_timeout_s
+
+    def _give_up(self, error: CupolaError) -> None:
+        for mailbox in self._mailboxes.values():
+            mailbox.put(copy(error))
+        for asked in self._asked.values():
+            asked.put(copy(error))
+        self._mailboxes.clear()
+        self._asked.clear()
 
     async def _obituary(self) -> str:
         """Say how the process ended, with the last of what it wrote to stderr."""

@@ -82,7 +82,7 @@ class GenaiTokenizer(Tokenizer):
             return self.vocabulary.token_bytes(token)
         return str(self._library.decode([token])).encode()
 
-    def stream(self) -> TextStream:
+    def stream(self, *, special: bool = False) -> TextStream:  # noqa: ARG002 - until the next change
         """Open a decoder for one answer. Special tokens come out as nothing."""
         if self.vocabulary.is_known:
             return ByteStream(self.vocabulary)
