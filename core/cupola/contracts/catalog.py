@@ -1,19 +1,37 @@
 """The contract of catalog sources."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from cupola.contracts.cache import Staging
 from cupola.contracts.models import ModelInfo, Progress, RemoteFile
 
+Refresh = Callable[[], Awaitable[Sequence[RemoteFile]]]
+
 
 class Downloader(Protocol):
     """Fetches files over HTTP for whoever has a list of them."""
 
-    async def fetch(self, files: Sequence[RemoteFile], model: ModelInfo, folder: Path, progress: Progress) -> None:
+    async def fetch(
+        self,
+        files: Sequence[RemoteFile],
+        model: ModelInfo,
+        folder: Path,
+        progress: Progress,
+        *,
+        refresh: Refresh | None = None,
+    ) -> None:
         """Bring every file into the folder, whole and checked against size and digest; resumes what is there.
+
+        Args:
+            files: What to bring, each with its address.
+            model: For messages.
+            folder: Made if need be.
+            progress: Told of every piece that arrived.
+            refresh: Lists the files again with new addresses, for when a signed one expires underway (401, 403).
 
         Raises:
             DownloadError, DigestMismatchError, DiskFullError, CacheError: What is useful for a retry stays.
@@ -46,7 +64,7 @@ class CatalogSource(ABC):
 
     @abstractmethod
     async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:
-        """Say what to download for a model. Called once per download."""
+        """Say what to download for a model. Called again underway when an address has expired."""
 
     async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:
         """Bring the model's files into `staging.path`. The default downloads what `files` lists.
@@ -57,4 +75,5 @@ class CatalogSource(ABC):
             DownloadError: Something did not arrive; `DigestMismatchError` if it arrived wrong.
             DiskFullError: The disk is full.
         """
-        await downloader.fetch(await self.files(model), model, staging.path, progress)
+        refresh = partial(self.files, model)
+        await downloader.fetch(await refresh(), model, staging.path, progress, refresh=refresh)

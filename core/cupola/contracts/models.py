@@ -57,12 +57,16 @@ class ModelInfo(Struct, frozen=True, omit_defaults=True):
 
 
 class RemoteFile(Struct, frozen=True):
-    """One file to download. `path` is relative to the model's folder, with forward slashes; `sha256` in hex."""
+    """One file to download. `path` is relative to the model's folder, with forward slashes; digests are in hex.
+
+    `sha256` is checked if it is there, else `md5`, else the size alone.
+    """
 
     path: str
     size_bytes: int
     url: str
     sha256: str = ""
+    md5: str = ""
 
 
 class ProgressEvent(Struct, frozen=True):

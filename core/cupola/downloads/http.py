@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from anyio import CapacityLimiter, to_thread
 
 from cupola.contracts import ModelInfo, Progress, ProgressEvent, RemoteFile
+from cupola.contracts.catalog import Refresh
 from cupola.downloads.partial import PartialFile, sha256_of
 from cupola.downloads.targets import targets
 from cupola.errors import CacheError, DigestMismatchError, DownloadError
@@ -35,7 +36,15 @@ class HttpDownloader:
         self._read_timeout_s = read_timeout_s
         self._disk = CapacityLimiter(4)
 
-    async def fetch(self, files: Sequence[RemoteFile], model: ModelInfo, folder: Path, progress: Progress) -> None:
+    async def fetch(
+        self,
+        files: Sequence[RemoteFile],
+        model: ModelInfo,
+        folder: Path,
+        progress: Progress,
+        *,
+        refresh: Refresh | None = None,  # noqa: ARG002 - comes with the next change
+    ) -> None:
         """Bring every file into the folder, whole and checked; see `Downloader`. Cancellation keeps what arrived."""
         pairs = targets(files, model.id, folder)
         job = _Job(model.id, folder, sum(file.size_bytes for file in files), progress, self._disk)
