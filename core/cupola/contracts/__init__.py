@@ -24,6 +24,7 @@ from cupola.contracts.models import (
     ModelStatus,
     Progress,
     ProgressEvent,
+    PromptTemplate,
     RemoteFile,
     ResidentStatus,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "Placement",
     "Progress",
     "ProgressEvent",
+    "PromptTemplate",
     "ProviderReport",
     "Receive",
     "RemoteFile",

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from cupola.contracts.cache import Staging
 from cupola.contracts.models import ModelInfo, Progress, RemoteFile
+from cupola.contracts.provider import Device
 
 Refresh = Callable[[], Awaitable[Sequence[RemoteFile]]]
 
@@ -54,9 +55,17 @@ class CatalogSource(ABC):
 
     Every method may raise `CupolaError`; anything else counts as a fault of the plugin, is logged, and costs only
     this source. Cancellation may arrive at any await.
+
+    Attributes:
+        listed_at_unix: When what `models` returns was obtained, for sources that remember an answer of the network;
+            None where a listing is always current.
     """
 
     name: ClassVar[str]
+    listed_at_unix: float | None = None
+
+    def use_devices(self, devices: Sequence[Device]) -> None:  # noqa: B027 - most sources list for every machine
+        """Take note of the devices of this machine. Called once, before anything else; listing others is no fault."""
 
     @abstractmethod
     async def models(self) -> Sequence[ModelInfo]:

@@ -12,6 +12,15 @@ from cupola.messages import SessionReport
 DeviceType = Literal["CPU", "GPU", "NPU"]
 
 
+class PromptTemplate(Struct, frozen=True, omit_defaults=True):
+    """How catalogs of the first generation describe a chat template; models bring a real one of their own."""
+
+    system: str = ""
+    user: str = ""
+    assistant: str = ""
+    prompt: str = ""
+
+
 class ModelInfo(Struct, frozen=True, omit_defaults=True):
     """One variant of a model, as a catalog source describes it: one set of files for one kind of device.
 
@@ -23,7 +32,15 @@ class ModelInfo(Struct, frozen=True, omit_defaults=True):
         context_length: In tokens; 0 if the catalog does not say.
         max_output_tokens: Longest answer the publisher recommends; None if not said.
         license: SPDX expression, where there is one.
+        uri: The source's own name for it, "azureml://registries/...".
         parent: Id of the model that this is a variant of, where the catalog tells.
+        parent_uri: The source's own name for that one.
+        min_version: Release of Foundry Local that the publisher asks for at least; what needs more is not listed.
+        tool_call_start, tool_call_end, reasoning_start, reasoning_end: Texts around those parts of an answer.
+        model_settings: Names and values that the publisher recommends for generation.
+        is_test: The publisher offers it for tests only.
+        quantization: Methods that made it small, such as "RTN".
+        device_memory_bytes: Memory of the device that it takes when loaded; 0 if not said.
     """
 
     id: str
@@ -43,6 +60,22 @@ class ModelInfo(Struct, frozen=True, omit_defaults=True):
     created_unix: int = 0
     uri: str = ""
     parent: str = ""
+    parent_uri: str = ""
+    model_type: str = "ONNX"
+    min_version: str = ""
+    prompt_template: PromptTemplate | None = None
+    supports_reasoning: bool = False
+    tool_call_start: str = ""
+    tool_call_end: str = ""
+    reasoning_start: str = ""
+    reasoning_end: str = ""
+    model_settings: tuple[tuple[str, str], ...] = ()
+    is_test: bool = False
+    input_modalities: tuple[str, ...] = ()
+    output_modalities: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    quantization: tuple[str, ...] = ()
+    device_memory_bytes: int = 0
 
     @property
     def name(self) -> str:
