@@ -84,6 +84,20 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     restart_limit: Count = 5
 
 
+class ResponseSettings(Section, frozen=True, kw_only=True):
+    """What is kept of answers that clients want to come back to (`store` of OpenAI's responses).
+
+    Attributes:
+        max_stored: Answers kept; beyond it the oldest goes.
+        ttl_days: Days after which one is deleted.
+        dir: Where they lie. Empty means `responses` in the platform's data folder.
+    """
+
+    max_stored: Count = 1000
+    ttl_days: Annotated[float, Meta(gt=0)] = 30.0
+    dir: str = ""
+
+
 class PluginSettings(Section, frozen=True, kw_only=True):
     """Which plugins to use. `disabled` names entry points."""
 
@@ -139,6 +153,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache: CacheSettings = CacheSettings()
     models: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    responses: ResponseSettings = ResponseSettings()
     plugins: PluginSettings = PluginSettings()
     azure: AzureSettings = AzureSettings()
     providers: dict[str, dict[str, Any]] = {}
@@ -149,6 +164,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.cache.dir:
             return Path(self.cache.dir).expanduser().absolute()
         return Path(platformdirs.user_cache_dir("cupola", appauthor=False)) / "models"
+
+    @property
+    def responses_dir(self) -> Path:
+        """The folder of stored answers, absolute."""
+        if self.responses.dir:
+            return Path(self.responses.dir).expanduser().absolute()
+        return Path(platformdirs.user_data_dir("cupola", appauthor=False)) / "responses"
 
 
 def default_path() -> Path:
