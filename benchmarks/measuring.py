@@ -13,6 +13,11 @@ from pathlib import Path
 
 import msgspec
 import psutil
+from rich.console import Console
+from rich.table import Table
+
+from cupola import Settings
+from cupola.engine import open_engine
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("cupola", "onnxruntime", "onnxruntime-genai", "numpy", "starlette", "hypercorn", "msgspec", "anyio")
@@ -86,6 +91,25 @@ def save(name: str, figures: dict[str, Figure], checks: Sequence[tuple[str, bool
     }
     path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     return path
+
+
+def show(title: str, figures: dict[str, Figure], checks: Sequence[tuple[str, bool]], others_cores: float) -> None:
+    """Print what was measured, and which goals were met."""
+    table = Table("figure", "median", "from", "to", "unit", title=title)
+    for name, figure in figures.items():
+        low, high = min(figure.values), max(figure.values)
+        table.add_row(name, f"{figure.median:.4g}", f"{low:.4g}", f"{high:.4g}", figure.unit)
+    console = Console()
+    console.print(table)
+    console.print(f"Other processes used {others_cores:.2f} cores meanwhile.")
+    for what, met in checks:
+        console.print(f"{'met   ' if met else 'missed'}  {what}")
+
+
+async def folder_of(settings: Settings, model: str) -> Path:
+    """Return the folder of a model, downloading it if need be."""
+    async with open_engine(settings) as engine:
+        return (await engine.download(model)).path
 
 
 def _busy_s() -> float:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import httpx
 import msgspec
+import psutil
 
 WORDS = ("river", "copper", "meadow", "lantern", "harbour", "velvet", "thunder", "orchard", "marble", "falcon")
 
@@ -48,7 +49,13 @@ class Served:
         found = re.search(r"http://\S+", self._process.stdout.readline())
         if not found:
             raise RuntimeError("cupola serve did not start; run it by hand to see why")
-        self.client = httpx.Client(base_url=found.group(), timeout=120)
+        self.url = found.group()
+        self.client = httpx.Client(base_url=self.url, timeout=120)
+
+    def worker_bytes(self) -> int:
+        """Return the memory of the worker process."""
+        (worker,) = psutil.Process(self._process.pid).children()
+        return int(worker.memory_info().rss)
 
     def messages(self, words: int) -> list[dict[str, str]]:
         """Make a prompt that no other one shares more than a few tokens with."""
@@ -56,18 +63,19 @@ class Served:
         pool = itertools.islice(itertools.cycle(WORDS[number % 10 :] + WORDS[: number % 10]), words)
         return [{"role": "system", "content": f"{number:03d}"}, {"role": "user", "content": " ".join(pool)}]
 
-    def stream(self, messages: list[dict[str, str]], new_tokens: int, **options: Any) -> Streamed:
-        """Ask for exactly so many tokens, greedily, and read the answer as it comes."""
-        body = {
+    def body(self, messages: list[dict[str, str]], new_tokens: int) -> dict[str, Any]:
+        """Ask for exactly so many tokens, greedily."""
+        return {
             "model": self.model,
             "messages": messages,
             "max_tokens": new_tokens,
             "temperature": 0,
             "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **options,
         }
+
+    def stream(self, messages: list[dict[str, str]], new_tokens: int) -> Streamed:
+        """Ask, and read the answer as it comes."""
+        body = {**self.body(messages, new_tokens), "stream": True, "stream_options": {"include_usage": True}}
         first = last = usage = None
         started = time.perf_counter()
         with self.client.stream("POST", "/v1/chat/completions", json=body) as reply:

@@ -10,14 +10,11 @@ from pathlib import Path
 
 import anyio
 import psutil
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.measuring import Figure, interleaved, neighbours, ratio, save
-from benchmarks.raw_generator import RawGenerator
+from benchmarks.floors.lines import Floor
+from benchmarks.measuring import Figure, folder_of, interleaved, neighbours, ratio, save, show
 from benchmarks.served import Served
 from cupola import Settings, load_settings
-from cupola.engine import open_engine
 
 SHORT_WORDS = 3
 """Makes a prompt of 20 tokens with the starter model's template."""
@@ -34,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.smoke:
         options.rounds, options.new_tokens = 1, 16
     settings = load_settings()
-    folder = anyio.run(_folder, settings, options.model)
+    folder = anyio.run(folder_of, settings, options.model)
     threads = psutil.cpu_count(logical=False) or 1
     with neighbours() as busy:
         figures, prompt_tokens = _measure(settings, options, folder, threads)
@@ -42,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("through HTTP at least 0.90 of raw decode", figures["decode, HTTP / raw"].median >= 0.90),
         ("TTFT through HTTP at most 1.5 of raw", figures["TTFT, HTTP / raw"].median <= 1.5),
     ]
-    _show(figures, checks, prompt_tokens, busy[0])
+    show(f"one stream, {prompt_tokens}-token prompt", figures, checks, busy[0])
     if options.smoke:
         return 0
     extra = {"model": options.model, "threads": threads, "prompt_tokens": prompt_tokens, "others_cores": busy[0]}
@@ -50,22 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(met for _, met in checks) else 1
 
 
-async def _folder(settings: Settings, model: str) -> Path:
-    async with open_engine(settings) as engine:
-        return (await engine.download(model)).path
-
-
 def _measure(
     settings: Settings, options: argparse.Namespace, folder: Path, threads: int
 ) -> tuple[dict[str, Figure], int]:
-    with RawGenerator(folder, threads) as raw, Served(settings.cache_dir, options.model) as served:
+    floor = Floor("benchmarks.floors.raw_generator", str(folder), str(threads))
+    with floor as raw, Served(settings.cache_dir, options.model) as served:
         prompt_tokens = served.stream(served.messages(SHORT_WORDS), 1).prompt_tokens
         values = interleaved(
             options.rounds,
             {
-                "raw decode": lambda: raw.run(prompt_tokens, options.new_tokens)["decode_per_s"],
+                "raw decode": lambda: raw.run(prompt_tokens=prompt_tokens, new_tokens=options.new_tokens)[
+                    "decode_per_s"
+                ],
                 "HTTP decode": lambda: served.stream(served.messages(SHORT_WORDS), options.new_tokens).decode_per_s,
-                "raw TTFT": lambda: 1000 * raw.run(prompt_tokens, 2)["ttft_s"],
+                "raw TTFT": lambda: 1000 * raw.run(prompt_tokens=prompt_tokens, new_tokens=2)["ttft_s"],
                 "HTTP TTFT": lambda: 1000 * served.stream(served.messages(SHORT_WORDS), 2).ttft_s,
             },
         )
@@ -74,18 +69,6 @@ def _measure(
     figures["decode, HTTP / raw"] = ratio(figures["HTTP decode"], figures["raw decode"])
     figures["TTFT, HTTP / raw"] = ratio(figures["HTTP TTFT"], figures["raw TTFT"])
     return figures, prompt_tokens
-
-
-def _show(figures: dict[str, Figure], checks: Sequence[tuple[str, bool]], prompt_tokens: int, busy: float) -> None:
-    table = Table("figure", "median", "from", "to", "unit", title=f"one stream, {prompt_tokens}-token prompt")
-    for name, figure in figures.items():
-        low, high = min(figure.values), max(figure.values)
-        table.add_row(name, f"{figure.median:.4g}", f"{low:.4g}", f"{high:.4g}", figure.unit)
-    console = Console()
-    console.print(table)
-    console.print(f"Other processes used {busy:.2f} cores meanwhile.")
-    for what, met in checks:
-        console.print(f"{'met   ' if met else 'missed'}  {what}")
 
 
 if __name__ == "__main__":

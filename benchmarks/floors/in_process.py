@@ -1,0 +1,42 @@
+"""Cupola's own session without worker, service or HTTP: `python -m benchmarks.floors.in_process MODEL_FOLDER`."""
+
+import itertools
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.floors.lines import prompt_of, serve
+from cupola import Device, Limits, ModelFiles, Sampling, Session, Turn
+from cupola_providers.cpu import CpuOptions, CpuProvider
+
+
+class InProcess:
+    """Drives the session that the CPU provider opens, as a worker's loop would."""
+
+    def __init__(self, folder: str) -> None:
+        files = ModelFiles("benchmark", Path(folder))
+        session = CpuProvider().load(files, Device(CpuProvider.name, "CPU"), CpuOptions(), Limits())
+        assert isinstance(session, Session)
+        self._session = session
+        self._ids = itertools.count(1)
+
+    def work(self, rows: int, prompt_tokens: int, new_tokens: int) -> dict[str, float]:
+        """Run so many turns at once; returns tokens per second of all together, from the first to the last token."""
+        left = set()
+        for _ in range(rows):
+            turn = next(self._ids)
+            prompt = prompt_of(prompt_tokens, seed=turn)
+            self._session.admit(Turn(turn, prompt, new_tokens, Sampling(temperature=0.0), ignore_eos=True))
+            left.add(turn)
+        started = time.perf_counter()
+        tokens = 0
+        while left:
+            for event in self._session.step():
+                tokens += len(event.tokens)
+                if event.finish or event.error:
+                    left.discard(event.turn_id)
+        return {"total_per_s": tokens / (time.perf_counter() - started)}
+
+
+if __name__ == "__main__":
+    serve(InProcess(sys.argv[1]).work)
