@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import psutil
 from msgspec import Meta, Struct
@@ -29,10 +29,15 @@ class CpuOptions(Struct, frozen=True, forbid_unknown_fields=True):
         threads: Compute threads; 0 means one per physical core that this process may use.
         spinning: Whether threads wait for work actively. Faster (1.4 times for one stream on two cores), even with
             a neighbour that takes part of a core; switch it off where the cores belong to others as well.
+        session: How models run: many turns sharing each pass (slots), one at a time (generator), or as each can.
+        kv_memory_mb: Most memory for the KV cache of a model's slots, in 10^6 bytes; 0 takes a quarter of what is free
+            when the model is loaded. Only what turns use is really taken.
     """
 
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     spinning: bool = True
+    session: Literal["auto", "slots", "generator"] = "auto"
+    kv_memory_mb: Annotated[int, Meta(ge=0)] = 0
 
 
 class CpuProvider(ExecutionProvider):
@@ -76,8 +81,13 @@ class CpuProvider(ExecutionProvider):
         """
         from cupola_providers.runtime.loading import RuntimeSetup, open_session  # noqa: PLC0415
 
-        threads = options.threads or usable_cores()
-        return open_session(model, setup=RuntimeSetup(threads=threads, spinning=options.spinning), limits=limits)
+        setup = RuntimeSetup(
+            threads=options.threads or usable_cores(),
+            spinning=options.spinning,
+            session=options.session,
+            kv_memory_bytes=options.kv_memory_mb * 1_000_000,
+        )
+        return open_session(model, setup=setup, limits=limits)
 
 
 def usable_cores() -> int:

@@ -24,7 +24,9 @@ def test_the_plugin_brings_the_cpu():
     assert (provider.name, provider.alias, provider.device_types) == ("CPUExecutionProvider", "cpu", ("CPU",))
 
 
-@pytest.mark.parametrize("options", [{"threads": -1}, {"threads": 5000}, {"spinning": 1}, {"thread": 2}])
+@pytest.mark.parametrize(
+    "options", [{"threads": -1}, {"threads": 5000}, {"spinning": 1}, {"thread": 2}, {"session": "paged"}]
+)
 def test_options_out_of_range_and_unknown_ones_are_refused(options):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(options, CpuOptions)
@@ -84,3 +86,11 @@ def test_a_model_runs_with_the_threads_asked_for(tmp_path):
 def test_threads_default_to_the_cores(tmp_path):
     files = ModelFiles("tiny:1", write_tiny_model(tmp_path))
     assert CpuProvider().load(files, CPU, CpuOptions(), Limits()).threads == usable_cores()
+
+
+def test_the_kind_of_session_and_its_memory_are_options(tmp_path):
+    files = ModelFiles("tiny:1", write_tiny_model(tmp_path))
+    assert CpuProvider().load(files, CPU, CpuOptions(), Limits()).kind == "slots"
+    assert CpuProvider().load(files, CPU, CpuOptions(session="generator"), Limits()).kind == "generator"
+    session = CpuProvider().load(files, CPU, CpuOptions(session="slots", kv_memory_mb=1), Limits())
+    assert session.capacity * session.context_length * 512 <= 1_000_000

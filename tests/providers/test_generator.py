@@ -33,7 +33,9 @@ def long_path(tmp_path_factory):
 
 
 def opened(path, **limits):
-    return open_session(ModelFiles("tiny:1", path), setup=RuntimeSetup(threads=1), limits=Limits(**limits))
+    return open_session(
+        ModelFiles("tiny:1", path), setup=RuntimeSetup(threads=1, session="generator"), limits=Limits(**limits)
+    )
 
 
 def untried(path, **limits):

@@ -8,13 +8,20 @@ from typing import Literal, NamedTuple
 
 import onnxruntime
 import onnxruntime_genai as og
+import psutil
 
-from cupola import Limits, LoadError, ModelFiles, ModelFormatError, Session
+from cupola import CupolaError, Limits, LoadError, ModelFiles, ModelFormatError, Sampling, Session, TokenEvent, Turn
+from cupola.errors import from_wire
 from cupola_providers.runtime.config import FILE_NAME, GenaiConfig, read_config
 from cupola_providers.runtime.generator import GeneratorSession
+from cupola_providers.runtime.layout import read_layout
+from cupola_providers.runtime.slots import SlotPlan, SlotsGraph, SlotsSession, slots_graph
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
+SessionKind = Literal["slots", "generator"]
+
 _AGAIN = "Delete the model's folder and download it again."
+_SHARE_OF_FREE_MEMORY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +33,66 @@ class RuntimeSetup:
         provider_options: For that provider; the CPU has none.
         threads: Compute threads of one operator; 0 leaves it to ONNX Runtime, which is slower on the CPU.
         spinning: Whether threads wait for work actively.
+        session: The kind of session to use, or "auto".
+        kv_memory_bytes: Most memory for the KV cache of a `slots` session; 0 takes a quarter of what is free.
     """
 
     provider: str = ""
     provider_options: Mapping[str, str] = field(default_factory=dict)
     threads: int = 0
     spinning: bool = True
+    session: Literal["auto", "slots", "generator"] = "auto"
+    kv_memory_bytes: int = 0
+
+    @property
+    def kv_budget_bytes(self) -> int:
+        """Most memory that the KV cache may come to take."""
+        return self.kv_memory_bytes or psutil.virtual_memory().available // _SHARE_OF_FREE_MEMORY
 
 
 class Choice(NamedTuple):
-    """Which kind of session runs a model, and why, for people."""
+    """Which kind of session runs a model, and why, for people. Slots come with the graph that they run."""
 
-    kind: Literal["generator"]
+    kind: SessionKind
     reason: str
+    graph: SlotsGraph | None = None
 
 
-def choose_kind(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup) -> Choice:  # noqa: ARG001 - see below
-    """Choose the kind of session for a model. The one place where graph, configuration and provider are weighed."""
-    return Choice("generator", "it runs every architecture, one turn at a time")
+def choose_kind(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, limits: Limits) -> Choice:
+    """Choose the kind of session for a model. The one place where graph, configuration and provider are weighed.
+
+    Raises:
+        LoadError: The setup asks for slots, and they cannot run it.
+    """
+    if setup.session == "generator":
+        return Choice("generator", "the setting session = generator asks for it; it runs one turn at a time")
+    found = _slots_for(model, config, setup, limits)
+    if isinstance(found, SlotsGraph):
+        return Choice("slots", "", found)
+    if setup.session == "slots":
+        detail = f"the setting session = slots asks for slots, but {found}. Set session to auto"
+        raise LoadError(model=model.id, detail=detail)
+    return Choice("generator", f"{found}, so turns run one at a time")
+
+
+def _slots_for(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, limits: Limits) -> SlotsGraph | str:
+    """Return the graph that slots would run, or what is in the way."""
+    if setup.provider:
+        return f"slots run on the CPU only, not on {setup.provider}"
+    graph = slots_graph(model.path, config)
+    if isinstance(graph, str):
+        return graph
+    context_length = limits.context_length or config.model.context_length
+    budget = setup.kv_budget_bytes
+    if not SlotPlan.for_budget(budget, bytes_per_token=graph.kv_bytes_per_token, context_length=context_length):
+        return (
+            f"{budget / 1e6:,.0f} MB are too little for a KV cache of {graph.kv_bytes_per_token / 1e3:,.0f} kB a token"
+        )
+    return graph
 
 
 def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> Session:
-    """Load a model and run one token through it, so that what cannot compute is refused now.
+    """Load a model and run a little through it, so that what cannot compute is refused now.
 
     Raises:
         ModelFormatError: A file is missing, damaged, or of a kind not supported.
@@ -56,11 +101,70 @@ def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> S
     og.disable_telemetry_events()
     onnxruntime.disable_telemetry_events()
     config = read_config(model.path)
-    choice = choose_kind(model, config, setup)
+    graph_path = model.path / config.model.decoder.filename
+    if config.model.decoder.filename and not graph_path.is_file():
+        raise ModelFormatError(path=str(graph_path), detail=f"the file is missing. {_AGAIN}")
+    choice = choose_kind(model, config, setup, limits)
     tokenizer = GenaiTokenizer(model.path, config)
-    session = GeneratorSession(
-        open_model(model, config, setup), config, tokenizer, limits, threads=setup.threads, reason=choice.reason
-    )
+    session: Session
+    if choice.graph:
+        session = _open_slots(model, config, tokenizer, choice.graph, setup=setup, limits=limits)
+    else:
+        session = _open_generator(model, config, tokenizer, choice.reason, setup=setup, limits=limits)
+    session.layout = read_layout(choice.graph.path if choice.graph else graph_path)
+    return session
+
+
+def _open_slots(
+    model: ModelFiles,
+    config: GenaiConfig,
+    tokenizer: GenaiTokenizer,
+    graph: SlotsGraph,
+    *,
+    setup: RuntimeSetup,
+    limits: Limits,
+) -> SlotsSession:
+    if max(config.control_token_ids, default=0) >= graph.vocab_size:
+        detail = f"a token of its configuration is beyond the {graph.vocab_size} of its graph"
+        raise LoadError(model=model.id, detail=f"its files do not fit together ({detail}). {_AGAIN}")
+    try:
+        session = SlotsSession.open(
+            model,
+            config,
+            tokenizer,
+            threads=setup.threads,
+            spinning=setup.spinning,
+            limits=limits,
+            memory_budget_bytes=setup.kv_budget_bytes,
+            graph=graph,
+        )
+    except LoadError as error:
+        raise _damage(model, error.detail) or error from error
+    if problem := _problem_of_a_turn(session):
+        raise LoadError(model=model.id, detail=f"{problem} {_AGAIN}")
+    return session
+
+
+def _problem_of_a_turn(session: Session) -> CupolaError | None:
+    """Run a turn of two tokens and one; returns what went wrong."""
+    session.admit(Turn(0, [0, 0], 1, Sampling(temperature=0.0), ignore_eos=True))
+    events: list[TokenEvent] = []
+    while not (events and (events[-1].finish or events[-1].error)):
+        events += session.step()
+    return from_wire(events[-1].error) if events[-1].error else None
+
+
+def _open_generator(
+    model: ModelFiles,
+    config: GenaiConfig,
+    tokenizer: GenaiTokenizer,
+    reason: str,
+    *,
+    setup: RuntimeSetup,
+    limits: Limits,
+) -> GeneratorSession:
+    native = open_model(model, config, setup)
+    session = GeneratorSession(native, config, tokenizer, limits, threads=setup.threads, reason=reason)
     try:
         session.try_out()
     except RuntimeError as error:  # dimensions or token ids in the configuration that the graph does not have
@@ -76,9 +180,6 @@ def open_model(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup) -> o
         ModelFormatError: A file is missing, damaged, or of a kind not supported.
         LoadError: ONNX Runtime cannot run it here.
     """
-    graph = model.path / config.model.decoder.filename
-    if config.model.decoder.filename and not graph.is_file():
-        raise ModelFormatError(path=str(graph), detail=f"the file is missing. {_AGAIN}")
     try:
         return og.Model(_library_config(model.path, setup))
     except RuntimeError as error:
@@ -107,14 +208,21 @@ def _explained(model: ModelFiles, config: GenaiConfig, message: str) -> ModelFor
         return ModelFormatError(path=str(model.path / FILE_NAME), detail=f"{detail}. Choose another model.")
     if "while parsing" in message:
         return ModelFormatError(path=str(model.path / FILE_NAME), detail=f"{message}. {_AGAIN}")
-    damaged = ("Protobuf parsing failed", "No graph was found", "External data path", "out of bounds")
-    if any(sign in message for sign in damaged):
-        detail = f"the model's files are damaged or incomplete ({_first_line(message)}). {_AGAIN}"
-        return ModelFormatError(path=str(model.path), detail=detail)
+    if damage := _damage(model, message):
+        return damage
     if "allocate" in message or "bad_alloc" in message:
         detail = f"there is not enough memory ({_first_line(message)}). Unload other models, or choose a smaller one."
         return LoadError(model=model.id, detail=detail)
     return LoadError(model=model.id, detail=f"ONNX Runtime refuses it: {_first_line(message)}")
+
+
+def _damage(model: ModelFiles, message: str) -> ModelFormatError | None:
+    """Recognise what ONNX Runtime says of files that are damaged."""
+    signs = ("Protobuf parsing failed", "No graph was found", "External data path", "out of bounds")
+    if not any(sign in message for sign in signs):
+        return None
+    detail = f"the model's files are damaged or incomplete ({_first_line(message)}). {_AGAIN}"
+    return ModelFormatError(path=str(model.path), detail=detail)
 
 
 def _first_line(message: str) -> str:
