@@ -8,7 +8,9 @@ CupolaError
 │   ├── BodyTooLargeError
 │   ├── MediaTypeError          the body is not announced as JSON
 │   ├── PathNotFoundError
-│   └── MethodNotAllowedError
+│   ├── MethodNotAllowedError
+│   └── ResponseNotFoundError   no response of that id is stored
+├── ResponseStoreError          responses cannot be stored
 └── ServerStoppingError         the service stops and gives the request up
 """
 
@@ -100,6 +102,30 @@ class MethodNotAllowedError(RequestError):
 
 
 @dataclass(eq=False, kw_only=True)
+class ResponseNotFoundError(RequestError):
+    """No response of that id is stored: it never was, or it was deleted, or it made room for newer ones."""
+
+    detail: str = ""
+    response: str
+
+    def __str__(self) -> str:
+        return f"Response with id '{self.response[:80]}' not found."
+
+
+@dataclass(eq=False, kw_only=True)
+class ResponseStoreError(CupolaError):
+    """Responses cannot be stored, or not be read."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return (
+            f'The store of responses cannot be used: {self.detail}. Send "store": false, '
+            f"or let the setting responses.dir name a folder that the service may write."
+        )
+
+
+@dataclass(eq=False, kw_only=True)
 class ServerStoppingError(CupolaError):
     """The service stops and did not wait longer for this request."""
 
@@ -143,6 +169,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     ModelNotFoundError: _Kind(404, _REQUEST, "model_not_found", "model"),
     ModelNotCachedError: _Kind(404, _REQUEST, "model_not_downloaded", "model"),
     PathNotFoundError: _Kind(404, _REQUEST, "unknown_url"),
+    ResponseNotFoundError: _Kind(404, _REQUEST, None),
     MethodNotAllowedError: _Kind(405, _REQUEST, "method_not_allowed"),
     ModelBusyError: _Kind(409, _REQUEST, "model_busy", "model"),
     BodyTooLargeError: _Kind(413, _REQUEST, "request_too_large"),
@@ -150,6 +177,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     QueueFullError: _Kind(429, "rate_limit_error", "queue_full"),
     LoadError: _Kind(500, _SERVER, "model_load_failed", "model", retry=False),
     ModelFormatError: _Kind(500, _SERVER, "model_damaged", "model", retry=False, sentence=_DAMAGED),
+    ResponseStoreError: _Kind(500, _SERVER, "store_unusable", "store", retry=False),
     CacheError: _Kind(500, _SERVER, "cache_unusable", retry=False, sentence=_NO_CACHE),
     NoProviderError: _Kind(501, _SERVER, "no_provider", "model", retry=False),
     DownloadError: _Kind(502, _SERVER, "download_failed", "model"),
