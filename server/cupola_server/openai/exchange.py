@@ -3,12 +3,15 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec import Struct
 
 from cupola.contracts import Receive, Scope, Send
 from cupola_server.openai.errors import (
+    BodyError,
     BodyTooLargeError,
     Headers,
     MediaTypeError,
@@ -16,11 +19,17 @@ from cupola_server.openai.errors import (
     PathNotFoundError,
     describe,
 )
+from cupola_server.openai.nesting import is_too_deep
+from cupola_server.openai.query import decode_query
 from cupola_server.openai.replies import event
 
 logger = logging.getLogger(__name__)
+Q = TypeVar("Q", bound=Struct)
 
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
+
+ROUTE = "cupola.route"
+"""Where a scope says which route answers: the path with its parameters unfilled, for metrics."""
 
 _MEDIA_TYPE = re.compile(rb"application/json\s*(;\s*charset=\"?utf-?8\"?\s*)?;?", re.IGNORECASE)
 _JSON: Headers = ((b"content-type", b"application/json"),)
@@ -38,6 +47,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.path_params: dict[str, str] = scope.get("path_params", {})
+        self._query_string: bytes = scope["query_string"]
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive, self._send, self._tasks = receive, send, tasks
         self._state = "waiting"
@@ -47,6 +57,7 @@ class Exchange:
 
         Raises:
             MediaTypeError: It is not announced as JSON.
+            BodyError: It is nested too deeply.
             BodyTooLargeError: As soon as that is clear, and nothing beyond the limit is kept.
         """
         _check_media_type(self._headers)
@@ -64,7 +75,17 @@ class Exchange:
                 raise BodyTooLargeError(limit_bytes=BODY_LIMIT_BYTES)
             more = message.get("more_body", False)
         self._tasks.start_soon(self._watch)
+        if is_too_deep(body):
+            raise BodyError(detail="The body is nested too deeply.")
         return body
+
+    def query(self, kind: type[Q]) -> Q:
+        """Decode the parameters of the URL.
+
+        Raises:
+            FieldError: One is unknown or wrong.
+        """
+        return decode_query(self._query_string, kind)
 
     async def reply(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Send a whole reply, of JSON."""
@@ -112,13 +133,21 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class Endpoint:
-    """An ASGI application for one path: a handler per method, and the boundary behind which no error passes."""
+    """An ASGI application for one path: a handler per method, and the boundary behind which no error passes.
 
-    def __init__(self, **handlers: Handler) -> None:
+    Args:
+        path: The path as routes write it, for metrics.
+        handlers: What answers, by method.
+    """
+
+    def __init__(self, path: str = "", **handlers: Handler) -> None:
+        self._path = path
         self._handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        if self._path:
+            scope[ROUTE] = self._path
         async with anyio.create_task_group() as tasks:
             exchange = Exchange(scope, receive, send, tasks)
             try:
