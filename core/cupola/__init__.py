@@ -44,6 +44,7 @@ from cupola.contracts import (
 )
 from cupola.errors import (
     CacheError,
+    CatalogError,
     ContextLengthExceededError,
     CupolaError,
     DigestMismatchError,
@@ -94,6 +95,7 @@ __all__ = [
     "CacheError",
     "CacheStore",
     "CachedModel",
+    "CatalogError",
     "CatalogSource",
     "ChatPrompt",
     "CliCommand",

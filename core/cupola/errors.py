@@ -7,6 +7,7 @@ CupolaError
 ├── ModelNotFoundError            no catalog knows that name
 ├── ModelNotCachedError           known, but its files are not here
 ├── ModelBusyError                unload refused: turns are running
+├── CatalogError                  a catalog source cannot list its models
 ├── NoProviderError               no execution provider can run the model
 ├── DownloadError                 the files could not be fetched; a retry may help
 │   └── DigestMismatchError       what arrived is not what was announced
@@ -143,6 +144,17 @@ class ModelBusyError(CupolaError):
 
     def __str__(self) -> str:
         return f"{self.model!r} is answering {self.turns} request(s). Wait for them, or unload with force."
+
+
+@dataclass(eq=False, kw_only=True)
+class CatalogError(CupolaError):
+    """A catalog source cannot list its models."""
+
+    source: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"The catalog {self.source!r} cannot be listed: {self.detail}. Models on this machine work without it."
 
 
 @dataclass(eq=False, kw_only=True)
