@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from cupola import (
     Device,
+    EmbeddingSession,
     ExecutionProvider,
     Limits,
     ModelFiles,
@@ -73,16 +74,26 @@ class CpuProvider(ExecutionProvider):
         versions = {"onnxruntime": onnxruntime.__version__, "onnxruntime-genai": onnxruntime_genai.__version__}
         return ProviderReport(self.name, (device,), versions)
 
-    def load(self, model: ModelFiles, device: Device, options: CpuOptions, limits: Limits) -> Session:  # noqa: ARG002
+    def load(
+        self,
+        model: ModelFiles,
+        device: Device,  # noqa: ARG002 - there is one
+        options: CpuOptions,
+        limits: Limits,
+    ) -> Session | EmbeddingSession:
         """Load a model.
 
         Raises:
             LoadError, ModelFormatError: With what to do about it.
         """
+        from cupola_providers.runtime.embedding import is_embedding_model, open_embedding  # noqa: PLC0415
         from cupola_providers.runtime.loading import RuntimeSetup, open_session  # noqa: PLC0415
 
+        threads = options.threads or usable_cores()
+        if is_embedding_model(model.path):
+            return open_embedding(model, threads=threads, spinning=options.spinning, limits=limits)
         setup = RuntimeSetup(
-            threads=options.threads or usable_cores(),
+            threads=threads,
             spinning=options.spinning,
             session=options.session,
             kv_memory_bytes=options.kv_memory_mb * 1_000_000,

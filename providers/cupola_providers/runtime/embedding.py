@@ -1,0 +1,200 @@
+"""Embedding models: encoders whose last hidden states are pooled into one vector per text, on plain ONNX Runtime.
+
+A folder holds one if its genai_config.json says `"type": "bert-embedding"`, which no release of onnxruntime-genai
+knows; everything else that matters is in that file, the graph and the tokenizer.json.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import onnxruntime
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from cupola import EmbeddingSession, InvalidParameterError, Limits, LoadError, ModelFiles, ModelFormatError
+from cupola_providers.runtime.config import FILE_NAME
+from cupola_providers.runtime.embedding_wordpiece import WordPieceTokenizer
+
+EMBEDDING_TYPE = "bert-embedding"
+
+_TEXTS, _MASK, _SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
+_AGAIN = "Delete the model's folder and download it again."
+# Measured on two cores: more tokens at once gain nothing over 100, and beyond 1000 they fall out of the caches.
+_BATCH_TOKENS = 512
+_BATCH_TEXTS = 64
+
+
+class EmbeddingSection(Struct, frozen=True):
+    """The table `model.embedding`.
+
+    Attributes:
+        filename: The graph.
+        pooling: Which hidden states make the vector: the mean over the text, or that of the first token.
+    """
+
+    filename: str = "model.onnx"
+    pooling: Literal["mean", "cls"] = "mean"
+
+
+class _ModelSection(Struct, frozen=True):
+    type: str = ""
+    context_length: int = 0
+    pad_token_id: int = 0
+    embedding: EmbeddingSection = EmbeddingSection()
+
+
+class _Config(Struct, frozen=True):
+    model: _ModelSection = _ModelSection()
+
+
+class PooledSession(EmbeddingSession):
+    """Runs an encoder and pools what it says of each text.
+
+    Args:
+        model: The graph, ready to run.
+        config: What the model's configuration says of it.
+        tokenizer: Its tokenizer.
+        context_length: Most tokens of a text.
+        threads: With how many threads it runs, for reports.
+    """
+
+    def __init__(
+        self,
+        model: onnxruntime.InferenceSession,
+        config: _ModelSection,
+        tokenizer: WordPieceTokenizer,
+        *,
+        context_length: int,
+        threads: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        self.threads = threads
+        self._model = model
+        self._config = config
+        self._inputs = {node.name for node in model.get_inputs()}
+        self._output = model.get_outputs()[0].name
+        self._vocab_size = tokenizer.vocab_size
+        self.dimensions = len(self._batch([[config.pad_token_id]])[0])
+
+    def embed(self, inputs: Sequence[Sequence[int]]) -> Sequence[Sequence[float]]:
+        """Return one vector of length 1 per input; texts of like length share a pass.
+
+        Raises:
+            InvalidParameterError: A token is not in the vocabulary.
+        """
+        for number, one in enumerate(inputs):
+            if strange := next((token for token in one if not 0 <= token < self._vocab_size), None):
+                detail = f"The token {strange} is not in this model's vocabulary of {self._vocab_size}."
+                raise InvalidParameterError(param=f"input[{number}]", detail=detail)
+        vectors: dict[int, Sequence[float]] = {}
+        for numbers in batches([len(one) for one in inputs]):
+            rows = self._batch([inputs[number] for number in numbers])
+            vectors.update(zip(numbers, rows.tolist(), strict=True))
+        return [vectors[number] for number in range(len(inputs))]
+
+    def _batch(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        longest = max(map(len, texts))
+        tokens = np.full((len(texts), longest), self._config.pad_token_id, np.int64)
+        mask = np.zeros_like(tokens)
+        for row, text in enumerate(texts):
+            tokens[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        feeds = {_TEXTS: tokens, _MASK: mask, _SEGMENTS: np.zeros_like(tokens)}
+        (states,) = self._model.run([self._output], {name: feeds[name] for name in feeds.keys() & self._inputs})
+        return pooled(states, mask, self._config.embedding.pooling)
+
+
+def pooled(
+    states: NDArray[np.float32], mask: NDArray[np.int64], pooling: Literal["mean", "cls"]
+) -> NDArray[np.float32]:
+    """Make one vector of length 1 per text, [texts, dimensions], from hidden states [texts, tokens, dimensions]."""
+    if pooling == "cls":
+        vectors = states[:, 0]
+    else:
+        weights = mask[..., None].astype(np.float32)
+        vectors = (states * weights).sum(axis=1) / weights.sum(axis=1)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    normalised: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return normalised
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the numbers of texts that share a pass: of like length, and not more than pays once padded."""
+    batch: list[int] = []
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        grown = len(batch) + 1
+        if batch and (grown > _BATCH_TEXTS or grown * lengths[number] > _BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def is_embedding_model(folder: Path) -> bool:
+    """Whether the model in a folder makes embeddings. A configuration that cannot be read is not known to."""
+    try:
+        return _read_config(folder).type == EMBEDDING_TYPE
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+
+
+def open_embedding(model: ModelFiles, *, threads: int, spinning: bool, limits: Limits) -> EmbeddingSession:
+    """Load an embedding model and run one token through it, so that what cannot compute is refused now.
+
+    Raises:
+        ModelFormatError: A file is missing, damaged, or of a kind not supported.
+        LoadError: ONNX Runtime cannot run it here.
+    """
+    onnxruntime.disable_telemetry_events()
+    try:
+        config = _read_config(model.path)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelFormatError(path=str(model.path / FILE_NAME), detail=f"{error}. {_AGAIN}") from error
+    if config.context_length < 1:
+        detail = f"model.context_length is {config.context_length}, but a model has at least 1. {_AGAIN}"
+        raise ModelFormatError(path=str(model.path / FILE_NAME), detail=detail)
+    tokenizer = WordPieceTokenizer(model.path)
+    context_length = min(config.context_length, limits.context_length or config.context_length)
+    graph = _open_graph(model, config, threads=threads, spinning=spinning)
+    try:
+        return PooledSession(graph, config, tokenizer, context_length=context_length, threads=threads)
+    except Exception as error:  # ONNX Runtime's errors have no root of their own
+        detail = f"its files do not fit together ({_first_line(error)}). {_AGAIN}"
+        raise LoadError(model=model.id, detail=detail) from error
+
+
+def _open_graph(
+    model: ModelFiles, config: _ModelSection, *, threads: int, spinning: bool
+) -> onnxruntime.InferenceSession:
+    path = model.path / config.embedding.filename
+    if not path.is_file():
+        raise ModelFormatError(path=str(path), detail=f"the file is missing. {_AGAIN}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    try:
+        graph = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        detail = f"ONNX Runtime cannot read the graph ({_first_line(error)}). {_AGAIN}"
+        raise ModelFormatError(path=str(path), detail=detail) from error
+    strange = {node.name for node in graph.get_inputs()} - {_TEXTS, _MASK, _SEGMENTS}
+    if strange:
+        detail = f"it wants {', '.join(sorted(strange))}, which no text encoder does. Choose another model."
+        raise ModelFormatError(path=str(path), detail=detail)
+    if len(graph.get_outputs()[0].shape) != 3:
+        detail = "its first output is no hidden state of every token. Choose another model."
+        raise ModelFormatError(path=str(path), detail=detail)
+    return graph
+
+
+def _read_config(folder: Path) -> _ModelSection:
+    return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=_Config).model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:500]
