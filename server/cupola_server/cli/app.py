@@ -18,6 +18,7 @@ BUILT_IN = {
     "serve": "cupola_server.cli.serve:serve",
     "model": "cupola_server.cli.model:model",
     "cache": "cupola_server.cli.cache:cache",
+    "ps": "cupola_server.cli.ps:ps",
     "plugins": "cupola_server.cli.plugins:plugins",
 }
 

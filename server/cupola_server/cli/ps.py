@@ -1,0 +1,49 @@
+"""`cupola ps`: what a running service has loaded."""
+
+from typing import Any
+
+import click
+
+from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.tables import Column, Output, output_option, show_rows, size_text
+
+
+def _left(expires_in_s: float | None) -> str:
+    return "" if expires_in_s is None else f"{expires_in_s:.0f} s"
+
+
+_COLUMNS = (
+    Column("alias", "Alias"),
+    Column("session", "Session"),
+    Column("layout", "Layout"),
+    Column("provider", "Provider"),
+    Column("turns", "Turns", right=True),
+    Column("memory_bytes", "Memory", size_text, right=True),
+    Column("expires_in_s", "Unloads in", _left, right=True),
+    Column("reason", "Why this session", long=True),
+)
+
+
+@click.command()
+@click.option("--url", help="The service; by default where the settings say that it listens.")
+@output_option
+@click.pass_obj
+def ps(invocation: Invocation, url: str | None, output: Output) -> None:
+    """Show what a running service has loaded."""
+    server = invocation.settings().server
+    base = url or f"http://{server.host}:{server.port}"
+
+    async def fetch() -> list[dict[str, Any]]:
+        import httpx  # noqa: PLC0415 - other commands need none of it
+
+        try:
+            async with httpx.AsyncClient(base_url=base, timeout=10) as client:
+                reply = await client.get("/cupola/ps")
+                reply.raise_for_status()
+                models: list[dict[str, Any]] = reply.json()["models"]
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            hint = "Start one with `cupola serve`, or name it with --url."
+            raise click.ClickException(f"No Cupola service answers at {base} ({error}). {hint}") from None
+        return models
+
+    show_rows(run(fetch), _COLUMNS, output=output, empty="Nothing is loaded.")
