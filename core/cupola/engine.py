@@ -27,7 +27,7 @@ from cupola.contracts import (
     TurnEnded,
 )
 from cupola.downloads import HttpDownloader, bring
-from cupola.errors import CacheError, DownloadError, ModelNotCachedError, NoProviderError, WorkerError
+from cupola.errors import CacheError, CupolaError, DownloadError, ModelNotCachedError, NoProviderError, WorkerError
 from cupola.messages import (
     ChatPrompt,
     DetokenizeTokens,
@@ -61,12 +61,17 @@ class Turn:
         self.prompt_tokens = turn.prompt_tokens
         self.first_token_at: float | None = None
         self.finished: TurnFinished | None = None
+        self.failed = False
         self._turn = turn
 
     async def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
         """Iterate over the events of the answer; the last one is `TurnFinished`."""
         while self.finished is None:
-            event = await self._turn.mailbox.get()
+            try:
+                event = await self._turn.mailbox.get()
+            except CupolaError:
+                self.failed = True
+                raise
             if isinstance(event, TurnFinished):
                 self.finished = event
             elif not isinstance(event, TurnText):
@@ -243,7 +248,7 @@ class Engine:
                 path=str(model.path),
                 device=place.device.type,
                 device_index=place.device.index,
-                settings=msgspec.to_builtins(self._settings),
+                settings=msgspec.to_builtins(self._settings.for_workers()),
             ),
             environment=entry.provider.environment(entry.options),
             load_timeout_s=worker.load_timeout_s,
@@ -296,7 +301,7 @@ def _ended(turn: Turn, worker: Worker, arrived: float) -> TurnEnded:
     return TurnEnded(
         model=turn.model.id,
         provider=worker.report.provider,
-        reason=turn.finished.reason if turn.finished else "cancelled",
+        reason=turn.finished.reason if turn.finished else None if turn.failed else "cancelled",
         usage=turn.finished.usage if turn.finished else None,
         first_token_s=None if first is None else first - arrived,
         total_s=anyio.current_time() - arrived,

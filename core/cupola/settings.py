@@ -30,12 +30,40 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
-    """Where to listen. Port 0 takes a free one."""
+    """Where to listen, whom to answer, and how long to wait for clients.
+
+    Attributes:
+        host: Address to listen on. Any but a loopback one needs API keys.
+        port: 0 takes a free one.
+        uds: Path of a Unix domain socket to listen on, for this user alone, instead of an address.
+        drain_timeout_s: When the service stops, the time that running answers have to end.
+        api_keys: Keys; with any set, every request must bring one of them as "Authorization: Bearer KEY".
+        api_key_file: A file of more keys, one a line; lines that begin with # are skipped.
+        allowed_hosts: Names, beside its own, by which clients may call the service; "*" for any.
+        cors_origins: Web pages that may use the service, as "https://app.example"; "*" for any, if keys are set.
+        max_body_mb: Longest body of a request, in units of 2^20 bytes.
+        body_timeout_s: Time in which a body must arrive, beside a second for every 10 kB of it.
+        idle_timeout_s: Time in which a connection must bring a whole request head, the next one included.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 5272
     drain_timeout_s: Seconds = 10.0
+    uds: str = ""
 
+    api_keys: tuple[str, ...] = ()
+    api_key_file: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    max_body_mb: Annotated[int, Meta(ge=1, le=1024)] = 16
+    body_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
+    idle_timeout_s: Annotated[float, Meta(gt=0)] = 75.0
+
+    def __repr__(self) -> str:
+        """Show everything but the keys, which belong in no log and no traceback."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "api_keys"}
+        keys = f"({len(self.api_keys)} hidden)"
+        return f"ServerSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())}, api_keys={keys})"
 
 class CacheSettings(Section, frozen=True, kw_only=True):
     """Where models lie. Empty means the platform's cache folder."""
@@ -182,6 +210,10 @@ def load_settings(
     overrides: Iterable[str] = (),
     *,
     environ: Mapping[str, str] = os.environ,
+    def for_workers(self) -> "Settings":
+        """Return what a worker process may know: all but how the service is reached."""
+        return msgspec.structs.replace(self, server=ServerSettings())
+
     path: Path | None = None,
 ) -> Settings:
     """Read the settings.
@@ -226,8 +258,8 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 
 def _overridden(tables: dict[str, Any], key: str, text: str, *, source: str) -> dict[str, Any]:
-    """Return the tables with one value set: read as TOML where that fits the setting, else as the plain text."""
-    readings: list[Any] = [text]
+    """Return the tables with one value set: read as TOML where that fits, else as plain text, else as a list."""
+    readings: list[Any] = [text, [item.strip() for item in text.split(",") if item.strip()]]
     with contextlib.suppress(tomllib.TOMLDecodeError):
         readings.insert(0, tomllib.loads(f"value = {text}")["value"])
     problems = []

@@ -78,7 +78,7 @@ async def test_an_idle_model_is_unloaded_after_its_time_and_not_before(tmp_path)
         await ask(models, echo_spec(tmp_path))
         (status,) = models.statuses()
         assert 0 < status.expires_in_s <= 0.3
-        await until(lambda: models.events[-1] == ModelUnloaded(INFO.id, "idle"))
+        await until(lambda: models.events[-1] == ModelUnloaded(INFO.id, "idle", "EchoExecutionProvider"))
         assert models.statuses() == []
         assert not psutil.pid_exists(status.pid)
         assert await ask(models, echo_spec(tmp_path)) == "hello"
@@ -167,7 +167,7 @@ async def test_leaving_ends_every_worker_even_in_mid_answer(tmp_path):
             worker = await group.start(hold, models, echo_spec(tmp_path))
     assert caught.group_contains(WorkerError)
     assert not psutil.pid_exists(worker.pid)
-    assert models.events[-1] == ModelUnloaded(INFO.id, "stopping")
+    assert models.events[-1] == ModelUnloaded(INFO.id, "stopping", "EchoExecutionProvider")
 
 
 async def test_a_resident_is_found_by_every_name_it_has(tmp_path):
@@ -191,7 +191,7 @@ async def test_the_least_recently_used_idle_model_makes_room(tmp_path):
         for number in (1, 2, 1, 3):
             await ask(models, echo_spec(tmp_path), info=numbered(number))
         assert [status.info.alias for status in models.statuses()] == ["echo3", "echo1"]
-        assert ModelUnloaded("echo2:1", "evicted") in models.events
+        assert ModelUnloaded("echo2:1", "evicted", "EchoExecutionProvider") in models.events
 
 
 async def test_a_pinned_model_stays(tmp_path):
@@ -208,7 +208,7 @@ async def test_a_model_with_running_turns_is_not_unloaded_and_the_next_one_waits
                 group.start_soon(partial(ask, models, echo_spec(tmp_path), info=numbered(3)))
                 await anyio.wait_all_tasks_blocked()
                 assert {status.pid for status in models.statuses()} == {first.pid, second.pid}
-    assert ModelUnloaded("echo2:1", "evicted") in models.events
+    assert ModelUnloaded("echo2:1", "evicted", "EchoExecutionProvider") in models.events
 
 
 async def test_a_wait_for_room_that_takes_too_long_is_a_clear_error(tmp_path):

@@ -136,7 +136,8 @@ async def running(app: ASGIApp, **settings: object) -> AsyncIterator[str]:
         started.set()
 
     async def run() -> None:
-        await serve(app, ServerSettings(**{"port": 0, "drain_timeout_s": 0.2, **settings}), ready=ready, stop=stop)
+        chosen = {"port": 0, "drain_timeout_s": 0.2, "allowed_hosts": ("x",), **settings}
+        await serve(app, ServerSettings(**chosen), ready=ready, stop=stop)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)

@@ -6,7 +6,15 @@ raise. Abstract methods stay few; a method that grows later comes with a default
 
 from cupola.contracts.cache import CacheStore, Staging
 from cupola.contracts.catalog import CatalogSource, Downloader
-from cupola.contracts.events import DownloadEnded, Event, ModelLoaded, ModelUnloaded, TurnEnded
+from cupola.contracts.events import (
+    DownloadEnded,
+    Event,
+    ModelLoaded,
+    ModelUnloaded,
+    RequestEnded,
+    RequestStarted,
+    TurnEnded,
+)
 from cupola.contracts.frontend import (
     ApiFrontend,
     ASGIApp,
@@ -74,6 +82,8 @@ __all__ = [
     "ProviderReport",
     "Receive",
     "RemoteFile",
+    "RequestEnded",
+    "RequestStarted",
     "ResidentStatus",
     "Scope",
     "Send",

@@ -14,10 +14,14 @@ class ModelLoaded(Struct, frozen=True, tag=True):
 
 
 class ModelUnloaded(Struct, frozen=True, tag=True):
-    """A worker was ended. `reason` is "idle", "asked", "stopping" or "failed"."""
+    """A worker was ended, or never became ready.
+
+    `reason` is "idle", "asked", "evicted", "stopping" or "failed"; `provider` is empty if it was not loaded yet.
+    """
 
     model: str
     reason: str
+    provider: str = ""
 
 
 class TurnEnded(Struct, frozen=True, tag=True):
@@ -40,4 +44,23 @@ class DownloadEnded(Struct, frozen=True, tag=True):
     ok: bool
 
 
-Event = ModelLoaded | ModelUnloaded | TurnEnded | DownloadEnded
+class RequestStarted(Struct, frozen=True, tag=True):
+    """A request arrived over HTTP."""
+
+    method: str
+
+
+class RequestEnded(Struct, frozen=True, tag=True):
+    """A request over HTTP is over, or the client left.
+
+    `route` is the path with its parameters unfilled, "/v1/models/{id}"; of requests that no front-end saw, "none".
+    `status` is 499 when the client left before there was a reply.
+    """
+
+    method: str
+    route: str
+    status: int
+    total_s: float
+
+
+Event = ModelLoaded | ModelUnloaded | TurnEnded | DownloadEnded | RequestStarted | RequestEnded

@@ -167,12 +167,14 @@ class Residency:
 
     async def _keep(self, resident: Resident) -> None:
         """Own one worker from its start to its end."""
+        provider = ""
         try:
             await self._make_room(resident)
             async with open_worker(resident.spec) as worker:
                 resident.worker = worker
                 resident.touch()
-                self._observe(ModelLoaded(resident.info.id, worker.report.provider, worker.report.load_s))
+                provider = worker.report.provider
+                self._observe(ModelLoaded(resident.info.id, provider, worker.report.load_s))
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._expire, resident)
                     try:
@@ -191,7 +193,7 @@ class Residency:
                 resident.error = WorkerError(detail="The service is stopping.")
             resident.worker, resident.gone = None, True
             self._changes.notify()
-            self._observe(ModelUnloaded(resident.info.id, resident.reason))
+            self._observe(ModelUnloaded(resident.info.id, resident.reason, provider))
 
     async def _make_room(self, resident: Resident) -> None:
         """Unload idle models, least recently used first, until this one fits beside the others.
