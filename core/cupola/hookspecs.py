@@ -1,7 +1,7 @@
 """Every extension point of Cupola, on one page.
 
 A plugin is a module or an object with functions named as below, marked with `cupola.hookimpl`, and registered through
-the entry-point group `cupola`. All hooks are synchronous. The first five are called once, while the engine starts,
+the entry-point group `cupola`. All hooks are synchronous. The first six are called once, while the engine starts,
 and return objects: whatever is asynchronous or frequent is a method of those objects. No hook is on the token path.
 """
 
@@ -17,6 +17,7 @@ from cupola.contracts import (
     Device,
     Event,
     ExecutionProvider,
+    ModelConverter,
     ModelInfo,
     Placement,
 )
@@ -41,6 +42,12 @@ def cache_stores(settings: Settings) -> Iterable[CacheStore]:
 @hookspec
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:
     """Return execution providers. Called once in the service, and once in every worker that uses the plugin."""
+    raise NotImplementedError
+
+
+@hookspec
+def model_converters(settings: Settings) -> Iterable[ModelConverter]:
+    """Return model converters. Called once; the first that can make something of a source is taken."""
     raise NotImplementedError
 
 

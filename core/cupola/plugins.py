@@ -24,6 +24,7 @@ from cupola.contracts import (
     Device,
     Event,
     ExecutionProvider,
+    ModelConverter,
     ModelInfo,
     Placement,
 )
@@ -38,6 +39,7 @@ _KINDS = {
     "catalog_sources": "catalog source",
     "cache_stores": "cache store",
     "execution_providers": "execution provider",
+    "model_converters": "model converter",
     "api_frontends": "front-end",
     "cli_commands": "command",
 }
@@ -107,7 +109,7 @@ class PluginSet:
     Attributes:
         failures: Everything that did not work, in order of discovery.
         conflicts: Names claimed twice and options that do not fit; `ensure_usable` raises the first.
-        catalog_sources, cache_stores, providers, commands: What the plugins contribute, in order of discovery.
+        catalog_sources, cache_stores, converters, providers, commands: What the plugins contribute, in order of discovery.
     """
 
     def __init__(self, settings: Settings, found: Iterable[EntryPoint]) -> None:
@@ -124,6 +126,9 @@ class PluginSet:
             item for _, item in self._collect("catalog_sources", CatalogSource, settings=settings)
         )
         self.cache_stores = tuple(item for _, item in self._collect("cache_stores", CacheStore, settings=settings))
+        self.converters = tuple(
+            item for _, item in self._collect("model_converters", ModelConverter, settings=settings)
+        )
         self.commands = tuple(item for _, item in self._collect("cli_commands", CliCommand))
         self.providers = tuple(self._configured_providers())
 

@@ -16,6 +16,7 @@ from cupola import (
     InvalidParameterError,
     Message,
     ModelBusyError,
+    ModelConverter,
     ModelInfo,
     ModelNotCachedError,
     ModelNotFoundError,
@@ -74,6 +75,16 @@ class Page(ApiFrontend):
         raise NotImplementedError
 
 
+class Nothing(ModelConverter):
+    name = "nothing"
+
+    def layouts(self, source):
+        return []
+
+    async def convert(self, source, folder, *, layout, progress):
+        raise NotImplementedError
+
+
 class Plugin:
     def __init__(self):
         self.events = []
@@ -89,6 +100,10 @@ class Plugin:
     @hookimpl
     def api_frontends(self, settings):
         return [Page()]
+
+    @hookimpl
+    def model_converters(self, settings):
+        return [Nothing()]
 
     @hookimpl
     def observe(self, event):

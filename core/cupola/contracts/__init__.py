@@ -6,6 +6,7 @@ raise. Abstract methods stay few; a method that grows later comes with a default
 
 from cupola.contracts.cache import CacheStore, Staging
 from cupola.contracts.catalog import CatalogSource, Downloader
+from cupola.contracts.converter import ModelConverter
 from cupola.contracts.events import (
     DownloadEnded,
     Event,
@@ -70,6 +71,7 @@ __all__ = [
     "Generation",
     "Limits",
     "Logprob",
+    "ModelConverter",
     "ModelFiles",
     "ModelInfo",
     "ModelLoaded",
