@@ -109,7 +109,8 @@ class PluginSet:
     Attributes:
         failures: Everything that did not work, in order of discovery.
         conflicts: Names claimed twice and options that do not fit; `ensure_usable` raises the first.
-        catalog_sources, cache_stores, converters, providers, commands: What the plugins contribute, in order of discovery.
+        catalog_sources, cache_stores, converters, providers, commands: What the plugins contribute, in order of
+            discovery.
     """
 
     def __init__(self, settings: Settings, found: Iterable[EntryPoint]) -> None:
@@ -139,7 +140,7 @@ class PluginSet:
 
     def frontends(self) -> tuple[ApiFrontend, ...]:
         """Ask the plugins for their front-ends. Call it once, when a server starts."""
-        return tuple(item for _, item in self._collect("api_frontends", ApiFrontend, settings=self._settings))
+        return self._all("api_frontends", ApiFrontend, settings=self._settings)
 
     def ensure_usable(self, *, strict: bool = False) -> None:
         """Check that the set can be worked with.
@@ -220,6 +221,9 @@ class PluginSet:
                 plugin.contributes[kind] = tuple(_name(item) for item in kept)
             collected += [(plugin, item) for item in kept]
         return collected
+
+    def _all(self, hook: str, wanted: type[T], **arguments: object) -> tuple[T, ...]:
+        return tuple(item for _, item in self._collect(hook, wanted, **arguments))
 
     def _configured_providers(self) -> Iterator[ProviderEntry]:
         """Check the options of every provider against its own Struct."""
