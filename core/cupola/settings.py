@@ -48,9 +48,8 @@ class ServerSettings(Section, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 5272
-    drain_timeout_s: Seconds = 10.0
     uds: str = ""
-
+    drain_timeout_s: Seconds = 10.0
     api_keys: tuple[str, ...] = ()
     api_key_file: str = ""
     allowed_hosts: tuple[str, ...] = ()
@@ -186,6 +185,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     azure: AzureSettings = AzureSettings()
     providers: dict[str, dict[str, Any]] = {}
 
+    def for_workers(self) -> "Settings":
+        """Return what a worker process may know: all but how the service is reached."""
+        return msgspec.structs.replace(self, server=ServerSettings())
+
     @property
     def cache_dir(self) -> Path:
         """The folder of cached models, absolute."""
@@ -210,10 +213,6 @@ def load_settings(
     overrides: Iterable[str] = (),
     *,
     environ: Mapping[str, str] = os.environ,
-    def for_workers(self) -> "Settings":
-        """Return what a worker process may know: all but how the service is reached."""
-        return msgspec.structs.replace(self, server=ServerSettings())
-
     path: Path | None = None,
 ) -> Settings:
     """Read the settings.
