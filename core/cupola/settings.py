@@ -23,6 +23,7 @@ CONFIG_VARIABLE = "CUPOLA_CONFIG"
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,7 +171,7 @@ class AzureSettings(FoundryCatalogSettings, frozen=True, kw_only=True):
     """
 
     enabled: bool = False
-    private: dict[str, FoundryCatalogSettings] = {}
+    private: dict[Name, FoundryCatalogSettings] = {}
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
