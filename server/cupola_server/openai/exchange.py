@@ -13,6 +13,7 @@ from cupola.contracts import Receive, Scope, Send
 from cupola_server.openai.errors import (
     BodyError,
     BodyTooLargeError,
+    ErrorReply,
     Headers,
     MediaTypeError,
     MethodNotAllowedError,
@@ -51,6 +52,8 @@ class Exchange:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive, self._send, self._tasks = receive, send, tasks
         self._state = "waiting"
+        self._outlives_client = False
+        self._last_events: Callable[[ErrorReply], bytes] = _error_event
 
     async def json_body(self) -> bytearray:
         """Read the body.
@@ -92,9 +95,19 @@ class Exchange:
         self._state = "done"
         await send_json(self._send, status, body, headers)
 
-    async def start_events(self, first: bytes) -> None:
-        """Begin a stream of server-sent events with the first of them."""
+    def outlive_client(self) -> None:
+        """Let the handler go on when the client has its reply and leaves."""
+        self._outlives_client = True
+
+    async def start_events(self, first: bytes, failing: Callable[[ErrorReply], bytes] | None = None) -> None:
+        """Begin a stream of server-sent events.
+
+        Args:
+            first: The first of them.
+            failing: Makes the last events of a stream that breaks off; without it that is one with the error's object.
+        """
         self._state = "streaming"
+        self._last_events = failing or self._last_events
         await self._send({"type": "http.response.start", "status": 200, "headers": list(_EVENTS)})
         await self.send_events(first)
 
@@ -117,12 +130,13 @@ class Exchange:
         if self._state == "waiting":
             await self.reply(reply.status, reply.encode(), reply.headers)
         elif self._state == "streaming":
-            await self.end_events(event(reply.encode()))
+            await self.end_events(self._last_events(reply))
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        await self._abandon()
+        if not self._outlives_client:
+            await self._abandon()
 
     async def _abandon(self) -> None:
         self._tasks.cancel_scope.cancel()
@@ -183,6 +197,10 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa
         await send({"type": "websocket.close"})
     else:
         await send_error(send, PathNotFoundError(method=scope["method"], path=scope["path"]))
+
+
+def _error_event(reply: ErrorReply) -> bytes:
+    return event(reply.encode())
 
 
 def _check_media_type(headers: dict[bytes, bytes]) -> None:
