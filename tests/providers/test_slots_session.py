@@ -349,7 +349,7 @@ def test_logits_that_are_no_numbers_cost_only_their_own_turn(tmp_path):
         (turn(1, [4] * 500, 13), "ContextLengthExceededError"),
         (turn(1, [4], 4, Sampling(temperature=1.0, logit_bias={VOCAB: 1.0})), "InvalidParameterError"),
         (Turn(1, [4], 4, stop_token_ids=frozenset({VOCAB})), "InvalidParameterError"),
-        (Turn(1, [4], 4, guidance=Guidance("json_object")), "InvalidParameterError"),
+        (Turn(1, [4], 4, guidance=Guidance("regex", "(")), "InvalidParameterError"),
     ],
 )
 def test_a_turn_that_cannot_run_is_told_so_and_costs_nobody_else(tiny, bad, kind):

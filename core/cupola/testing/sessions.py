@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cupola.contracts import Session, TokenEvent, Turn
+from cupola.contracts import Logprob, Session, TokenEvent, Turn
 from cupola.errors import WireError
 from cupola.messages import FinishReason, Sampling
 
@@ -34,9 +34,13 @@ class Answer:
     Attributes:
         steps: Steps in which it had an event.
         silent_steps: Those among them, from the first on, in which it got no token: its prefill.
+        stop_token: The stop token that ended it.
+        logprobs: As reported, one per token where the turn asks for them.
     """
 
     tokens: list[int] = field(default_factory=list)
+    logprobs: list[Logprob] = field(default_factory=list)
+    stop_token: int | None = None
     finish: FinishReason | None = None
     error: WireError | None = None
     cached_tokens: int = 0
@@ -59,6 +63,8 @@ class Answer:
         self.silent_steps += not self.tokens and not event.tokens
         self.steps += 1
         self.tokens += event.tokens
+        self.logprobs += event.logprobs
+        self.stop_token = event.stop_token
         self.finish, self.error, self.cached_tokens = event.finish, event.error, event.cached_tokens
 
 

@@ -3,26 +3,16 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import onnxruntime_genai as og
 
-from cupola import (
-    ContextLengthExceededError,
-    CupolaError,
-    FinishReason,
-    InvalidParameterError,
-    Limits,
-    Session,
-    TokenEvent,
-    Tokenizer,
-    Turn,
-    WorkerError,
-)
+from cupola import CupolaError, Limits, Session, TokenEvent, Turn, WorkerError
 from cupola.errors import to_wire
-from cupola_providers.runtime.config import GenaiConfig, resolve
-from cupola_providers.runtime.sampling import NO_TOKEN, TurnSampler, sample
+from cupola_providers.runtime.config import GenaiConfig
+from cupola_providers.runtime.row import Row, Rows
+from cupola_providers.runtime.sampling import sample
+from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -131,18 +121,6 @@ class KeyValueCache:
         self.capacity = capacity
 
 
-@dataclass(slots=True)
-class _Row:
-    """The turn that runs. `pending` tokens are chosen or given, but not computed yet."""
-
-    turn: Turn
-    sampler: TurnSampler
-    pending: Sequence[int]
-    cached: int | None = None
-    generated: int = 0
-    stops: frozenset[int] = field(default_factory=frozenset)
-
-
 class GeneratorSession(Session):
     """Runs turns one at a time. A step computes a chunk of the prompt, or chooses a token and computes the next.
 
@@ -166,7 +144,7 @@ class GeneratorSession(Session):
         self,
         model: Any,
         config: GenaiConfig,
-        tokenizer: Tokenizer,
+        tokenizer: GenaiTokenizer,
         limits: Limits,
         *,
         threads: int = 0,
@@ -180,19 +158,25 @@ class GeneratorSession(Session):
         self._chunk = max(1, limits.prefill_chunk)
         self._cache = KeyValueCache(model, self.context_length)
         self._model = model
-        self._row: _Row | None = None
+        self._rows = Rows(config, tokenizer, vocab_size=config.model.vocab_size, context_length=self.context_length)
+        self._row: Row | None = None
+        self._has_begun = False
         self._refused: list[TokenEvent] = []
+
+    def check(self, turn: Turn) -> None:
+        """Refuse a turn that can never run.
+
+        Raises:
+            RequestError: Says what is wrong with it.
+        """
+        self._rows.open(turn)
 
     def admit(self, turn: Turn) -> None:
         """Take a turn in. One that cannot run is told so by the next step."""
         try:
-            self._check(turn)
-            sampler = TurnSampler(resolve(turn.sampling, self._config), turn.prompt, self._config.model.vocab_size)
+            self._row, self._has_begun = self._rows.open(turn), False
         except CupolaError as error:
             self._refused.append(TokenEvent(turn.id, error=to_wire(error)))
-            return
-        stops = frozenset() if turn.ignore_eos else frozenset(self._config.eos_token_ids)
-        self._row = _Row(turn, sampler, turn.prompt, stops=stops)
 
     def step(self) -> Sequence[TokenEvent]:
         """Run one forward pass and choose a token if it completed the prompt."""
@@ -233,22 +217,10 @@ class GeneratorSession(Session):
         self._cache = KeyValueCache(None, 0)
         self._model = None
 
-    def _check(self, turn: Turn) -> None:
-        vocab_size = self._config.model.vocab_size
-        if not turn.prompt:
-            raise InvalidParameterError(param="prompt", detail="The prompt is empty: there is nothing to answer.")
-        if min(turn.prompt) < 0 or max(turn.prompt) >= vocab_size:  # the library would take them without a word
-            detail = f"A token of the prompt is not in this model's vocabulary: ids go from 0 to {vocab_size - 1}."
-            raise InvalidParameterError(param="prompt", detail=detail)
-        if len(turn.prompt) + turn.max_tokens > self.context_length:
-            raise ContextLengthExceededError(
-                context_length=self.context_length, prompt_tokens=len(turn.prompt), completion_tokens=turn.max_tokens
-            )
-
-    def _advance(self, row: _Row) -> TokenEvent:
-        if row.cached is None:
-            row.cached = self._cache.begin(row.turn.prompt, min(row.turn.max_tokens, ANSWER_RESERVE))
-            row.pending = row.turn.prompt[row.cached :]
+    def _advance(self, row: Row) -> TokenEvent:
+        if not self._has_begun:
+            row.begin(self._cache.begin(row.prompt, min(row.turn.max_tokens, ANSWER_RESERVE)))
+            self._has_begun = True
         chunk = first_chunk(row.pending, self._chunk)
         if not self._cache.fits(len(chunk)):
             row.pending = [*self._cache.grow(), *row.pending]
@@ -256,23 +228,16 @@ class GeneratorSession(Session):
         self._cache.append(chunk)
         row.pending = row.pending[len(chunk) :]
         if row.pending:
-            return TokenEvent(row.turn.id, cached_tokens=row.cached)
-        return self._choose(row, row.cached)
+            return row.event()
+        logits = self._cache.logits()
+        event = row.accept(int(sample(logits, [row.sampler])[0]), logits[0])
+        if event.error:
+            self._cache.clear()  # nobody knows what is in it now
+        return event
 
-    def _choose(self, row: _Row, cached: int) -> TokenEvent:
-        token = int(sample(self._cache.logits(), [row.sampler])[0])
-        if token == NO_TOKEN:
-            return self._failed(row, "The model's output is not a number; its files may be damaged.")
-        if token in row.stops:
-            return TokenEvent(row.turn.id, finish="stop", cached_tokens=cached)
-        row.generated += 1
-        row.pending = (token,)
-        finish: FinishReason | None = "length" if row.generated >= row.turn.max_tokens else None
-        return TokenEvent(row.turn.id, (token,), finish=finish, cached_tokens=cached)
-
-    def _failed(self, row: _Row, detail: str) -> TokenEvent:
-        self._cache.clear()  # nobody knows what is in it now
-        return TokenEvent(row.turn.id, cached_tokens=row.cached or 0, error=to_wire(WorkerError(detail=detail)))
+    def _failed(self, row: Row, detail: str) -> TokenEvent:
+        self._cache.clear()
+        return row.failure(WorkerError(detail=detail))
 
 
 def first_chunk(tokens: Sequence[int], size: int) -> Sequence[int]:

@@ -4,7 +4,7 @@ The order is vLLM's, which for what both know is that of Hugging Face transforme
 
 1. `logit_bias` is added to the raw logits,
 2. `repetition_penalty` (over prompt and answer; Keskar et al. 2019), then `frequency_penalty` and `presence_penalty`
-   (over the answer); banned tokens are then out of the question,
+   (over the answer); banned tokens are then out of the question, and so is what a guide masks,
 3. temperature 0 takes the likeliest token and stops here; otherwise the logits are divided by it,
 4. `min_p`, then `top_k`, then `top_p` (Holtzman et al. 2019), each over what the one before has left,
 5. one uniform number of the turn's own generator picks from the rest.
@@ -16,7 +16,7 @@ several in one call, and this way a row's result cannot depend on its batch mate
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,7 @@ class TurnSampler:
         self._counts = _TokenCounts(prompt if self._repetition != 1 else (), vocab_size)
         self._penalised = self._repetition != 1 or self._presence != 0 or self._frequency != 0
         self._banned = np.empty(0, np.int64)
+        self._mask: Callable[[Logits], Logits] | None = None
 
     @property
     def is_greedy(self) -> bool:
@@ -73,11 +74,15 @@ class TurnSampler:
     @property
     def is_plain(self) -> bool:
         """Whether the logits are taken as they are."""
-        return not (self._penalised or self._biased.size or self._banned.size)
+        return not (self._penalised or self._biased.size or self._banned.size or self._mask)
 
     def ban(self, tokens: Sequence[int]) -> None:
         """Let these tokens not be chosen, until the next call; they replace those banned before."""
         self._banned = np.asarray(tokens, np.int64)
+
+    def guide(self, mask: Callable[[Logits], Logits]) -> None:
+        """Give a function the last word on adjusted logits: what may not come is at minus infinity in its result."""
+        self._mask = mask
 
     def record(self, token: int) -> None:
         """Count a token of the answer. `sample` does this for what it chooses."""
@@ -85,7 +90,7 @@ class TurnSampler:
             self._counts.add(token)
 
     def adjusted(self, row: Logits) -> Logits:
-        """Return the logits after bias, penalties and bans; the row itself when there are none."""
+        """Return the logits after bias, penalties, bans and mask; the row itself when there are none."""
         if self.is_plain:
             return row
         row = row.copy()
@@ -97,7 +102,7 @@ class TurnSampler:
                 values = np.where(values > 0, values / self._repetition, values * self._repetition)
             row[ids] = values - self._frequency * counts - self._presence * (counts > 0)
         row[self._banned] = -np.inf
-        return row
+        return self._mask(row) if self._mask else row
 
     def choose(self, row: Logits) -> int:
         """Choose a token from one row of logits without recording it; `NO_TOKEN` if there is none to choose."""

@@ -7,17 +7,18 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime as ort
 
-from cupola import CupolaError, Limits, LoadError, ModelFiles, Session, TokenEvent, Tokenizer, Turn, WorkerError
+from cupola import CupolaError, Limits, LoadError, ModelFiles, Session, TokenEvent, Turn, WorkerError
 from cupola.errors import to_wire
 from cupola_providers.runtime.config import GenaiConfig
+from cupola_providers.runtime.row import Row, Rows
 from cupola_providers.runtime.sampling import Logits, sample
 from cupola_providers.runtime.slots.decoder import SlotDecoder
 from cupola_providers.runtime.slots.graph import SlotsGraph, slots_graph
 from cupola_providers.runtime.slots.memory import KvMemory
 from cupola_providers.runtime.slots.packing import PASS_COST, chunk_length, packed
 from cupola_providers.runtime.slots.plan import SlotPlan
-from cupola_providers.runtime.slots.row import Row, check_turn
 from cupola_providers.runtime.slots.table import FED_AT_LEAST, SlotTable
+from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class SlotsSession(Session):
         native: Any,
         plan: SlotPlan,
         config: GenaiConfig,
-        tokenizer: Tokenizer,
+        tokenizer: GenaiTokenizer,
         *,
         chunk: int = 128,
         threads: int = 0,
@@ -61,8 +62,7 @@ class SlotsSession(Session):
         self.reason = (
             f"its attention is GroupQueryAttention with a cache that turns can share; {graph.path.name} {where}"
         )
-        self._config = config
-        self._vocab_size = graph.vocab_size
+        self._rows = Rows(config, tokenizer, vocab_size=graph.vocab_size, context_length=plan.length)
         self._chunk = max(1, chunk)
         self._memory = KvMemory(graph, plan)
         self._decoder = SlotDecoder(native, graph, self._memory)
@@ -78,7 +78,7 @@ class SlotsSession(Session):
         cls,
         files: ModelFiles,
         config: GenaiConfig,
-        tokenizer: Tokenizer,
+        tokenizer: GenaiTokenizer,
         *,
         threads: int,
         spinning: bool,
@@ -130,14 +130,12 @@ class SlotsSession(Session):
         Raises:
             RequestError: Says what is wrong with it.
         """
-        check_turn(turn, vocab_size=self._vocab_size, context_length=self.context_length)
-        Row(turn, self._config, self._vocab_size)
+        self._rows.open(turn)
 
     def admit(self, turn: Turn) -> None:
         """Take a turn in. One that cannot run is told so by the next step."""
         try:
-            check_turn(turn, vocab_size=self._vocab_size, context_length=self.context_length)
-            self._waiting.append(Row(turn, self._config, self._vocab_size))
+            self._waiting.append(self._rows.open(turn))
         except CupolaError as error:
             self._refused.append(TokenEvent(turn.id, error=to_wire(error)))
 

@@ -1,0 +1,136 @@
+"""Guided answers: which tokens may come next, so that an answer conforms to a schema, an expression or a grammar.
+
+llguidance knows the grammar and computes a mask over the vocabulary for each step, in less than a tenth of a
+millisecond as a rule. It never raises for what a user wrote, it answers with a message.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+from cupola import Guidance, InvalidParameterError
+from cupola_providers.runtime.guidance_grammar import grammar_of, said
+from cupola_providers.runtime.sampling import Logits
+from cupola_providers.runtime.tokenizer import GenaiTokenizer
+
+KEPT_GRAMMARS = 32
+"""So many compiled grammars are kept: clients tend to ask with the same schema again and again."""
+
+
+class Guide:
+    """Leads one answer.
+
+    Args:
+        matcher: The grammar, at its beginning.
+        vocab_size: Length of a row of logits.
+        eos_token_ids: Tokens that end an answer.
+
+    Attributes:
+        problem: Why the turn cannot go on; empty while it can.
+    """
+
+    def __init__(self, matcher: LLMatcher, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
+        self._matcher = matcher
+        self._eos = np.array(eos_token_ids, np.int64)
+        self._bits = allocate_token_bitmask(1, vocab_size)
+        self.problem = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer is complete and nothing can follow."""
+        return bool(self._matcher.is_stopped())
+
+    def mask(self, row: Logits) -> Logits:
+        """Return the logits with everything at minus infinity that may not come next.
+
+        An end-of-sequence token may come where the answer is complete. Where nothing else may, one is left to
+        choose, whatever bias and bans have made of it.
+        """
+        fill_next_token_bitmask(self._matcher, self._bits)
+        self._note_problem()
+        if self.problem:
+            return np.full_like(row, -np.inf)
+        allowed = np.unpackbits(self._bits.view(np.uint8)[0], count=row.size, bitorder="little").view(np.bool_)
+        masked = np.where(allowed, row, np.float32(-np.inf))
+        if masked.max() == -np.inf:
+            masked[self._eos[allowed[self._eos]]] = 0.0
+        return masked
+
+    def accept(self, token: int) -> None:
+        """Take note of a token that was chosen and does not end the answer."""
+        self._matcher.consume_token(token)
+        self._note_problem()
+
+    def _note_problem(self) -> None:
+        if self._matcher.is_error():
+            self.problem = f"The answer could not be guided any further: {said(self._matcher.get_error())}."
+
+
+class Guides:
+    """Compiles what answers must conform to, for one session. What that takes is made when first asked for.
+
+    Args:
+        tokenizer: The session's tokenizer.
+        vocab_size: Length of a row of logits.
+        eos_token_ids: Tokens that end an answer.
+    """
+
+    def __init__(self, tokenizer: GenaiTokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._eos = [token for token in eos_token_ids if token < vocab_size]
+        self._native: LLTokenizer | None = None
+        self._compiled: OrderedDict[Guidance, LLMatcher] = OrderedDict()
+
+    def guide(self, guidance: Guidance) -> Guide:
+        """Make a guide for one answer.
+
+        Raises:
+            InvalidParameterError: The schema, expression or grammar is damaged, not supported, or nothing that this
+                model can write conforms to it. The detail says what and where.
+        """
+        if guidance not in self._compiled:
+            self._compiled[guidance] = self._compile(guidance)
+        self._compiled.move_to_end(guidance)
+        if len(self._compiled) > KEPT_GRAMMARS:
+            self._compiled.popitem(last=False)
+        return Guide(self._compiled[guidance].deep_copy(), self._vocab_size, self._eos)
+
+    def _compile(self, guidance: Guidance) -> LLMatcher:
+        grammar = grammar_of(guidance)
+        if not self._eos:
+            detail = "This model has no end-of-sequence token, so its answers cannot be guided."
+            raise InvalidParameterError(param=guidance.param, detail=detail)
+        if self._native is None:
+            self._native = native_tokenizer(self._tokenizer, self._vocab_size, self._eos)
+        matcher = LLMatcher(self._native, grammar, log_level=0)
+        fill_next_token_bitmask(matcher, allocate_token_bitmask(1, self._vocab_size))
+        if matcher.is_error():
+            detail = f"{guidance.param} cannot be honoured: {said(matcher.get_error())}."
+            raise InvalidParameterError(param=guidance.param, detail=detail)
+        return matcher
+
+
+def native_tokenizer(tokenizer: GenaiTokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> LLTokenizer:
+    """Tell llguidance what each token stands for: the very bytes that answers are put together from."""
+    spelling = _Spelling(tokenizer, vocab_size, eos_token_ids[0])
+    return LLTokenizer(TokenizerWrapper(spelling), n_vocab=vocab_size, eos_token=list(eos_token_ids))
+
+
+class _Spelling:
+    """A vocabulary, in the terms of `TokenizerWrapper`."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: GenaiTokenizer, vocab_size: int, eos_token_id: int) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = eos_token_id
+        self.tokens = [tokenizer.token_bytes(token) for token in range(vocab_size)]
+        self.special_token_ids = [token for token in tokenizer.vocabulary.specials if token < vocab_size]
+
+    def __call__(self, text: bytes) -> list[int]:
+        lead = len(self._tokenizer.encode(""))  # BOS, where there is one
+        return self._tokenizer.encode(text.decode("utf-8", "replace"))[lead:]
