@@ -1,5 +1,6 @@
 """An engine that answers from a script, and a server around it: what the tests of front-ends share."""
 
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -9,13 +10,19 @@ from anyio.lowlevel import checkpoint
 from cupola import (
     ASGIApp,
     CachedModel,
+    ChatPrompt,
+    Embeddings,
+    EmbedRequest,
     GenerateRequest,
     Generation,
+    InvalidParameterError,
     ModelInfo,
     ModelNotFoundError,
     ModelStatus,
     Progress,
     ResidentStatus,
+    SessionReport,
+    TextPrompt,
     TurnFinished,
     TurnText,
     Usage,
@@ -45,6 +52,9 @@ class FakeEngine:
         script: What a turn does: a text is yielded, an error raised, an event waited for.
         finish: The turn's last event; None leaves it out.
         requests: What was asked, in order.
+        report: What a loaded model says of itself.
+        embed_requests: Which vectors were asked for, in order.
+        prompts: Whose tokens were asked for, in order; a token is the code of a character.
         running: Turns whose context is open.
         left: Set whenever a turn's context is left.
     """
@@ -60,6 +70,9 @@ class FakeEngine:
         self.script: Sequence[str | Exception | anyio.Event] = ("Hello", ", ", "world")
         self.finish: TurnFinished | None = TurnFinished(1, "stop", Usage(11, 3, 4))
         self.requests: list[GenerateRequest] = []
+        self.report = SessionReport("slots", "tests", 8, 2048, 1, "CPUExecutionProvider", 0.1, 1)
+        self.embed_requests: list[EmbedRequest] = []
+        self.prompts: list[ChatPrompt | TextPrompt] = []
         self.running = 0
         self.entering = anyio.Event()
         self.left = anyio.Event()
@@ -92,8 +105,36 @@ class FakeEngine:
             self.running -= 1
             self.left.set()
 
+    async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
+        await self.resolve(name)
+        self.prompts.append(prompt)
+        if isinstance(prompt, ChatPrompt):
+            text = "".join(f"<{message.role}>{message.content}" for message in prompt.messages)
+            return tuple(map(ord, text + "<assistant>"))
+        return tuple(map(ord, prompt.text))
+
+    async def detokenize(self, name: str, tokens: Sequence[int]) -> str:
+        await self.resolve(name)
+        if strange := [token for token in tokens if token > 0x10FFFF]:
+            raise InvalidParameterError(param="tokens", detail=f"There is no token {strange[0]}.")
+        return "".join(map(chr, tokens))
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Give each input the vector (its length, 1, -0.5), and refuse those of more than 100."""
+        await checkpoint()
+        self.embed_requests.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        for number, one in enumerate(request.inputs):
+            if len(one) > 100:
+                detail = f"An input has {len(one)} tokens; this model takes 100. Cut it into parts."
+                raise InvalidParameterError(param=f"input[{number}]", detail=detail)
+        vectors = tuple(struct.pack("<3f", len(one), 1, -0.5) for one in request.inputs)
+        return Embeddings(vectors, sum(map(len, request.inputs)))
+
     async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
-        raise NotImplementedError
+        status = await self.resolve(name)
+        return ResidentStatus(status.info, self.report, pid=1, turns=0, ttl_s=ttl_s, expires_in_s=ttl_s)
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         raise NotImplementedError
