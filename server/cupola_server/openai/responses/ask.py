@@ -1,0 +1,91 @@
+"""From a request and its conversation to what the model is asked."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cupola import ChatPrompt, GenerateRequest, Guidance, Sampling
+from cupola_server.openai.answers import ChatAsk, Params, ToolChoice
+from cupola_server.openai.errors import FieldError
+from cupola_server.openai.responses.checks import LOGPROBS
+from cupola_server.openai.responses.conversation import to_messages
+from cupola_server.openai.responses.items import Item
+from cupola_server.openai.responses.schema import (
+    AllowedTools,
+    FunctionChoice,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    ResponseRequest,
+)
+from cupola_server.openai.tools import FunctionTool, NamedFunction
+
+_PARAMS = Params(reasoning_effort="reasoning.effort")
+_SMALLEST_TOP_P = 1e-6
+
+
+def to_ask(request: ResponseRequest, conversation: Sequence[Item]) -> ChatAsk:
+    """Say what to ask.
+
+    Raises:
+        FieldError: The conversation or the choice of tools contradicts itself.
+    """
+    tools, choice = _tools(request)
+    return ChatAsk(
+        request=GenerateRequest(
+            model=request.model,
+            prompt=ChatPrompt(to_messages(request.instructions, conversation)),
+            sampling=_sampling(request),
+            max_tokens=request.max_output_tokens,
+            guidance=_guidance(request),
+            top_logprobs=_top_logprobs(request),
+        ),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        reasoning_effort=request.reasoning.effort if request.reasoning else None,
+        params=_PARAMS,
+    )
+
+
+def _sampling(request: ResponseRequest) -> Sampling:
+    # 0 asks for the smallest set of tokens, which is the likeliest one alone; the engine's range begins above 0
+    top_p = None if request.top_p is None else max(request.top_p, _SMALLEST_TOP_P)
+    return Sampling(temperature=request.temperature, top_p=top_p)
+
+
+def _guidance(request: ResponseRequest) -> Guidance | None:
+    format_ = request.text.format if request.text else None
+    if isinstance(format_, JsonSchemaFormat):
+        return Guidance("json_schema", msgspec.json.encode(format_.schema).decode(), "text.format.schema")
+    if isinstance(format_, JsonObjectFormat):
+        return Guidance("json_object", param="text.format")
+    return None
+
+
+def _top_logprobs(request: ResponseRequest) -> int | None:
+    wanted = LOGPROBS in (request.include or ()) or request.top_logprobs
+    return (request.top_logprobs or 0) if wanted else None
+
+
+def _tools(request: ResponseRequest) -> tuple[tuple[FunctionTool, ...], ToolChoice]:
+    """Return the functions that may be called, and how they are chosen."""
+    tools = tuple(
+        FunctionTool(tool.name, tool.description or "", tool.parameters, tool.strict is not False)
+        for tool in request.tools or ()
+    )
+    choice = request.tool_choice or "auto"
+    if isinstance(choice, FunctionChoice):
+        _check_known(choice, tools, "tool_choice.name")
+        return tools, NamedFunction(choice.name)
+    if isinstance(choice, AllowedTools):
+        for i, allowed in enumerate(choice.tools):
+            _check_known(allowed, tools, f"tool_choice.tools[{i}].name")
+        names = {allowed.name for allowed in choice.tools}
+        return tuple(tool for tool in tools if tool.name in names), choice.mode
+    return tools, choice
+
+
+def _check_known(choice: FunctionChoice, tools: Sequence[FunctionTool], param: str) -> None:
+    if all(tool.name != choice.name for tool in tools):
+        detail = f"'{param}' is '{choice.name[:80]}', but 'tools' has no function of that name."
+        raise FieldError(param=param, code="invalid_value", detail=detail)
