@@ -1,4 +1,4 @@
-"""The OpenAI front-end: chat completions and models under /v1, in OpenAI's shapes.
+"""The OpenAI front-end: chat completions, responses and models under /v1, in OpenAI's shapes.
 
 Loaded through the entry point `openai`. Importing this package loads no web framework: that waits for `app`.
 """
@@ -11,19 +11,26 @@ __all__ = ["OpenAIFrontend", "api_frontends"]
 
 
 class OpenAIFrontend(ApiFrontend):
-    """Serves the engine to clients written for OpenAI's API."""
+    """Serves the engine to clients written for OpenAI's API.
+
+    Args:
+        settings: Where responses are stored, and for how long.
+    """
 
     name = "openai"
     prefixes = ("/v1",)
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
 
     def app(self, engine: EngineView) -> ASGIApp:
         """Build the ASGI application."""
         from cupola_server.openai.app import build_app  # noqa: PLC0415 - brings starlette, which only serving needs
 
-        return build_app(engine)
+        return build_app(engine, self._settings)
 
 
 @hookimpl
-def api_frontends(settings: Settings) -> Iterable[ApiFrontend]:  # noqa: ARG001 - nothing of it can be set yet
+def api_frontends(settings: Settings) -> Iterable[ApiFrontend]:
     """Contribute the front-end."""
-    return [OpenAIFrontend()]
+    return [OpenAIFrontend(settings)]

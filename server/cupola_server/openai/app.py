@@ -2,19 +2,26 @@
 
 from collections.abc import Iterator
 
-from cupola import ASGIApp, EngineView
+from cupola import ASGIApp, EngineView, Settings
 from cupola_server.openai.chat import ChatCompletions
+from cupola_server.openai.embeddings import EmbeddingVectors
 from cupola_server.openai.models import Models
+from cupola_server.openai.responses.endpoint import Responses
+from cupola_server.openai.responses.events import Event
+from cupola_server.openai.responses.response import DeletedResponse, ItemList, Response
+from cupola_server.openai.responses.schema import InputItemsQuery, ResponseRequest, RetrieveQuery
+from cupola_server.openai.responses.store import ResponseStore
 from cupola_server.openai.schema import ChatCompletion, ChatCompletionChunk, ChatRequest, Model, ModelList
+from cupola_server.openai.schema.embeddings import EmbeddingsReply, EmbeddingsRequest
 from cupola_server.openapi import Api, Operation
 
 RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 507)
 """What may go wrong when a request needs a model."""
 
 
-def build_app(engine: EngineView) -> ASGIApp:
+def build_app(engine: EngineView, settings: Settings) -> ASGIApp:
     """Build the ASGI application of the front-end over an engine."""
-    return Api([*_chat(engine), *_models(engine)])
+    return Api([*_chat(engine), *_responses(engine, settings), *_models(engine)])
 
 
 def _chat(engine: EngineView) -> Iterator[Operation]:
@@ -31,6 +38,54 @@ def _chat(engine: EngineView) -> Iterator[Operation]:
     )
 
 
+def _responses(engine: EngineView, settings: Settings) -> Iterator[Operation]:
+    responses = Responses(engine, ResponseStore.from_settings(settings))
+    yield Operation(
+        method="POST",
+        path="/v1/responses",
+        handler=responses.create,
+        summary="Write a response",
+        request=ResponseRequest,
+        reply=Response,
+        events=Event,
+        errors=RUNS_A_MODEL,
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/responses/{id}",
+        handler=responses.retrieve,
+        summary="Show a stored response",
+        query=RetrieveQuery,
+        reply=Response,
+        errors=(404,),
+    )
+    yield Operation(
+        method="DELETE",
+        path="/v1/responses/{id}",
+        handler=responses.delete,
+        summary="Forget a stored response",
+        reply=DeletedResponse,
+        errors=(404,),
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/responses/{id}/cancel",
+        handler=responses.cancel,
+        summary="Cancel a background response",
+        reply=Response,
+        errors=(404,),
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/responses/{id}/input_items",
+        handler=responses.input_items,
+        summary="List what went into a stored response",
+        query=InputItemsQuery,
+        reply=ItemList,
+        errors=(404,),
+    )
+
+
 def _models(engine: EngineView) -> Iterator[Operation]:
     models = Models(engine)
     yield Operation(
@@ -43,4 +98,16 @@ def _models(engine: EngineView) -> Iterator[Operation]:
         summary="Show one model",
         reply=Model,
         errors=(404,),
+    )
+
+
+def _embeddings(engine: EngineView) -> Iterator[Operation]:
+    yield Operation(
+        method="POST",
+        path="/v1/embeddings",
+        handler=EmbeddingVectors(engine).create,
+        summary="Turn texts into vectors",
+        request=EmbeddingsRequest,
+        reply=EmbeddingsReply,
+        errors=RUNS_A_MODEL,
     )
