@@ -1,6 +1,7 @@
 """A loopback HTTP server for files, with ranges, and with the faults of real ones."""
 
 import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,9 +11,13 @@ class FileServer:
 
     Attributes:
         requests: (path, Range header or "") of every request, in order.
-        drop_after: Close the connection after so many bytes of the body.
-        hold_after: Stop after so many bytes of the body until `go_on` is set; `holding` tells that it happened.
+        drop_after: Close the connection after this byte of the file, by whichever request it is reached.
+        hold_after: Stop there until `go_on` is set; `holding` tells that it happened.
         status: Answer with this status, always.
+        faults: Answer the next requests with these (status, headers), one each.
+        refuse: Query of addresses that are refused with 403.
+        drops_every: Close every connection after so many bytes of a body.
+        trickle_s: Send a byte at a time with pauses as long as this.
         etag: Version to announce and to honour in If-Range; "" announces none.
         ranges: Whether ranges are honoured.
         announce_length: Whether there is a Content-Length.
@@ -23,6 +28,8 @@ class FileServer:
         self.files = dict(files)
         self.requests = []
         self.drop_after, self.hold_after, self.status, self.redirects = {}, {}, {}, {}
+        self.faults, self.refuse, self.lock = {}, set(), threading.Lock()
+        self.drops_every, self.trickle_s = None, 0.0
         self.go_on, self.holding = threading.Event(), threading.Event()
         self.headers = {}
         self.etag, self.ranges, self.announce_length = '"1"', True, True
@@ -52,7 +59,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.partition("?")[0].lstrip("/")
         self.site.requests.append((path, self.headers.get("Range", "")))
-        if path in self.site.redirects:
+        with self.site.lock:
+            fault = self.site.faults[path].pop(0) if self.site.faults.get(path) else None
+        if fault or self.path.partition("?")[2] in self.site.refuse:
+            status, headers = fault or (403, {})
+            self.send_response(status)
+            for name, value in {"Content-Length": "0", **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+        elif path in self.site.redirects:
             self.send_response(302)
             self.send_header("Location", self.site.redirects[path])
             self.end_headers()
@@ -62,42 +77,56 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_file(path, self.site.files[path])
 
     def _send_file(self, path, content):
-        start = self._start(len(content))
+        asked = self._asked()
+        start, end = asked or (0, len(content))
+        end = min(end, len(content))
         if start >= len(content) > 0:
             self.send_error(416)
             return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         if self.site.etag:
             self.send_header("ETag", self.site.etag)
         if self.site.announce_length:
-            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Length", str(end - start))
         for name, value in self.site.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Type", "text/html" if path.endswith("/") else "application/octet-stream")
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        self._send_body(path, content[start:])
+        self._send_body(path, content[start:end], start)
 
-    def _start(self, size):
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+    def _asked(self):
+        """Return where the range begins and ends, or None if everything is to be sent."""
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not asked or not self.site.ranges or self.headers.get("If-Range", self.site.etag) != self.site.etag:
-            return 0
-        return int(asked[1])
+            return None
+        return int(asked[1]), int(asked[2]) + 1 if asked[2] else sys.maxsize
 
-    def _send_body(self, path, body):
+    def _send_body(self, path, body, start):
         try:
-            if path in self.site.hold_after:
-                first = self.site.hold_after.pop(path)
+            first = self._due(self.site.hold_after, path, start, len(body))
+            if first is not None:
                 self.wfile.write(body[:first])
                 self.site.holding.set()
                 self.site.go_on.wait()
-                body = body[first:]
-            self.wfile.write(body[: self.site.drop_after.pop(path, len(body))])
+                body, start = body[first:], start + first
+            drop = self._due(self.site.drop_after, path, start, len(body))
+            for index in range(len(body) if self.site.trickle_s else 0):
+                self.wfile.write(body[index : index + 1])
+                self.site.go_on.wait(self.site.trickle_s)
+            self.wfile.write(body[: self.site.drops_every if drop is None else drop])
         except OSError:
             pass  # the client left
+
+    def _due(self, faults, path, start, size):
+        """Say how much is to be sent before a fault, None if it is not for this request."""
+        with self.site.lock:
+            if start <= faults.get(path, -1) < start + size:
+                return faults.pop(path) - start
+        return None
 
     def log_message(self, *_):
         pass

@@ -89,7 +89,7 @@ class Engine:
         self._plugins = plugins
         self._residency = residency
         self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores)
-        self._downloader = HttpDownloader()
+        self._downloader = HttpDownloader(settings.downloads)
         self._downloads: dict[str, anyio.Lock] = {}
 
     @property

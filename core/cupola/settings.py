@@ -65,10 +65,33 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         keys = f"({len(self.api_keys)} hidden)"
         return f"ServerSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())}, api_keys={keys})"
 
+
 class CacheSettings(Section, frozen=True, kw_only=True):
     """Where models lie. Empty means the platform's cache folder."""
 
     dir: str = ""
+
+
+class DownloadSettings(Section, frozen=True, kw_only=True):
+    """How files are fetched.
+
+    Attributes:
+        workers: Connections at a time, over all files of a model.
+        chunk_mb: Size of the pieces that are fetched, and after a crash fetched again, in 10^6 bytes.
+        speed_limit_mbps: Most that a download may take, in 10^6 bits per second; 0 sets no limit.
+        connect_timeout_s: A server that takes no connection by then counts as down.
+        stall_timeout_s: A connection on which next to nothing arrives for this long is given up and tried anew.
+        retries: How often a piece is tried again before the download fails. Every one that brings more is free.
+        retry_pause_s: Before the first retry; it doubles with each, up to 30 s. A server's Retry-After counts more.
+    """
+
+    workers: Annotated[int, Meta(ge=1, le=64)] = 8
+    chunk_mb: Annotated[float, Meta(gt=0)] = 8.0
+    speed_limit_mbps: Annotated[float, Meta(ge=0)] = 0.0
+    connect_timeout_s: Seconds = 15.0
+    stall_timeout_s: Seconds = 30.0
+    retries: Annotated[int, Meta(ge=0)] = 5
+    retry_pause_s: Seconds = 0.5
 
 
 class ModelSettings(Section, frozen=True, kw_only=True):
@@ -179,6 +202,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     server: ServerSettings = ServerSettings()
     cache: CacheSettings = CacheSettings()
+    downloads: DownloadSettings = DownloadSettings()
     models: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
     responses: ResponseSettings = ResponseSettings()

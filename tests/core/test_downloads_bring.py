@@ -15,6 +15,7 @@ from cupola import (
     RemoteFile,
 )
 from cupola.downloads import HttpDownloader, bring
+from cupola.settings import DownloadSettings
 from cupola_plugins.filesystem import FilesystemCache
 from file_server import FileServer
 
@@ -66,7 +67,8 @@ def store(tmp_path):
 
 
 async def brought(source, store):
-    return await bring(MODEL, source, store, HttpDownloader(), lambda event: None)
+    downloader = HttpDownloader(DownloadSettings(workers=1, chunk_mb=0.5, retries=0))
+    return await bring(MODEL, source, store, downloader, lambda event: None)
 
 
 async def staged(store):
@@ -100,7 +102,7 @@ async def test_tasks_that_ask_at_once_share_one_download(server, store):
             tasks.start_soon(ask)
     assert len(results) == 4
     assert len({result.path for result in results}) == 1
-    assert server.requests_for("model.onnx") == [""]
+    assert len(server.requests_for("model.onnx")) == 3
 
 
 async def test_a_fault_of_the_source_becomes_an_error_that_names_it(store):

@@ -7,6 +7,7 @@ import anyio
 
 from cupola import CatalogSource, ModelInfo, RemoteFile
 from cupola.downloads import HttpDownloader, bring
+from cupola.settings import DownloadSettings
 from cupola_plugins.filesystem import FilesystemCache
 
 MODEL = ModelInfo(id="tiny-generic-cpu:1", alias="tiny", source="served", publisher="Publisher")
@@ -33,7 +34,8 @@ class Served(CatalogSource):
 
 async def main(cache, url, size_bytes, sha256):
     source = Served(url, int(size_bytes), sha256)
-    await bring(MODEL, source, FilesystemCache(Path(cache)), HttpDownloader(), lambda event: None)
+    downloader = HttpDownloader(DownloadSettings(workers=1, chunk_mb=0.5, retries=0))
+    await bring(MODEL, source, FilesystemCache(Path(cache)), downloader, lambda event: None)
 
 
 if __name__ == "__main__":

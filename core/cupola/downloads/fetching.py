@@ -1,0 +1,222 @@
+"""Fetches the chunks of files, and tries again where that may help. Blocks; every thread of a transfer uses one."""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cupola.contracts import RemoteFile
+from cupola.downloads.addresses import cause_text, without_query
+from cupola.downloads.connections import Connections
+from cupola.downloads.pacing import Pacing, retry_after_s
+from cupola.downloads.partial import PartialFile, Superseded
+from cupola.errors import CacheError, DigestMismatchError, DownloadError
+from cupola.settings import DownloadSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+_WORTH_A_NEW_START_BYTES = 1 << 16
+_NEXT_TO_NOTHING_BYTES_PER_S = 100
+_REFUSED = (401, 403)
+_PASSING = (408, 429)
+
+
+class _PassingError(Exception):
+    """A fault that may be gone at the next try, and when the server says that should be."""
+
+    def __init__(self, reason: str, asked_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.asked_s = asked_s
+
+
+class _RefusedError(Exception):
+    """The address may have expired."""
+
+
+@dataclass(slots=True)
+class _Span:
+    """What one thread fetches: from `offset` to `end`. Chunks from `index` on are not marked yet."""
+
+    part: PartialFile
+    generation: int
+    index: int
+    offset: int
+    end: int
+    alone: bool = False
+
+    def advance(self, data: bytes) -> None:
+        self.part.write(self.generation, self.offset, data)
+        self.offset += len(data)
+        while self.index * self.part.chunk_bytes < self.end and self.part.bounds(self.index)[1] <= self.offset:
+            self.part.mark(self.generation, self.index)
+            self.index += 1
+
+    def start_over(self, version: str) -> None:
+        """Take on the whole file, for a server that sends nothing less."""
+        self.generation = self.part.begin_stream(self.generation, version)
+        self.index, self.offset, self.end, self.alone = 0, 0, self.part.file.size_bytes, True
+
+    @property
+    def is_whole_file(self) -> bool:
+        return self.offset == 0 and self.end == self.part.file.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Fetches chunks for a transfer.
+
+    Attributes:
+        client, connections, pacing, settings: What the threads share.
+        model_id: For messages.
+        stopped: Set when nothing counts any more.
+        renew: Blocks until the file has another address than the one given, if there is a way; False if there is none.
+        explain: Turns what the disk says into our words.
+    """
+
+    client: "httpx.Client"
+    connections: Connections
+    pacing: Pacing
+    settings: DownloadSettings
+    model_id: str
+    stopped: threading.Event
+    renew: Callable[[PartialFile, str], bool]
+    explain: Callable[[OSError], CacheError]
+
+    def fetch(self, part: PartialFile, generation: int, index: int) -> None:
+        """Bring one chunk.
+
+        Raises:
+            DownloadError: In spite of all retries it did not come; `DigestMismatchError` if it cannot be the right one.
+            CacheError: The disk has a fault.
+            Superseded: The chunk is of no use any more.
+        """
+        span = _Span(part, generation, index, *part.bounds(index))
+        attempts, refusals = 0, 0
+        while span.offset < span.end:
+            self.pacing.wait_turn()
+            self._check_stopped()
+            if span.alone:
+                span.offset = 0
+            before, url = span.offset, part.file.url
+            try:
+                self._request(span, url)
+            except _RefusedError as error:
+                refusals = refusals + 1 if span.offset == before else 1
+                if refusals > 1 + self.settings.retries or not self.renew(part, url):
+                    raise self._failure(url, str(error)) from error
+            except _PassingError as error:
+                came = 0 if span.alone else span.offset - before
+                attempts = attempts + 1 if came < _WORTH_A_NEW_START_BYTES else 1
+                if attempts > self.settings.retries:
+                    tried = f" ({attempts} attempts in a row)" if attempts > 1 else ""
+                    raise self._failure(url, f"{error}{tried}") from error
+                self.pacing.pause(attempts, error.asked_s)
+
+    def _request(self, span: _Span, url: str) -> None:
+        """Ask for the rest of a span once, and write what comes."""
+        asked = {} if span.is_whole_file else {"Range": f"bytes={span.offset}-{span.end - 1}"}
+        with self._http_faults(url):
+            trace = {"trace": self.connections.trace}
+            with self.client.stream("GET", url, headers=asked, extensions=trace) as response:
+                self._check_status(response, span, url)
+                self._check_answer(response, span, url)
+                self._receive(response, span, url)
+        if span.offset < span.end:
+            size = _bytes(span.part.file.size_bytes)
+            raise _PassingError(f"the answer ended after {span.offset:,} of {size}")
+
+    def _receive(self, response: "httpx.Response", span: _Span, url: str) -> None:
+        since, received, limit_s = time.monotonic(), 0, self.settings.stall_timeout_s
+        for data in response.iter_raw():
+            self._check_stopped()
+            if span.offset + len(data) > span.end:
+                raise self._mismatch(span.part.file, url, "more")
+            try:
+                span.advance(data)
+            except OSError as error:
+                raise self.explain(error) from error
+            since += self.pacing.take(len(data))
+            received += len(data)
+            if time.monotonic() - since > limit_s:
+                if received < limit_s * _NEXT_TO_NOTHING_BYTES_PER_S:
+                    raise _PassingError(f"stalled: {received:,} bytes in {limit_s:g} s")
+                since, received = time.monotonic(), 0
+
+    def _check_status(self, response: "httpx.Response", span: _Span, url: str) -> None:
+        status = response.status_code
+        reason = f"the server answered {status} {response.reason_phrase}"
+        if status in _PASSING or status >= 500:
+            raise _PassingError(reason, retry_after_s(response.headers))
+        if status in _REFUSED:
+            raise _RefusedError(reason)
+        if status == 416:
+            raise self._mismatch(span.part.file, url, f"at most {_bytes(span.offset)}")
+        if status not in (200, 206):
+            raise self._failure(url, reason)
+
+    def _check_answer(self, response: "httpx.Response", span: _Span, url: str) -> None:
+        """Make sure that the first byte is the one asked for, and that the file has the announced length."""
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if response.status_code == 200:
+            announced = response.headers.get("Content-Length", "*")
+        elif match and int(match[1]) == span.offset:
+            announced = match[2]
+        else:
+            raise self._failure(url, "the server answered with another range")
+        if announced.isdigit() and int(announced) != span.part.file.size_bytes:
+            raise self._mismatch(span.part.file, url, _bytes(int(announced)))
+        try:
+            if response.status_code == 206 or (span.is_whole_file and not span.alone):
+                span.part.accept(span.generation, _version(response))
+            else:
+                span.start_over(_version(response))
+        except OSError as error:
+            raise self.explain(error) from error
+
+    @contextmanager
+    def _http_faults(self, url: str) -> "Iterator[None]":
+        """Tell the faults of connections that may pass from those that will not."""
+        import httpx  # noqa: PLC0415 - see open_client
+
+        try:
+            yield
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects, httpx.LocalProtocolError) as error:
+            raise self._failure(url, cause_text(error)) from error
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            self._check_stopped()
+            if not isinstance(error, httpx.TransportError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise self._failure(url, cause_text(error)) from error
+            raise _PassingError(cause_text(error)) from error
+
+    def _check_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise Superseded
+
+    def _failure(self, url: str, reason: str) -> DownloadError:
+        return DownloadError(model=self.model_id, detail=f"{without_query(url)}: {reason}")
+
+    def _mismatch(self, file: RemoteFile, url: str, actual: str) -> DigestMismatchError:
+        expected = _bytes(file.size_bytes)
+        return mismatch(file, self.model_id, url=url, expected=expected, actual=actual)
+
+
+def mismatch(file: RemoteFile, model_id: str, *, url: str, expected: str, actual: str) -> DigestMismatchError:
+    """Say that a file is not the announced one."""
+    detail = f"{without_query(url)}: {file.path} is not what was announced"
+    return DigestMismatchError(model=model_id, detail=detail, file=file.path, expected=expected, actual=actual)
+
+
+def _version(response: "httpx.Response") -> str:
+    """Name the version of what the server sends; a weak ETag does not promise equal bytes (RFC 9110, 13.1.5)."""
+    tag: str = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _bytes(count: int) -> str:
+    return f"{count:,} bytes"
