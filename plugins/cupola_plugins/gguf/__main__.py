@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from cupola import CupolaError, ProgressEvent
@@ -10,24 +11,34 @@ from cupola.errors import to_wire
 from cupola_plugins.gguf.layout import Layout
 from cupola_plugins.gguf.lines import DoneLine, Line, ProgressLine, encode
 
+Work = Callable[[Path, Path, Layout, Callable[[ProgressEvent], None]], None]
 
-def main(arguments: list[str] | None = None) -> int:
-    """Import one file; report progress, and how it ended, on standard output."""
-    parser = argparse.ArgumentParser(prog="python -m cupola_plugins.gguf", description=__doc__)
+
+def run(work: Work, program: str, description: str | None, arguments: list[str] | None = None) -> int:
+    """Do the work that the arguments describe; report progress, and how it ended, on standard output."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layout", type=Layout, default=Layout.INT8_ROWS, choices=list(Layout))
     options = parser.parse_args(arguments)
-
-    from cupola_plugins.gguf.importer import import_gguf  # noqa: PLC0415 - heavy, and of no use to --help
-
     try:
-        import_gguf(options.source, options.folder, layout=options.layout, progress=_report)
+        work(options.source, options.folder, options.layout, _report)
     except CupolaError as error:
         _say(to_wire(error))
         return 1
     _say(DoneLine())
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Import one file."""
+    return run(_import, "python -m cupola_plugins.gguf", __doc__, arguments)
+
+
+def _import(source: Path, folder: Path, layout: Layout, progress: Callable[[ProgressEvent], None]) -> None:
+    from cupola_plugins.gguf.importer import import_gguf  # noqa: PLC0415 - heavy, and of no use to --help
+
+    import_gguf(source, folder, layout=layout, progress=progress)
 
 
 def _report(event: ProgressEvent) -> None:

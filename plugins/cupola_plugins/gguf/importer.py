@@ -43,10 +43,10 @@ def _write(
 ) -> None:
     sizes = checkpoint.hyperparameters
     needed = stored_bytes(sizes, layout, own_head=checkpoint.has_own_head) + _GRAPHS_AND_TOKENIZER_BYTES
-    with _disk_explained(folder, needed):
+    with disk_explained(folder, needed):
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_from(folder)
-        _require_room(folder, needed)
+        require_room(folder, needed)
         with WeightsFile(folder / files.WEIGHTS) as weights:
             store_weights(checkpoint, weights, layout, _Layers(sizes.layers, progress).done)
         for name, logits in ((files.GRAPH, Logits.ALL), (files.PICKED_GRAPH, Logits.PICKED)):
@@ -67,7 +67,8 @@ class _Layers:
             self._progress(ProgressEvent("import", self._done, self._total, "layers"))
 
 
-def _require_room(folder: Path, needed: int) -> None:
+def require_room(folder: Path, needed: int) -> None:
+    """Raise `DiskFullError` where less than `needed` bytes are free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFullError(path=str(folder), detail="the disk is full", needed_bytes=needed, free_bytes=free)
@@ -83,7 +84,7 @@ def _memory_explained(source: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk_explained(folder: Path, needed: int) -> Iterator[None]:
+def disk_explained(folder: Path, needed: int) -> Iterator[None]:
     """Turn what the operating system says about the folder into our words."""
     try:
         yield

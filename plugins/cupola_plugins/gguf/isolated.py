@@ -41,12 +41,21 @@ async def import_in_subprocess(
     # -P: a stray numpy.py in the current directory must not become the library.
     command = [sys.executable, "-P", "-m", "cupola_plugins.gguf", str(source), str(folder), "--layout", layout.value]
     try:
-        outcome = await _run(command, source, progress)
+        await run_isolated(command, source, progress)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(files.remove_from, folder)
         raise
-    if isinstance(outcome, WireError):  # the process removed what it had written
+
+
+async def run_isolated(command: list[str], source: Path, progress: Progress | None) -> None:
+    """Run a process that speaks `lines` to its end. Cancellation kills it.
+
+    Raises:
+        ModelFormatError: It died; or whatever else it had to say.
+    """
+    outcome = await _run(command, source, progress)
+    if isinstance(outcome, WireError):
         raise from_wire(outcome)
 
 

@@ -27,6 +27,10 @@ class Nodes:
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], domain=domain, **attributes))
         return outputs[0]
 
+    def append(self, node: onnx.NodeProto) -> None:
+        """Append a node that another graph had."""
+        self._nodes.append(node)
+
     def constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
         """Return the name of a small constant, made on first use."""
         if name not in self._constants:
@@ -42,7 +46,8 @@ class Nodes:
     ) -> onnx.ModelProto:
         """Close the graph. Of the weights, only what a node uses becomes part of it."""
         used = {name for node in self._nodes for name in node.input}
-        initializers = [*self._constants.values(), *(tensor for name, tensor in weights.items() if name in used)]
+        others = (tensor for name, tensor in weights.items() if name in used and name not in self._constants)
+        initializers = [*self._constants.values(), *others]
         graph = helper.make_graph(self._nodes, "decoder", inputs, outputs, initializers)
         model = helper.make_model(
             graph,

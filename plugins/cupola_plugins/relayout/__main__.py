@@ -1,0 +1,19 @@
+"""The rewriting process: `python -m cupola_plugins.relayout SOURCE FOLDER --layout LAYOUT`. Speaks lines of JSON."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cupola import ProgressEvent
+from cupola_plugins.gguf.__main__ import run
+from cupola_plugins.gguf.layout import Layout
+
+
+def _rewrite(source: Path, folder: Path, layout: Layout, progress: Callable[[ProgressEvent], None]) -> None:
+    from cupola_plugins.relayout.rewriting import rewrite  # noqa: PLC0415 - heavy, and of no use to --help
+
+    rewrite(source, folder, layout=layout, progress=progress)
+
+
+if __name__ == "__main__":
+    sys.exit(run(_rewrite, "python -m cupola_plugins.relayout", __doc__))

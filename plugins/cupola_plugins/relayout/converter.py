@@ -1,0 +1,47 @@
+"""ONNX model folders as a kind of source that models are made of."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import anyio
+
+from cupola import ModelConverter, Progress, Settings, hookimpl
+from cupola_plugins.gguf.isolated import run_isolated
+from cupola_plugins.gguf.layout import Layout
+
+_KNOWN_OPERATORS = (b"MatMulNBits", b"MatMulIntegerToFloat")
+
+
+class OnnxRelayout(ModelConverter):
+    """Rewrites decoders whose matrices are in MatMulNBits, or in the integer GEMM that Cupola's importer writes."""
+
+    name = "relayout"
+
+    def layouts(self, source: Path) -> Sequence[str]:
+        """Offer every layout for a folder whose graph has matrices that can be read back."""
+        try:
+            if not (source / "genai_config.json").is_file():
+                return ()
+            graph = (source / "model.onnx").read_bytes()
+        except OSError:
+            return ()
+        return tuple(layout.value for layout in Layout) if any(name in graph for name in _KNOWN_OPERATORS) else ()
+
+    async def convert(self, source: Path, folder: Path, *, layout: str, progress: Progress) -> None:
+        """Rewrite the folder in a process of its own."""
+        # -P: a stray numpy.py in the current directory must not become the library.
+        command = [sys.executable, "-P", "-m", "cupola_plugins.relayout", str(source), str(folder)]
+        try:
+            await run_isolated([*command, "--layout", Layout(layout).value], source, progress)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+            raise
+
+
+@hookimpl
+def model_converters(settings: Settings) -> Iterable[ModelConverter]:  # noqa: ARG001 - nothing of it can be set
+    """Contribute the converter."""
+    return [OnnxRelayout()]
