@@ -166,12 +166,13 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 def _content(snapshot: Snapshot) -> bytes:
     # In this order, and with these two first, as Foundry Local writes it.
-    file: Mapping[str, object] = {
+    file: dict[str, object] = {
         "version": 1,
         "savedAtUnix": int(snapshot.saved_unix),
         "models": [_record(info, snapshot.region) for info in snapshot.models],
-        "cupola": snapshot.origin,
     }
+    if snapshot.origin:
+        file["cupola"] = snapshot.origin
     return msgspec.json.encode(file)
 
 
