@@ -49,7 +49,7 @@ class FakeEngine:
     Attributes:
         refusal: Raised on entering a turn.
         accepting: If set, entering a turn waits for this event.
-        script: What a turn does: a text is yielded, an error raised, an event waited for.
+        script: What a turn does: a text or `TurnText` is yielded, an error raised, an event waited for.
         finish: The turn's last event; None leaves it out.
         requests: What was asked, in order.
         report: What a loaded model says of itself.
@@ -67,7 +67,7 @@ class FakeEngine:
         ]
         self.refusal: Exception | None = None
         self.accepting: anyio.Event | None = None
-        self.script: Sequence[str | Exception | anyio.Event] = ("Hello", ", ", "world")
+        self.script: Sequence[str | TurnText | Exception | anyio.Event] = ("Hello", ", ", "world")
         self.finish: TurnFinished | None = TurnFinished(1, "stop", Usage(11, 3, 4))
         self.requests: list[GenerateRequest] = []
         self.report = SessionReport("slots", "tests", 8, 2048, 1, "CPUExecutionProvider", 0.1, 1)
@@ -157,7 +157,9 @@ class _ScriptedTurn:
             await checkpoint()
             if isinstance(line, Exception):
                 raise line
-            if isinstance(line, str):
+            if isinstance(line, TurnText):
+                yield line
+            elif isinstance(line, str):
                 yield TurnText(1, line, 1)
             else:
                 await line.wait()
