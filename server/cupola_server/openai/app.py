@@ -21,7 +21,7 @@ RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 507)
 
 def build_app(engine: EngineView, settings: Settings) -> ASGIApp:
     """Build the ASGI application of the front-end over an engine."""
-    return Api([*_chat(engine), *_responses(engine, settings), *_models(engine)])
+    return Api([*_chat(engine), *_responses(engine, settings), *_models(engine), *_embeddings(engine)])
 
 
 def _chat(engine: EngineView) -> Iterator[Operation]:

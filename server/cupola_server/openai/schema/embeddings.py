@@ -1,0 +1,54 @@
+"""The body of a request for embeddings, and the reply to it."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from cupola_server.openai.schema.fields import Text, TokenId
+
+
+class EmbeddingsRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/embeddings: every field that OpenAI documents, and `ttl`.
+
+    Attributes:
+        input: A text, up to 2048 texts, the tokens of one, or up to 2048 lists of tokens. None may be empty, or longer
+            than the model's context: nothing is cut off silently. Tokens are the model's own, those that POST
+            /tokenize gives, and are taken as they are; tiktoken's mean nothing to it.
+        model: The id, the id without version, or the alias of an embedding model.
+        encoding_format: "float", or "base64" for the bytes of the vector as little-endian 32 bit floats.
+        dimensions: Cut every vector to its first so many numbers and normalise it again. A model that was not trained
+            for that (Matryoshka) loses accuracy.
+        user: Accepted; there is nobody here to tell users apart for.
+        ttl: The idle seconds after which the model may be unloaded, 0 for never.
+    """
+
+    input: str | list[str | TokenId | list[TokenId]]
+    model: Text
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    user: str | None = None
+    ttl: Annotated[float, Meta(ge=0)] | None = None
+
+
+class Embedding(Struct, kw_only=True):
+    """The vector of one input: of length 1, as numbers or as the base64 of their bytes."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: tuple[float, ...] | str
+
+
+class EmbeddingsUsage(Struct, kw_only=True):
+    """What all inputs took, the special tokens around each included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsReply(Struct, kw_only=True):
+    """The reply to a request for embeddings, in the order of the inputs."""
+
+    object: Literal["list"] = "list"
+    data: tuple[Embedding, ...]
+    model: str
+    usage: EmbeddingsUsage
