@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cupola.contracts import CachedModel, CacheStore, CatalogSource, ModelInfo
+from cupola.contracts import CachedModel, CacheStore, CatalogSource, Device, ModelInfo
 from cupola.errors import CacheError, CupolaError, ModelNotFoundError
 
 logger = logging.getLogger(__name__)
@@ -26,9 +26,13 @@ class Entry:
 class Catalog:
     """Merges sources and stores. The first source that lists an id describes it; a cached one needs no source."""
 
-    def __init__(self, sources: Sequence[CatalogSource], stores: Sequence[CacheStore]) -> None:
+    def __init__(
+        self, sources: Sequence[CatalogSource], stores: Sequence[CacheStore], devices: Sequence[Device] = ()
+    ) -> None:
         self._sources = sources
         self._stores = stores
+        for source in sources:
+            _introduce(source, devices)
 
     async def entries(self) -> list[Entry]:
         """List every variant, best first within an alias. A source or store that fails is logged and left out."""
@@ -67,6 +71,13 @@ class Catalog:
             except CacheError as error:
                 logger.warning("The cache store %s cannot be listed: %s", store.name, error)
         return models
+
+
+def _introduce(source: CatalogSource, devices: Sequence[Device]) -> None:
+    try:
+        source.use_devices(devices)
+    except Exception:
+        logger.exception("The catalog source %s failed", source.name)
 
 
 async def _listed(source: CatalogSource) -> Sequence[ModelInfo]:

@@ -88,7 +88,7 @@ class Engine:
         self._settings = settings
         self._plugins = plugins
         self._residency = residency
-        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores)
+        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self._devices())
         self._downloader = HttpDownloader(settings.downloads)
         self._downloads: dict[str, anyio.Lock] = {}
 
