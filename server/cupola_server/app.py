@@ -1,33 +1,42 @@
 """The ASGI application of the whole service: every front-end under its path prefixes."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from cupola import ApiFrontend, ASGIApp, EngineView, PluginConflictError
 from cupola.contracts import Receive, Scope, Send
-from cupola_server.openai.errors import MethodNotAllowedError
-from cupola_server.openai.exchange import not_found, send_error
+from cupola_server.health import Health
+from cupola_server.openai.exchange import ROUTE, Exchange, not_found
+from cupola_server.openapi import Api, Operation, document
 
 logger = logging.getLogger(__name__)
 
 _WELCOME = b"Cupola is running.\n"
+_PLAIN = ((b"content-type", b"text/plain; charset=utf-8"),)
+_OWN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 
 
-def compose(frontends: Iterable[ApiFrontend], engine: EngineView) -> ASGIApp:
+def compose(frontends: Iterable[ApiFrontend], engine: EngineView, health: Health | None = None) -> ASGIApp:
     """Build the application that hands every request to the front-end whose prefix fits, the longest one first.
 
-    A front-end that cannot build its application is logged and left out; the others serve on.
+    Beside the front-ends, the service itself answers under "/", /healthz, /readyz and /openapi.json. A front-end that
+    cannot build its application is logged and left out; the others serve on.
 
     Raises:
         PluginConflictError: Two front-ends claim one prefix.
     """
+    health = health or Health()
     apps: dict[str, ASGIApp] = {}
     for prefix, frontend in _claims(frontends).items():
         try:
             apps[prefix] = frontend.app(engine)
         except Exception:
             logger.exception("The front-end %r failed to start; nothing answers under %s", frontend.name, prefix)
-    return _Composed(apps)
+            health.failed_plugins.add(frontend.name)
+    own = _ServiceItself(health, apps.values())
+    return _Composed(apps, own.api)
 
 
 def _claims(frontends: Iterable[ApiFrontend]) -> dict[str, ApiFrontend]:
@@ -44,22 +53,48 @@ def _claims(frontends: Iterable[ApiFrontend]) -> dict[str, ApiFrontend]:
 class _Composed:
     """Routes by prefix. Front-ends see full paths; they have no lifespan of their own."""
 
-    def __init__(self, apps: dict[str, ASGIApp]) -> None:
+    def __init__(self, apps: dict[str, ASGIApp], own: ASGIApp) -> None:
         self._apps = sorted(apps.items(), key=lambda item: -len(item[0]))
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
         path: str = scope["path"]
+        if path in _OWN_PATHS[1:]:
+            await self._own(scope, receive, send)
+            return
         for prefix, app in self._apps:
             if path == prefix or path.startswith(prefix + "/"):
+                scope[ROUTE] = f"{prefix}/*"  # until the front-end says more
                 await app(scope, receive, send)
                 return
-        if path == "/" and scope["type"] == "http":
-            await _welcome(scope, send)
+        if path == _OWN_PATHS[0]:
+            await self._own(scope, receive, send)
         else:
             await not_found(scope, receive, send)
+
+
+class _ServiceItself:
+    """What the service tells about itself, whatever front-ends there are."""
+
+    def __init__(self, health: Health, apps: Iterable[ASGIApp]) -> None:
+        self.api = Api([*self._operations(), *health.operations()])
+        operations = [operation for app in (*apps, self.api) if isinstance(app, Api) for operation in app.operations]
+        self._document = msgspec.json.encode(document(operations))
+
+    def _operations(self) -> Iterator[Operation]:
+        yield Operation(method="GET", path="/", handler=self._welcome, summary="Say who is there", reply="text/plain")
+        yield Operation(
+            method="GET", path="/openapi.json", handler=self._describe, summary="Describe every operation", reply=dict
+        )
+
+    async def _welcome(self, exchange: Exchange) -> None:
+        await exchange.reply(200, _WELCOME, _PLAIN)
+
+    async def _describe(self, exchange: Exchange) -> None:
+        await exchange.reply(200, self._document)
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -69,12 +104,3 @@ async def _live(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
-
-
-async def _welcome(scope: Scope, send: Send) -> None:
-    if scope["method"] not in ("GET", "HEAD"):
-        await send_error(send, MethodNotAllowedError(method=scope["method"], path="/", allow="GET"))
-        return
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(_WELCOME)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": _WELCOME})

@@ -1,22 +1,28 @@
-"""Where the service listens: on loopback alone, until there are API keys.
+"""Where the service listens: on loopback or a Unix domain socket, and elsewhere only when it asks for API keys.
 
 ListenError               the address cannot be listened on
 └── PortInUseError        another program listens there
 """
 
 import errno
+import os
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 import anyio
 
 from cupola import CupolaError, SettingsError
+from cupola.settings import ServerSettings
+from cupola_server.activation import activated_sockets
+from cupola_server.unix_socket import absolute, bind_unix_socket
 
 BACKLOG = 1024
 
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_UNIX = getattr(socket, "AF_UNIX", None)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -42,17 +48,41 @@ class PortInUseError(ListenError):
         )
 
 
-async def listen(host: str, port: int) -> list[socket.socket]:
+async def open_listeners(
+    settings: ServerSettings, *, keyed: bool, environ: Mapping[str, str] = os.environ
+) -> list[socket.socket]:
+    """Return listening sockets: those that systemd hands over, else the Unix domain socket, else the address.
+
+    Args:
+        settings: Where to listen.
+        keyed: Whether requests need an API key. Without, nothing that others can reach is listened on.
+        environ: Where systemd says what it hands over.
+
+    Raises:
+        SettingsError: The host is unknown, or reachable from other machines without keys.
+        PortInUseError, ListenError, SocketFileError: The address cannot be had.
+    """
+    if sockets := activated_sockets(environ):
+        for listener in sockets:
+            if not keyed and is_public(listener):
+                raise _open_to_others(f"the socket {listener.getsockname()} that systemd handed over")
+        return sockets
+    if settings.uds:
+        return [bind_unix_socket(settings.uds, BACKLOG)]
+    return await listen(settings.host, settings.port, keyed=keyed)
+
+
+async def listen(host: str, port: int, *, keyed: bool = False) -> list[socket.socket]:
     """Bind every address of the host, all on one port, and listen.
 
     Raises:
-        SettingsError: The host is unknown, or reachable from other machines.
+        SettingsError: The host is unknown, or reachable from other machines and not `keyed`.
         PortInUseError, ListenError: The address cannot be had.
     """
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     try:
-        for family, address in await _loopback_addresses(host, port):
+        for family, address in await _addresses(host, port, keyed=keyed):
             try:
                 sockets.append(_bound(family, address, sockets[0].getsockname()[1] if sockets else port))
             except OSError as error:
@@ -70,32 +100,58 @@ async def listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def is_public(listener: socket.socket) -> bool:
+    """Whether other machines can reach a listening socket."""
+    return listener.family != _UNIX and not _is_loopback(listener.getsockname()[0])
+
+
+def are_files(listeners: Sequence[socket.socket]) -> bool:
+    """Whether all are Unix domain sockets, which no browser can reach and the file's mode protects."""
+    return all(listener.family == _UNIX for listener in listeners)
+
+
+def is_own_file(settings: ServerSettings, listener: socket.socket) -> bool:
+    """Whether a socket is the Unix domain socket of the settings, and not one that systemd keeps."""
+    return bool(settings.uds) and are_files([listener]) and listener.getsockname() == absolute(settings.uds)
+
+
 def url(host: str, listener: socket.socket) -> str:
     """Return the base URL of a listening socket, with the host as the user wrote it."""
+    if listener.family == _UNIX:
+        return f"unix:{listener.getsockname()}"
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{listener.getsockname()[1]}"
 
 
-async def _loopback_addresses(host: str, port: int) -> list[tuple[int, str]]:
-    def refused(key: str, problem: str) -> SettingsError:
-        return SettingsError(key=f"server.{key}", source="the settings", problem=problem)
-
+async def _addresses(host: str, port: int, *, keyed: bool) -> list[tuple[int, str]]:
     if not 0 <= port <= 65535:
-        raise refused("port", f"{port} is no port; they go from 0, for any free one, to 65535")
+        raise _refused("port", f"{port} is no port; they go from 0, for any free one, to 65535")
     try:
         found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM) if host else []
     except (OSError, UnicodeError):
         found = []
-    addresses = list(dict.fromkeys((family, address[0]) for family, _, _, _, address in found))
+    addresses = list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
     if not addresses:
-        raise refused("host", f"this machine knows no address for {host!r}")
-    if not all(ip_address(str(address).partition("%")[0]).is_loopback for _, address in addresses):
-        problem = (
-            f"{host!r} can be reached from other machines, which needs API keys, and this version has none; "
-            f"127.0.0.1, ::1 and localhost are possible"
-        )
-        raise refused("host", problem)
-    return [(family, str(address)) for family, address in addresses]
+        raise _refused("host", f"this machine knows no address for {host!r}")
+    if not keyed and not all(_is_loopback(address) for _, address in addresses):
+        raise _open_to_others(repr(host))
+    return [(family, address) for family, address in addresses]
+
+
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.partition("%")[0]).is_loopback
+
+
+def _open_to_others(what: str) -> SettingsError:
+    problem = (
+        f"{what} can be reached from other machines, which needs API keys: set server.api_key_file or "
+        f"CUPOLA_SERVER_API_KEYS, or listen on 127.0.0.1, ::1, localhost or a Unix domain socket (server.uds)"
+    )
+    return _refused("host", problem)
+
+
+def _refused(key: str, problem: str) -> SettingsError:
+    return SettingsError(key=f"server.{key}", source="the settings", problem=problem)
 
 
 def _bound(family: int, address: str, port: int) -> socket.socket:
@@ -103,6 +159,7 @@ def _bound(family: int, address: str, port: int) -> socket.socket:
     try:
         # Accepted connections inherit it. Without it every reply waits 40 ms for the client to acknowledge its headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds clients that vanished without a word
         if sys.platform == "win32":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:

@@ -6,11 +6,16 @@ CupolaError
 │   │   └── FieldError          a field of the body is wrong; has OpenAI's code for it
 │   ├── BodyError               the body is no JSON object
 │   ├── BodyTooLargeError
+│   ├── BodyTimeoutError        the body came too slowly
+│   ├── ApiKeyError             the request brings no known API key
+│   ├── HostRefusedError        the service is called by a name that is not its own
+│   ├── OriginRefusedError      a web page asks that may not
 │   ├── MediaTypeError          the body is not announced as JSON
 │   ├── PathNotFoundError
 │   ├── MethodNotAllowedError
 │   └── ResponseNotFoundError   no response of that id is stored
 ├── ResponseStoreError          responses cannot be stored
+├── NotReadyError               the service cannot answer requests now
 └── ServerStoppingError         the service stops and gives the request up
 """
 
@@ -21,6 +26,7 @@ import msgspec
 
 from cupola import (
     CacheError,
+    CatalogError,
     ContextLengthExceededError,
     CupolaError,
     DiskFullError,
@@ -69,6 +75,40 @@ class BodyTooLargeError(RequestError):
 
     def __str__(self) -> str:
         return f"The body of a request may have {self.limit_bytes} bytes at most."
+
+
+@dataclass(eq=False, kw_only=True)
+class BodyTimeoutError(RequestError):
+    """The body did not arrive in time."""
+
+    detail: str = "The body of the request came too slowly. Send it again."
+
+
+@dataclass(eq=False, kw_only=True)
+class ApiKeyError(RequestError):
+    """The request brings no API key, or one that is not known. The error does not hold it."""
+
+
+@dataclass(eq=False, kw_only=True)
+class HostRefusedError(RequestError):
+    """The service is called by a name that is not its own."""
+
+    detail: str = ""
+    host: str
+
+    def __str__(self) -> str:
+        return f"The service does not answer by the name {self.host!r}. The setting server.allowed_hosts can list it."
+
+
+@dataclass(eq=False, kw_only=True)
+class OriginRefusedError(RequestError):
+    """A web page of another origin asks."""
+
+    detail: str = ""
+    origin: str
+
+    def __str__(self) -> str:
+        return f"Web pages of {self.origin} may not use this service. The setting server.cors_origins can list it."
 
 
 @dataclass(eq=False, kw_only=True)
@@ -126,6 +166,16 @@ class ResponseStoreError(CupolaError):
 
 
 @dataclass(eq=False, kw_only=True)
+class NotReadyError(CupolaError):
+    """The service lives and cannot answer requests now."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass(eq=False, kw_only=True)
 class ServerStoppingError(CupolaError):
     """The service stops and did not wait longer for this request."""
 
@@ -168,23 +218,29 @@ _KINDS: dict[type[Exception], _Kind] = {
     BodyError: _Kind(400, _REQUEST, "invalid_json"),
     ModelNotFoundError: _Kind(404, _REQUEST, "model_not_found", "model"),
     ModelNotCachedError: _Kind(404, _REQUEST, "model_not_downloaded", "model"),
+    ApiKeyError: _Kind(401, _REQUEST, "invalid_api_key"),
+    OriginRefusedError: _Kind(403, _REQUEST, "origin_not_allowed"),
     PathNotFoundError: _Kind(404, _REQUEST, "unknown_url"),
     ResponseNotFoundError: _Kind(404, _REQUEST, None),
     MethodNotAllowedError: _Kind(405, _REQUEST, "method_not_allowed"),
+    BodyTimeoutError: _Kind(408, _REQUEST, "body_timeout"),
     ModelBusyError: _Kind(409, _REQUEST, "model_busy", "model"),
     BodyTooLargeError: _Kind(413, _REQUEST, "request_too_large"),
     MediaTypeError: _Kind(415, _REQUEST, "unsupported_media_type"),
+    HostRefusedError: _Kind(421, _REQUEST, "host_not_allowed"),
     QueueFullError: _Kind(429, "rate_limit_error", "queue_full"),
     LoadError: _Kind(500, _SERVER, "model_load_failed", "model", retry=False),
     ModelFormatError: _Kind(500, _SERVER, "model_damaged", "model", retry=False, sentence=_DAMAGED),
     ResponseStoreError: _Kind(500, _SERVER, "store_unusable", "store", retry=False),
     CacheError: _Kind(500, _SERVER, "cache_unusable", retry=False, sentence=_NO_CACHE),
     NoProviderError: _Kind(501, _SERVER, "no_provider", "model", retry=False),
+    CatalogError: _Kind(502, _SERVER, "catalog_unreachable"),
     DownloadError: _Kind(502, _SERVER, "download_failed", "model"),
     WorkerError: _Kind(503, _SERVER, "worker_failed"),
     WorkerDiedError: _Kind(503, _SERVER, "worker_died"),
     WorkerHungError: _Kind(503, _SERVER, "worker_hung"),
     MemoryBudgetError: _Kind(503, _SERVER, "memory_budget_exceeded", "model"),
+    NotReadyError: _Kind(503, _SERVER, "not_ready"),
     ServerStoppingError: _Kind(503, _SERVER, "server_stopping"),
     DiskFullError: _Kind(507, _SERVER, "disk_full", retry=False, sentence=_DISK_FULL),
 }
@@ -204,6 +260,8 @@ def describe(error: Exception) -> ErrorReply:
 def _headers(error: Exception, kind: _Kind) -> Headers:
     if isinstance(error, QueueFullError):
         return ((b"retry-after", str(error.retry_after_s).encode()),)
+    if isinstance(error, ApiKeyError):
+        return ((b"www-authenticate", b"Bearer"),)
     if isinstance(error, MethodNotAllowedError):
         return ((b"allow", error.allow.encode()),)
     if not kind.retry:

@@ -12,7 +12,6 @@ from msgspec import Struct
 from cupola.contracts import Receive, Scope, Send
 from cupola_server.openai.errors import (
     BodyError,
-    BodyTooLargeError,
     ErrorReply,
     Headers,
     MediaTypeError,
@@ -26,8 +25,6 @@ from cupola_server.openai.replies import event
 
 logger = logging.getLogger(__name__)
 Q = TypeVar("Q", bound=Struct)
-
-BODY_LIMIT_BYTES = 16 * 1024 * 1024
 
 ROUTE = "cupola.route"
 """Where a scope says which route answers: the path with its parameters unfilled, for metrics."""
@@ -56,17 +53,13 @@ class Exchange:
         self._last_events: Callable[[ErrorReply], bytes] = _error_event
 
     async def json_body(self) -> bytearray:
-        """Read the body.
+        """Read the body, whose length and time the guard around all front-ends bounds.
 
         Raises:
             MediaTypeError: It is not announced as JSON.
             BodyError: It is nested too deeply.
-            BodyTooLargeError: As soon as that is clear, and nothing beyond the limit is kept.
         """
         _check_media_type(self._headers)
-        length = self._headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
-            raise BodyTooLargeError(limit_bytes=BODY_LIMIT_BYTES)
         body = bytearray()
         more = True
         while more:
@@ -74,8 +67,6 @@ class Exchange:
             if message["type"] == "http.disconnect":
                 await self._abandon()
             body += message.get("body", b"")
-            if len(body) > BODY_LIMIT_BYTES:
-                raise BodyTooLargeError(limit_bytes=BODY_LIMIT_BYTES)
             more = message.get("more_body", False)
         self._tasks.start_soon(self._watch)
         if is_too_deep(body):
@@ -91,7 +82,7 @@ class Exchange:
         return decode_query(self._query_string, kind)
 
     async def reply(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Send a whole reply, of JSON."""
+        """Send a whole reply, of JSON unless the headers announce something else."""
         self._state = "done"
         await send_json(self._send, status, body, headers)
 
@@ -179,9 +170,10 @@ class Endpoint:
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    """Send a whole reply, of JSON."""
+    """Send a whole reply, of JSON unless the headers announce something else."""
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*_JSON, length, *headers]})
+    media = () if any(name == b"content-type" for name, _ in headers) else _JSON
+    await send({"type": "http.response.start", "status": status, "headers": [*media, length, *headers]})
     await send({"type": "http.response.body", "body": body})
 
 

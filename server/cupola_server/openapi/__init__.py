@@ -3,6 +3,7 @@
 A route is written once: what answers, what it reads and what it sends. Routing and `/openapi.json` both come from that.
 """
 
+from cupola_server.openapi.document import document
 from cupola_server.openapi.routes import Api, Operation
 
-__all__ = ["Api", "Operation"]
+__all__ = ["Api", "Operation", "document"]

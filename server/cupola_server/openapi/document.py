@@ -1,0 +1,107 @@
+"""The OpenAPI document: what the route table says, with the JSON schemas of the very Structs that travel."""
+
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from cupola_server.openai.schema.errors import ErrorBody
+from cupola_server.openapi.routes import Operation
+
+_OPENAPI = "3.1.0"
+_SCHEMAS = "#/components/schemas/{name}"
+_ALWAYS = (401, 403, 421, 500, 503)
+_WITH_BODY = (400, 408, 413, 415)
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of some operations."""
+    kinds = [kind for operation in operations for kind in _types(operation)]
+    schemas, components = msgspec.json.schema_components(
+        [ErrorBody, *kinds], ref_template=_SCHEMAS, schema_hook=_schema_of_anything
+    )
+    schema_of = dict(zip(map(id, [ErrorBody, *kinds]), schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        path = _PARAMETER.sub(r"{\1}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _Described(operation, schema_of).as_dict()
+    return {
+        "openapi": _OPENAPI,
+        "info": {"title": "Cupola", "version": version("cupola"), "license": {"name": "Apache-2.0"}},
+        "security": [{}, {"key": []}],  # a key is needed where the service was given some
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _types(operation: Operation) -> Iterable[Any]:
+    kinds = (operation.request, operation.query, operation.reply, operation.events)
+    return (kind for kind in kinds if kind is not None and not isinstance(kind, str))
+
+
+def _schema_of_anything(kind: type) -> dict[str, Any]:
+    """Describe fields that are known only to be refused, or that the handler looks into itself."""
+    if kind is object:
+        return {"description": "Any JSON."}  # an empty schema would count as none
+    raise NotImplementedError
+
+
+class _Described:
+    """One operation, as the document has it."""
+
+    def __init__(self, operation: Operation, schema_of: dict[int, dict[str, Any]]) -> None:
+        self._operation, self._schema_of = operation, schema_of
+
+    def as_dict(self) -> dict[str, Any]:
+        operation = self._operation
+        slug = re.sub(r"\W+", "_", _PARAMETER.sub(r"\1", operation.path)).strip("_") or "root"
+        described: dict[str, Any] = {
+            "operationId": f"{operation.method.lower()}_{slug}",
+            "summary": operation.summary,
+            "parameters": [*self._in_path(), *self._in_query()],
+            "responses": {str(operation.status): self._success(), **self._failures()},
+        }
+        if operation.request is not None:
+            content = {"application/json": {"schema": self._schema(operation.request)}}
+            described["requestBody"] = {"required": True, "content": content}
+        return described
+
+    def _schema(self, kind: Any) -> dict[str, Any]:
+        return self._schema_of[id(kind)]
+
+    def _in_path(self) -> Iterable[dict[str, Any]]:
+        for name in _PARAMETER.findall(self._operation.path):
+            yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+    def _in_query(self) -> Iterable[dict[str, Any]]:
+        if self._operation.query is None:
+            return
+        for field in msgspec.structs.fields(self._operation.query):
+            schema = msgspec.json.schema(field.type, schema_hook=_schema_of_anything)
+            yield {"name": field.encode_name, "in": "query", "required": field.required, "schema": schema}
+
+    def _success(self) -> dict[str, Any]:
+        operation = self._operation
+        content: dict[str, Any] = {}
+        if isinstance(operation.reply, str):
+            content[operation.reply] = {"schema": {"type": "string"}}
+        else:
+            content["application/json"] = {"schema": self._schema(operation.reply)}
+        if operation.events is not None:
+            stream = {"type": "string", "description": "Server-sent events; x-event is the schema of each one's data."}
+            content["text/event-stream"] = {"schema": stream, "x-event": self._schema(operation.events)}
+        return {"description": HTTPStatus(operation.status).phrase, "content": content}
+
+    def _failures(self) -> dict[str, Any]:
+        operation = self._operation
+        statuses = {*_ALWAYS, *operation.errors}
+        if operation.request is not None:
+            statuses |= {*_WITH_BODY}
+        if operation.query is not None:
+            statuses |= {400}
+        content = {"application/json": {"schema": self._schema(ErrorBody)}}
+        return {str(n): {"description": HTTPStatus(n).phrase, "content": content} for n in sorted(statuses)}

@@ -1,0 +1,95 @@
+"""A Unix domain socket: a file that only this user's programs can connect to."""
+
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cupola import CupolaError, SettingsError
+
+
+@dataclass(eq=False, kw_only=True)
+class SocketFileError(CupolaError):
+    """The Unix domain socket cannot be made."""
+
+    path: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"Cannot listen on the Unix domain socket {self.path}: {self.detail}."
+
+
+def bind_unix_socket(name: str, backlog: int) -> socket.socket:
+    """Listen on a path, for this user alone (mode 0600). A socket that a dead service left there is replaced.
+
+    Raises:
+        SettingsError: This platform has no such sockets.
+        SocketFileError: Something else is there, a program listens there, or the path cannot be used.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        problem = (
+            "Python has no Unix domain sockets on this platform, and Cupola offers no named pipe in their place; "
+            "listen on the loopback address instead"
+        )
+        raise SettingsError(key="server.uds", source="the settings", problem=problem)
+    path = Path(absolute(name))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        mask = os.umask(0o177)  # the file must not be open to others for the moment before its mode is set
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise SocketFileError(path=str(path), detail=error.strerror or str(error)) from error
+    except SocketFileError:
+        listener.close()
+        raise
+    return listener
+
+
+def absolute(name: str) -> str:
+    """Return the path of a socket as it is bound."""
+    return str(Path(name).expanduser().absolute())
+
+
+class SocketFile:
+    """The file of a listening socket, told from another one that may come to the same path."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._path = Path(listener.getsockname())
+        self._identity = _identity(self._path)
+
+    def remove(self) -> None:
+        """Remove it, unless another service has put its own there."""
+        if self._identity and _identity(self._path) == self._identity:
+            self._path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SocketFileError(path=str(path), detail="there is a file of another kind, which stays")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        else:
+            raise SocketFileError(path=str(path), detail="another program listens there, perhaps another Cupola")
