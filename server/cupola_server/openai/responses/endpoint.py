@@ -104,10 +104,9 @@ class Responses:
             response = begun(request, answer.model.id)
 
             def failing(reply: ErrorReply) -> bytes:
-                output.break_off()
-                told = reply.error
+                events, told = output.break_off(), reply.error
                 error = StreamError(number(), told.code, told.message, told.param)
-                return encode([error, ResponseFailed(number(), failed(response, output.items, told))])
+                return encode([*events, error, ResponseFailed(number(), failed(response, output.items, told))])
 
             async def tell(events: list[Event]) -> None:
                 await exchange.send_events(encode(events))
@@ -143,7 +142,12 @@ class Responses:
             async with self._turns.open(prepared) as answer:
                 yield answer
         except ContextLengthExceededError as error:
-            raise FieldError(param="input", code="context_length_exceeded", detail=str(error)) from error
+            detail = (
+                f"This model's context holds {error.context_length} tokens; the request asks for "
+                f"{error.prompt_tokens + error.completion_tokens} ({error.prompt_tokens} in the input, "
+                f"{error.completion_tokens} in the output). Shorten the input or lower 'max_output_tokens'."
+            )
+            raise FieldError(param="input", code="context_length_exceeded", detail=detail) from error
 
     async def _earlier(self, request: ResponseRequest) -> tuple[Item, ...]:
         """Return what was said up to the previous response. Its instructions are not among it, as OpenAI has it."""

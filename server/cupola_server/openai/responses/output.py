@@ -54,9 +54,9 @@ class Output:
         events = [] if self.items or self._growing else self._begin_message()[0]
         return [*events, *self._end(status)]
 
-    def break_off(self) -> None:
-        """End the last item where it stands, if there is one; nobody is told."""
-        self._end("incomplete")
+    def break_off(self) -> list[Event]:
+        """End the last item where it stands, if there is one."""
+        return self._end("incomplete")
 
     def _begin_message(self) -> tuple[list[Event], GrowingMessage]:
         events = self._end("completed")
