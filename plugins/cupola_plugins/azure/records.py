@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -67,6 +68,7 @@ def model_of(data: object, *, source: str) -> ModelInfo:
     return info
 
 
+@lru_cache(maxsize=64)
 def needs_newer(min_version: str) -> bool:
     """Tell whether a `minFLVersion` is above the release we are compatible with."""
     return _release(min_version) > _release(COMPATIBLE_WITH)
@@ -101,6 +103,7 @@ def prompt_template(text: str) -> PromptTemplate | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def parent_id(uri: str) -> str:
     """Return "phi-4:7" for "azureml://registries/azureml/models/phi-4/versions/7"."""
     match = _PARENT.search(uri)

@@ -8,6 +8,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -115,6 +116,7 @@ _SAME: Mapping[str, str] = {
     "quantization": "quantization",
     "v_ram_footprint_bytes": "device_memory_bytes",
 }
+_same_of = attrgetter(*_SAME)
 
 
 class _File(Struct, rename="camel", omit_defaults=True):
@@ -219,7 +221,7 @@ def _info(record: _Record, source: str) -> ModelInfo:
         model_settings=tuple((each.name, "" if each.value is None else str(each.value)) for each in settings),
         is_test=bool(record.test_model),
     )
-    same = {name: value for key, name in _SAME.items() if (value := getattr(record, key))}
+    same = {name: value for name, value in zip(_SAME.values(), _same_of(record), strict=True) if value}
     if isinstance(record.created_at, str | float):
         moment = record.created_at
         same["created_unix"] = unix_time(moment) if isinstance(moment, str) else int(moment)
