@@ -1,53 +1,54 @@
 """POST /v1/chat/completions."""
 
-from cupola import EngineView, Generation, TurnFinished, WorkerError
+from collections.abc import Sequence
+
+from cupola import EngineView
+from cupola_server.openai.answers import Answer, ChatTurns
+from cupola_server.openai.choices import open_choices, receive
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange
+from cupola_server.openai.gathering import gathered
+from cupola_server.openai.pieces import Piece
 from cupola_server.openai.replies import ChunkEncoder, completion
 from cupola_server.openai.schema import ChatRequest
-from cupola_server.openai.translate import to_generate_request
-
-_BROKEN_OFF = "The answer broke off without saying why."
+from cupola_server.openai.tools import TOOL_FORMATS, ToolFormat
+from cupola_server.openai.translate import to_chat_ask
 
 
 class ChatCompletions:
-    """Answers chats. A turn of the engine lasts exactly as long as its context here, however the request ends."""
+    """Answers chats. A turn of the engine lasts exactly as long as its context here, however the request ends.
 
-    def __init__(self, engine: EngineView) -> None:
-        self._engine = engine
+    Args:
+        engine: Whom to ask.
+        tool_formats: The formats of tool calls that are known.
+    """
+
+    def __init__(self, engine: EngineView, tool_formats: Sequence[ToolFormat] = TOOL_FORMATS) -> None:
+        self._turns = ChatTurns(engine, tool_formats)
         self._decoder = BodyDecoder(ChatRequest)
 
     async def create(self, exchange: Exchange) -> None:
         """Answer one, streaming or not."""
         request = self._decoder.decode(await exchange.json_body())
-        turn = to_generate_request(request)
+        prepared = await self._turns.prepare(to_chat_ask(request))
+        count = request.n or 1
         if request.stream:
             include_usage = bool(request.stream_options and request.stream_options.include_usage)
-            async with self._engine.generate(turn) as generation:
-                chunks = ChunkEncoder(generation.model.id, include_usage=include_usage)
+            async with open_choices(self._turns, prepared, count) as answers:
+                chunks = ChunkEncoder(answers[0].model.id, choices=count, include_usage=include_usage)
                 await exchange.start_events(chunks.opening())
-                finished = await _streamed(generation, exchange, chunks)
-            await exchange.end_events(chunks.closing(finished))
+                ending = await _streamed(answers, exchange, chunks)
+            await exchange.end_events(ending)
         else:
-            async with self._engine.generate(turn) as generation:
-                text, finished = await _whole(generation)
-            await exchange.reply(200, completion(generation.model.id, text, finished))
+            async with open_choices(self._turns, prepared, count) as answers:
+                choices, usage = await gathered(answers)
+            await exchange.reply(200, completion(answers[0].model.id, choices, usage))
 
 
-async def _streamed(generation: Generation, exchange: Exchange, chunks: ChunkEncoder) -> TurnFinished:
-    """Send the text as it comes. While the client does not read, the engine merges what waits for it."""
-    async for event in generation:
-        if isinstance(event, TurnFinished):
-            return event
-        if event.text:
-            await exchange.send_events(chunks.text(event.text))
-    raise WorkerError(detail=_BROKEN_OFF)
+async def _streamed(answers: Sequence[Answer], exchange: Exchange, chunks: ChunkEncoder) -> bytes:
+    """Send the pieces as they come. While the client does not read, the engine merges what waits for it."""
 
+    async def send(index: int, piece: Piece) -> None:
+        await exchange.send_events(chunks.piece(index, piece))
 
-async def _whole(generation: Generation) -> tuple[str, TurnFinished]:
-    pieces: list[str] = []
-    async for event in generation:
-        if isinstance(event, TurnFinished):
-            return "".join(pieces), event
-        pieces.append(event.text)
-    raise WorkerError(detail=_BROKEN_OFF)
+    return chunks.closing(await receive(answers, send))

@@ -17,6 +17,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]+)`(?:, got `(?P<got>\w+)`)?")
 _LENGTH = re.compile(r"Expected `(?P<type>\w+)` of length (?P<sign><=|>=) (?P<number>\d+)")
 _RANGE = re.compile(r"Expected `(?P<type>\w+)` (?P<sign><=|>=|<|>) (?P<number>[-\d.e+]+)")
+_PATTERN = re.compile(r"Expected `str` matching regex '(?P<pattern>.*)'", re.DOTALL)
 _VALUE = re.compile(r"Invalid (?:enum )?value (?P<value>.*)", re.DOTALL)
 
 _TYPES = {
@@ -31,8 +32,15 @@ _TYPES = {
 _GOT = {**_TYPES, "float": "a decimal number"}
 _SIGNS = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
 _CHOICES = {
-    "role": "system, developer, user and assistant",
-    "type": "text",
+    r"messages\[\d+\]\.role": "system, developer, user, assistant and tool",
+    r"messages\[\d+\]\.content\[\d+\]\.type": "text",
+    r"messages\[\d+\]\.tool_calls\[\d+\]\.type": "function",
+    r"tools\[\d+\]\.type": "function",
+    r"tool_choice": "auto, none, required, or an object that names a function",
+    r"tool_choice\.type": "function and allowed_tools",
+    r"tool_choice\.allowed_tools\.mode": "auto and required",
+    r"response_format\.type": "text, json_object and json_schema",
+    r"reasoning_effort": "none, minimal, low, medium, high, xhigh and max",
 }
 _LONGEST_ECHO = 80
 
@@ -99,8 +107,10 @@ def _value(problem: str, param: str) -> str:
     if found := _RANGE.fullmatch(problem):
         number = found["number"].removesuffix(".0")
         return f"expected {_TYPES.get(found['type'], 'a value')} of {_SIGNS[found['sign']]} {number}"
+    if found := _PATTERN.fullmatch(problem):
+        return f"expected a string that matches {found['pattern']}"
     if found := _VALUE.fullmatch(problem):
-        choices = _CHOICES.get(param.rpartition(".")[2])
+        choices = next((known for place, known in _CHOICES.items() if re.fullmatch(place, param)), "")
         known = f"; supported are: {choices}" if choices else ""
         return f"{_shortened(found['value'])} is not known{known}"
     return _shortened(problem[:1].lower() + problem[1:])

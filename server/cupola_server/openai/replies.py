@@ -1,72 +1,96 @@
 """From what the engine answers to the bytes that an OpenAI client reads."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import msgspec
 
-from cupola import ModelStatus, TurnFinished, Usage, WorkerError
+from cupola import ModelStatus, Usage
+from cupola_server.openai.logprobs import choice_logprobs
+from cupola_server.openai.pieces import ContentDelta, Finished, Piece, ReasoningDelta, ToolCallStarted
 from cupola_server.openai.schema import (
     ChatCompletion,
     ChatCompletionChunk,
     ChunkChoice,
     CompletionChoice,
-    CompletionMessage,
     CompletionUsage,
     Delta,
-    FinishReason,
     Model,
     ModelList,
     PromptTokensDetails,
 )
+from cupola_server.openai.schema.completion import FunctionDelta, ToolCallDelta
 
 DONE = b"data: [DONE]\n\n"
 
 _EMPTY_CONTENT = b'"delta":{"content":""'
 
 
-def completion(model: str, text: str, finished: TurnFinished) -> bytes:
-    """Encode a whole answer."""
-    choice = CompletionChoice(message=CompletionMessage(content=text), finish_reason=_finish_reason(finished))
-    reply = ChatCompletion(id=_new_id(), created=_now(), model=model, choices=(choice,), usage=_usage(finished.usage))
+def completion(model: str, choices: Sequence[CompletionChoice], usage: Usage) -> bytes:
+    """Encode whole answers."""
+    reply = ChatCompletion(
+        id=_new_id(), created=_now(), model=model, choices=tuple(choices), usage=completion_usage(usage)
+    )
     return msgspec.json.encode(reply)
 
 
 class ChunkEncoder:
-    """Encodes the chunks of one streamed answer, as server-sent events.
+    """Encodes the chunks of streamed answers, as server-sent events.
 
-    All chunks of an answer are alike but for a few bytes. What surrounds the text is encoded once, so that a token
-    costs the encoding of its text and nothing else.
+    All chunks of text are alike but for a few bytes. What surrounds the text is encoded once, so that a token costs
+    the encoding of its text and nothing else.
     """
 
-    def __init__(self, model: str, *, include_usage: bool) -> None:
+    def __init__(self, model: str, *, choices: int = 1, include_usage: bool) -> None:
         self._include_usage = include_usage
         usage = None if include_usage else msgspec.UNSET
         self._blank = ChatCompletionChunk(id=_new_id(), created=_now(), model=model, choices=(), usage=usage)
-        # a quotation mark inside the id or the model's name would be escaped, so this is the only place it can match
-        before, _, after = self._event(ChunkChoice(delta=Delta(content=""))).partition(_EMPTY_CONTENT)
-        self._before, self._after = before + _EMPTY_CONTENT.removesuffix(b'""'), after
+        self._frames = [self._frame(index) for index in range(choices)]
 
     def opening(self) -> bytes:
-        """Return the first chunk, which names the role."""
-        return self._event(ChunkChoice(delta=Delta(role="assistant", content="", refusal=None)))
+        """Return the first chunk of each answer, which names the role."""
+        delta = Delta(role="assistant", content="", refusal=None)
+        return b"".join(self._event(ChunkChoice(index=index, delta=delta)) for index in range(len(self._frames)))
 
-    def text(self, text: str) -> bytes:
-        """Return a chunk of text."""
-        return self._before + msgspec.json.encode(text) + self._after
+    def piece(self, index: int, piece: Piece) -> bytes:
+        """Return the chunk for a piece of an answer."""
+        if isinstance(piece, ContentDelta) and not piece.logprobs:
+            before, after = self._frames[index]
+            return before + msgspec.json.encode(piece.text) + after
+        return self._event(_choice(index, piece))
 
-    def closing(self, finished: TurnFinished) -> bytes:
-        """Return everything after the text: why it ends, what it took if that was asked for, and the end mark."""
-        last = self._event(ChunkChoice(delta=Delta(), finish_reason=_finish_reason(finished)))
+    def closing(self, usage: Usage) -> bytes:
+        """Return everything after the answers: what they took if that was asked for, and the end mark."""
         if not self._include_usage:
-            return last + DONE
-        return (
-            last + event(msgspec.json.encode(msgspec.structs.replace(self._blank, usage=_usage(finished.usage)))) + DONE
-        )
+            return DONE
+        last = msgspec.structs.replace(self._blank, usage=completion_usage(usage))
+        return event(msgspec.json.encode(last)) + DONE
+
+    def _frame(self, index: int) -> tuple[bytes, bytes]:
+        """Return what surrounds the text in a chunk of text."""
+        chunk = self._event(ChunkChoice(index=index, delta=Delta(content="")))
+        # a quotation mark inside the id or the model's name would be escaped, so this is the only place it can match
+        before, _, after = chunk.partition(_EMPTY_CONTENT)
+        return before + _EMPTY_CONTENT.removesuffix(b'""'), after
 
     def _event(self, choice: ChunkChoice) -> bytes:
         return event(msgspec.json.encode(msgspec.structs.replace(self._blank, choices=(choice,))))
+
+
+def _choice(index: int, piece: Piece) -> ChunkChoice:
+    if isinstance(piece, Finished):
+        return ChunkChoice(index=index, delta=Delta(), finish_reason=piece.reason)
+    if isinstance(piece, ContentDelta):
+        return ChunkChoice(index=index, delta=Delta(content=piece.text), logprobs=choice_logprobs(piece.logprobs))
+    if isinstance(piece, ReasoningDelta):
+        return ChunkChoice(index=index, delta=Delta(reasoning_content=piece.text))
+    if isinstance(piece, ToolCallStarted):
+        function = FunctionDelta(name=piece.name, arguments="")
+        call = ToolCallDelta(index=piece.index, id=piece.id, type="function", function=function)
+    else:
+        call = ToolCallDelta(index=piece.index, function=FunctionDelta(arguments=piece.text))
+    return ChunkChoice(index=index, delta=Delta(tool_calls=(call,)))
 
 
 def event(data: bytes) -> bytes:
@@ -100,13 +124,8 @@ def _model(status: ModelStatus) -> Model:
     )
 
 
-def _finish_reason(finished: TurnFinished) -> FinishReason:
-    if finished.reason == "cancelled":
-        raise WorkerError(detail="The service cancelled this answer before it was complete.")
-    return finished.reason
-
-
-def _usage(usage: Usage) -> CompletionUsage:
+def completion_usage(usage: Usage) -> CompletionUsage:
+    """Describe what an answer took."""
     return CompletionUsage(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,

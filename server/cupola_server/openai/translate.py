@@ -1,50 +1,37 @@
-"""From OpenAI's request to the engine's. What cannot be honoured stops here, by name."""
+"""From OpenAI's request to what the engine is asked. What cannot be honoured stops here, by name."""
 
-from cupola import ChatPrompt, GenerateRequest, Message, Sampling
+from collections.abc import Iterator
+
+from cupola import ChatPrompt, GenerateRequest, Sampling
+from cupola_server.openai.answers import ChatAsk, ToolChoice
+from cupola_server.openai.conversation import NO_CUSTOM_TOOLS, NO_FUNCTIONS, TEXT_ONLY, to_messages, unsupported
 from cupola_server.openai.errors import FieldError
-from cupola_server.openai.schema import (
-    AssistantMessage,
-    ChatMessage,
-    ChatRequest,
-    Content,
-    FunctionMessage,
-    Part,
-    RefusalPart,
-    TextPart,
-    ToolMessage,
-)
+from cupola_server.openai.guidance import to_guidance
+from cupola_server.openai.schema import ChatRequest
+from cupola_server.openai.schema.tools import AllowedToolsChoice, CustomToolChoice, CustomToolParam, NamedToolChoice
+from cupola_server.openai.tools import FunctionTool, NamedFunction
 
-_NO_TOOLS = "tool calling is not available in this version"
-_NO_LOGPROBS = "log probabilities are not available in this version"
-_TEXT_ONLY = "models here answer with text only"
 _NO_CLOUD = "it names a service of OpenAI that does not exist here"
 
 # Field: the values that ask for nothing beside the default, and why no other one is possible.
 _REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
-    "audio": ((None,), _TEXT_ONLY),
-    "function_call": ((None, "none"), _NO_TOOLS),
-    "functions": ((None, []), _NO_TOOLS),
-    "logprobs": ((None, False), _NO_LOGPROBS),
-    "modalities": ((None, ["text"]), _TEXT_ONLY),
+    "audio": ((None,), TEXT_ONLY),
+    "function_call": ((None, "none"), NO_FUNCTIONS),
+    "functions": ((None, []), NO_FUNCTIONS),
+    "modalities": ((None, ["text"]), TEXT_ONLY),
     "moderation": ((None,), _NO_CLOUD),
-    "n": ((None, 1), "a request gets one answer in this version; send several requests instead"),
     "prediction": ((None,), "predicted outputs are not available"),
     "prompt_cache_options": ((None,), "the KV cache is managed by the service alone"),
     "prompt_cache_retention": ((None, "in_memory"), "the KV cache lives in memory only"),
-    "reasoning_effort": ((None,), "reasoning cannot be steered in this version"),
-    "response_format": ((None, {"type": "text"}), "structured output is not available in this version"),
     "service_tier": ((None, "auto", "default"), "there is one tier"),
     "store": ((None, False), "completions are not stored"),
-    "tool_choice": ((None, "none"), _NO_TOOLS),
-    "tools": ((None, []), _NO_TOOLS),
-    "top_logprobs": ((None, 0), _NO_LOGPROBS),
     "verbosity": ((None, "medium"), "the length of answers cannot be steered; use 'max_completion_tokens'"),
     "web_search_options": ((None,), _NO_CLOUD),
 }
 _SMALLEST_TOP_P = 1e-6
 
 
-def to_generate_request(request: ChatRequest) -> GenerateRequest:
+def to_chat_ask(request: ChatRequest) -> ChatAsk:
     """Translate a request.
 
     Raises:
@@ -52,16 +39,38 @@ def to_generate_request(request: ChatRequest) -> GenerateRequest:
     """
     for name, (accepted, reason) in _REFUSED.items():
         if getattr(request, name) not in accepted:
-            raise _unsupported(name, reason)
+            raise unsupported(name, reason)
     _check_stream_options(request)
-    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    tools = tuple(_tools(request))
+    choice, tools = _tool_choice(request, tools)
+    parallel = request.parallel_tool_calls is not False
+    return ChatAsk(
+        request=_generate_request(request),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=parallel,
+        reasoning_effort=request.reasoning_effort,
+        template_options=request.chat_template_kwargs or {},
+    )
+
+
+def _generate_request(request: ChatRequest) -> GenerateRequest:
+    max_tokens = _max_tokens(request)
+    min_tokens = request.min_tokens or 0
+    if max_tokens is not None and min_tokens > max_tokens:
+        detail = f"'min_tokens' is {min_tokens}, but an answer may have {max_tokens} tokens at most."
+        raise FieldError(param="min_tokens", code="invalid_value", detail=detail)
     return GenerateRequest(
         model=request.model,
-        prompt=ChatPrompt(tuple(_message(message, f"messages[{i}]") for i, message in enumerate(request.messages))),
+        prompt=ChatPrompt(to_messages(request.messages)),
         sampling=_sampling(request),
-        max_tokens=_max_tokens(request),
-        stop=stop,
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        stop=(request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ()),
+        stop_token_ids=tuple(request.stop_token_ids or ()),
         ignore_eos=bool(request.ignore_eos),
+        guidance=to_guidance(request),
+        top_logprobs=_top_logprobs(request),
         ttl_s=request.ttl,
     )
 
@@ -74,7 +83,7 @@ def _check_stream_options(request: ChatRequest) -> None:
         detail = "'stream_options' can only be used together with 'stream': true."
         raise FieldError(param="stream_options", code="invalid_value", detail=detail)
     if options.include_obfuscation:
-        raise _unsupported("stream_options.include_obfuscation", "chunks are never padded")
+        raise unsupported("stream_options.include_obfuscation", "chunks are never padded")
 
 
 def _max_tokens(request: ChatRequest) -> int | None:
@@ -83,6 +92,15 @@ def _max_tokens(request: ChatRequest) -> int | None:
         detail = f"'max_tokens' is {old} and 'max_completion_tokens' is {new}: send only the latter."
         raise FieldError(param="max_tokens", code="invalid_value", detail=detail)
     return old if new is None else new
+
+
+def _top_logprobs(request: ChatRequest) -> int | None:
+    if request.logprobs:
+        return request.top_logprobs or 0
+    if request.top_logprobs:
+        detail = "'top_logprobs' can only be used together with 'logprobs': true."
+        raise FieldError(param="top_logprobs", code="invalid_value", detail=detail)
+    return None
 
 
 def _sampling(request: ChatRequest) -> Sampling:
@@ -100,42 +118,45 @@ def _sampling(request: ChatRequest) -> Sampling:
     )
 
 
-def _message(message: ChatMessage, where: str) -> Message:
-    role = str(message.__struct_config__.tag)
-    if isinstance(message, ToolMessage | FunctionMessage):
-        raise _unsupported(f"{where}.role", f"{role!r} needs tools, and {_NO_TOOLS}")
-    if isinstance(message, AssistantMessage):
-        return Message(role, _assistant_text(message, where), message.name)
-    role = "system" if role == "developer" else role
-    return Message(role, _text(message.content, f"{where}.content"), message.name)
+def _tools(request: ChatRequest) -> Iterator[FunctionTool]:
+    known: set[str] = set()
+    for i, tool in enumerate(request.tools or ()):
+        if isinstance(tool, CustomToolParam):
+            raise unsupported(f"tools[{i}].type", NO_CUSTOM_TOOLS)
+        function = tool.function
+        if function.name in known:
+            param = f"tools[{i}].function.name"
+            raise FieldError(param=param, code="invalid_value", detail=f"There are two tools named '{function.name}'.")
+        known.add(function.name)
+        yield FunctionTool(function.name, function.description or "", function.parameters, bool(function.strict))
 
 
-def _assistant_text(message: AssistantMessage, where: str) -> str:
-    for name, reason in (("tool_calls", _NO_TOOLS), ("function_call", _NO_TOOLS), ("audio", _TEXT_ONLY)):
-        if getattr(message, name) not in (None, []):
-            raise _unsupported(f"{where}.{name}", reason)
-    if message.content and message.refusal:
-        raise _unsupported(f"{where}.refusal", "an assistant's message has either 'content' or 'refusal'")
-    if message.content is None and message.refusal is None:
-        detail = f"'{where}.content' is missing, and nothing else says what the assistant answered."
-        raise FieldError(param=f"{where}.content", code="missing_required_parameter", detail=detail)
-    return _text(message.content or message.refusal or "", f"{where}.content", refusals=True)
+def _tool_choice(request: ChatRequest, tools: tuple[FunctionTool, ...]) -> tuple[ToolChoice, tuple[FunctionTool, ...]]:
+    """Return the choice, and the tools that it leaves."""
+    choice = request.tool_choice
+    if choice is None or choice in ("auto", "none"):
+        return choice or "auto", tools
+    if isinstance(choice, CustomToolChoice):
+        raise unsupported("tool_choice.type", NO_CUSTOM_TOOLS)
+    if not tools:
+        detail = "'tool_choice' can only be used together with 'tools'."
+        raise FieldError(param="tool_choice", code="invalid_value", detail=detail)
+    by_name = {tool.name: tool for tool in tools}
+    if isinstance(choice, NamedToolChoice):
+        return NamedFunction(_known(choice, "tool_choice.function.name", by_name).name), tools
+    if isinstance(choice, AllowedToolsChoice):
+        allowed = choice.allowed_tools
+        where = "tool_choice.allowed_tools.tools"
+        left = tuple(_known(one, f"{where}[{i}].function.name", by_name) for i, one in enumerate(allowed.tools))
+        if not left:
+            raise FieldError(param=where, code="invalid_value", detail=f"'{where}' is empty.")
+        return allowed.mode, left
+    return choice, tools
 
 
-def _text(content: Content, where: str, *, refusals: bool = False) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(_part_text(part, f"{where}[{i}]", refusals) for i, part in enumerate(content))
-
-
-def _part_text(part: Part, where: str, refusals: bool) -> str:
-    if isinstance(part, TextPart):
-        return part.text
-    if isinstance(part, RefusalPart) and refusals:
-        return part.refusal
-    kind = part.__struct_config__.tag
-    raise _unsupported(f"{where}.type", f"{kind!r} is not a kind of content that a text model can read here")
-
-
-def _unsupported(param: str, reason: str) -> FieldError:
-    return FieldError(param=param, code="unsupported_value", detail=f"'{param}' is not supported: {reason}.")
+def _known(choice: NamedToolChoice, param: str, by_name: dict[str, FunctionTool]) -> FunctionTool:
+    name = choice.function.name
+    if name not in by_name:
+        detail = f"'{param}' is '{name[:80]}', and there is no such function among the tools."
+        raise FieldError(param=param, code="invalid_value", detail=detail)
+    return by_name[name]

@@ -8,14 +8,17 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from cupola import GenerateRequest, Message, Sampling
 from cupola_server.openai import translate
 from cupola_server.openai.schema import ChatRequest
-from cupola_server.openai.translate import to_generate_request
+from cupola_server.openai.translate import to_chat_ask
 
 HONOURED = {
-    *("messages", "model", "stream", "stream_options", "max_completion_tokens", "max_tokens", "stop"),
+    *("messages", "model", "stream", "stream_options", "n", "max_completion_tokens", "max_tokens", "stop"),
     *("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias"),
-    *("top_k", "min_p", "repetition_penalty", "ignore_eos", "ttl"),
+    *("logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls"),
+    *("reasoning_effort", "top_k", "min_p", "repetition_penalty", "ignore_eos", "min_tokens", "stop_token_ids"),
+    *("chat_template_kwargs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("structured_outputs", "ttl"),
 }
-MEANINGLESS = {"user", "safety_identifier", "metadata", "prompt_cache_key", "parallel_tool_calls"}
+MEANINGLESS = {"user", "safety_identifier", "metadata", "prompt_cache_key"}
 NEWEST_CLIENT_READ = (3, 54)
 
 
@@ -23,7 +26,7 @@ def translated(messages: object = "Hello", **fields: object) -> GenerateRequest:
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     body = msgspec.json.encode({"model": "tiny", "messages": messages, **fields})
-    return to_generate_request(msgspec.json.decode(body, type=ChatRequest))
+    return to_chat_ask(msgspec.json.decode(body, type=ChatRequest)).request
 
 
 def messages_of(*messages: object) -> tuple[Message, ...]:

@@ -1,11 +1,13 @@
 """The body of a request for a chat completion."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from cupola_server.openai.schema.fields import INT64, Penalty, Text, TokenCount, TokenId
+from cupola_server.openai.schema.formats import Choices, ResponseFormat, Schema, StructuredOutputs
 from cupola_server.openai.schema.messages import ChatMessage
+from cupola_server.openai.schema.tools import ToolChoiceParam, ToolParam
 
 
 class StreamOptions(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -21,20 +23,25 @@ class ChatRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     Nothing is dropped silently. A field is honoured, or it belongs to the group that can mean nothing on one's own
     machine, or any value but its default is refused by name (`translate` says why). An unknown field is an error.
 
-    Honoured as OpenAI describes them: the fields from `messages` to `logit_bias`, with up to 16 `stop` strings.
+    Honoured as OpenAI describes them: the fields from `messages` to `reasoning_effort`, with up to 16 `stop` strings.
+    `response_format` and schemas of `strict` functions are enforced while the answer is made, not asked for.
+    `reasoning_effort` reaches models whose chat template can tell it.
 
-    Honoured extensions: `top_k` (0 or -1: no limit), `min_p`, `repetition_penalty`, `ignore_eos` and `ttl`, the idle
-    seconds after which the model may be unloaded, 0 for never.
+    Honoured extensions: `top_k` (0 or -1: no limit), `min_p`, `repetition_penalty`, `ignore_eos`, `min_tokens`,
+    `stop_token_ids`, `chat_template_kwargs` (further variables of the chat template), `guided_json`, `guided_regex`,
+    `guided_choice`, `guided_grammar` (Lark, in llguidance's dialect) and `structured_outputs`, which is any of the
+    four, and `ttl`, the idle seconds after which the model may be unloaded, 0 for never.
 
     Accepted, because there is nobody here to bill, track or retain: `user`, `safety_identifier`, `metadata`,
     `prompt_cache_key`, `store` as false, `service_tier` as "auto" or "default", `prompt_cache_retention` as
-    "in_memory". `parallel_tool_calls` is accepted while there are no tools whose calls could be parallel.
+    "in_memory".
     """
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
     model: Text
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
     max_completion_tokens: TokenCount | None = None
     max_tokens: TokenCount | None = None
     stop: Text | Annotated[list[Text], Meta(max_length=16)] | None = None
@@ -44,34 +51,41 @@ class ChatRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[ToolParam], Meta(max_length=128)] | None = None
+    tool_choice: ToolChoiceParam | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     ignore_eos: bool | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=128)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: Text | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: Text | None = None
+    structured_outputs: StructuredOutputs | None = None
     ttl: Annotated[float, Meta(ge=0)] | None = None
 
     user: str | None = None
     safety_identifier: str | None = None
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
-    parallel_tool_calls: bool | None = None
     store: bool | None = None
     service_tier: str | None = None
     prompt_cache_retention: str | None = None
 
-    n: Annotated[int, Meta(ge=1)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: object = None
-    tool_choice: object = None
     functions: object = None
     function_call: object = None
-    response_format: object = None
     modalities: object = None
     audio: object = None
     prediction: object = None
-    reasoning_effort: str | None = None
     verbosity: str | None = None
     web_search_options: object = None
     moderation: object = None

@@ -4,25 +4,52 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from cupola_server.openai.schema.tools import MessageToolCall
 from cupola_server.openai.schema.usage import CompletionUsage
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
-class CompletionMessage(Struct, kw_only=True):
-    """An answer."""
+class TopLogprob(Struct):
+    """A token that could have been next. `token` has U+FFFD where `bytes` are no whole characters."""
 
-    role: Literal["assistant"] = "assistant"
-    content: str
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(Struct):
+    """One token of an answer, how likely it was, and what was likeliest in its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(Struct):
+    """The tokens of an answer's content."""
+
+    content: list[ContentLogprob]
     refusal: None = None
 
 
-class CompletionChoice(Struct, kw_only=True):
-    """One of the answers; there is one."""
+class CompletionMessage(Struct, kw_only=True):
+    """An answer. `reasoning_content` is what the model thought before it, if it shows that."""
 
-    index: int = 0
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[MessageToolCall] | UnsetType = UNSET
+
+
+class CompletionChoice(Struct, kw_only=True):
+    """One of the answers."""
+
+    index: int
     message: CompletionMessage
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason
 
 
@@ -38,20 +65,38 @@ class ChatCompletion(Struct, kw_only=True):
     system_fingerprint: None = None
 
 
+class FunctionDelta(Struct, kw_only=True):
+    """What a chunk adds to a call: its name at first, then its arguments, a piece of JSON text at a time."""
+
+    name: str | UnsetType = UNSET
+    arguments: str
+
+
+class ToolCallDelta(Struct, kw_only=True):
+    """What a chunk adds to the call of this index."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta
+
+
 class Delta(Struct, kw_only=True):
     """What a chunk adds to the answer."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
     refusal: UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: tuple[ToolCallDelta, ...] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, kw_only=True):
     """One of the answers, underway."""
 
-    index: int = 0
+    index: int
     delta: Delta
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason | None = None
 
 

@@ -4,6 +4,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from cupola_server.openai.schema.fields import Text
+from cupola_server.openai.schema.tools import CalledFunction
+
 
 class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
     """Text. `prompt_cache_breakpoint` is a hint for OpenAI's cache and means nothing here."""
@@ -55,6 +58,17 @@ class UserMessage(Struct, tag_field="role", tag="user", forbid_unknown_fields=Tr
     name: str | None = None
 
 
+class AssistantToolCall(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
+    """A call that the model made."""
+
+    id: Text
+    function: CalledFunction
+
+
+class AssistantCustomCall(Struct, tag_field="type", tag="custom"):
+    """Known, and refused as custom tools are."""
+
+
 class AssistantMessage(Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
     """What the model said before. Clients send replies back whole, so that fields of replies are known here too.
 
@@ -67,11 +81,16 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant", forbid_unknown
     annotations: object = None
     audio: object = None
     function_call: object = None
-    tool_calls: object = None
+    tool_calls: list[AssistantToolCall | AssistantCustomCall] | None = None
+    reasoning_content: str | None = None
 
 
-class ToolMessage(Struct, tag_field="role", tag="tool"):
-    """The result of a tool: known, and refused as long as tools are."""
+class ToolMessage(Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):
+    """What a function that the model called returned."""
+
+    content: Content
+    tool_call_id: str
+    name: str | None = None
 
 
 class FunctionMessage(Struct, tag_field="role", tag="function"):

@@ -1,0 +1,96 @@
+"""The body of a request to continue a text, and the reply to it, whole or in chunks: OpenAI's older API."""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from cupola_server.openai.schema.chat import StreamOptions
+from cupola_server.openai.schema.fields import INT64, Penalty, Text, TokenCount, TokenId
+from cupola_server.openai.schema.formats import Choices, ResponseFormat, Schema, StructuredOutputs
+from cupola_server.openai.schema.usage import CompletionUsage
+
+
+class TextCompletionRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/completions: every field that OpenAI documents, and the extensions of chat completions.
+
+    `prompt` is a text, up to 64 texts, the tokens of one, or up to 64 lists of tokens; none may be empty. Special
+    tokens in a text are plain text, and no chat template is applied. Prompts times `n` may be 64 answers at most, which
+    run at the same time; those to the first prompt come first.
+
+    Honoured as OpenAI describes them: `max_tokens` (16 unless said otherwise), `echo`, `logprobs`, `n`, `stream` and
+    what chat completions have as well. `best_of` can only be 1 or the same as `n`: nothing is chosen among more. `echo`
+    goes without `logprobs`, because those of a prompt are not computed. `suffix` is refused: models here continue.
+
+    `user` is accepted; there is nobody here to tell users apart for. The extensions, from `top_k` on, are those of chat
+    completions.
+    """
+
+    prompt: str | list[str | TokenId | list[TokenId]]
+    model: Text
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    echo: bool | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    max_tokens: TokenCount | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    presence_penalty: Penalty | None = None
+    seed: Annotated[int, Meta(ge=-INT64, le=INT64 - 1)] | None = None
+    stop: Text | Annotated[list[Text], Meta(max_length=16)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    suffix: str | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    user: str | None = None
+
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    ignore_eos: bool | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=128)] | None = None
+    response_format: ResponseFormat | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: Text | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: Text | None = None
+    structured_outputs: StructuredOutputs | None = None
+    ttl: Annotated[float, Meta(ge=0)] | None = None
+
+
+class TextLogprobs(Struct, kw_only=True):
+    r"""Log probabilities in the older shape: four lists with one entry per token.
+
+    Attributes:
+        tokens: The text of each token; "bytes:\xf0\x9f" for one that is no whole character.
+        token_logprobs: Of the chosen tokens.
+        top_logprobs: Of the likeliest tokens at each position, the chosen one included.
+        text_offset: At which character of the text each token begins.
+    """
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(Struct, kw_only=True):
+    """One of the answers, or what a chunk adds to it."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+class TextCompletion(Struct, kw_only=True):
+    """The reply, and each event of a stream. In a stream `usage` is there only when the client asked for it."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: None = None
+    choices: tuple[TextChoice, ...]
+    usage: CompletionUsage | UnsetType | None = UNSET
