@@ -90,11 +90,12 @@ async def _listed(source: CatalogSource) -> Sequence[ModelInfo]:
     return ()
 
 
-def _order(entry: Entry) -> tuple[str, int, bool, int, str]:
+def _order(entry: Entry) -> tuple[str, int, bool, bool, int, str]:
     info = entry.info
     name = info.name.lower()
     rank = max((i for i, ending in enumerate(_RANKS) if name.endswith(ending)), default=len(_RANKS))
-    return (info.alias.lower(), rank, entry.cached is None, -info.version, info.id)
+    is_tuned = info.source == "tuned"  # made for this machine
+    return (info.alias.lower(), rank, entry.cached is None, not is_tuned, -info.version, info.id)
 
 
 def _near(wanted: str, entries: Sequence[Entry]) -> str:

@@ -1,7 +1,7 @@
 """The engine: from a request to a running turn. It knows catalogs, caches, placement and residency, and joins them."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -43,10 +43,12 @@ from cupola.messages import (
     Tokens,
     TurnFinished,
     TurnText,
+    Usage,
 )
 from cupola.plugins import PluginSet, ProviderEntry, load_plugins
 from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
+from cupola.tuning import TUNED, Goal, Trial, Tuner, Tuning
 from cupola.worker.process import Worker, WorkerSpec, WorkerTurn
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Turn:
         self.first_token_at: float | None = None
         self.finished: TurnFinished | None = None
         self.failed = False
+        self.tokens = 0
         self._turn = turn
 
     async def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
@@ -76,8 +79,10 @@ class Turn:
                 self.finished = event
             elif not isinstance(event, TurnText):
                 raise WorkerError(detail=f"The worker sent a {type(event).__name__} in mid-answer.")
-            elif self.first_token_at is None:
-                self.first_token_at = anyio.current_time()
+            else:
+                self.tokens += event.tokens
+                if self.first_token_at is None:
+                    self.first_token_at = anyio.current_time()
             yield event
 
 
@@ -127,6 +132,17 @@ class Engine:
         entry, _ = await self._choose(name)
         await self._residency.unload(entry.info.id, wait_s=0)
         return any([await store.remove(entry.info.id) for store in self._plugins.cache_stores])
+
+    async def tune(
+        self, name: str, goal: Goal, *, max_divergence: float, progress: Progress, told: Callable[[Trial], None]
+    ) -> Tuning:
+        """Find the layout in which a model runs best here, and keep it; see `cupola.tuning`."""
+        entry, place = await self._choose(name)
+        if entry.info.source == TUNED:
+            entry, place = await self._choose(entry.info.parent)
+        source = await self._bring(entry, progress)
+        tuner = Tuner(source, lambda model: self._spec(model, place), self._plugins.converters, self._store())
+        return await tuner.run(goal, max_divergence, progress, told)
 
     async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
         """Load a model, or restart the idle clock of a loaded one."""
@@ -302,7 +318,7 @@ def _ended(turn: Turn, worker: Worker, arrived: float) -> TurnEnded:
         model=turn.model.id,
         provider=worker.report.provider,
         reason=turn.finished.reason if turn.finished else None if turn.failed else "cancelled",
-        usage=turn.finished.usage if turn.finished else None,
+        usage=turn.finished.usage if turn.finished else Usage(turn.prompt_tokens, turn.tokens),
         first_token_s=None if first is None else first - arrived,
         total_s=anyio.current_time() - arrived,
     )

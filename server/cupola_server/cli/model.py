@@ -1,4 +1,4 @@
-"""`cupola model`: list, info, download, run."""
+"""`cupola model`: list, info, download, run; `tune` has a file of its own."""
 
 import sys
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import click
 
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Column, Output, output_option, show_fields, show_rows, size_text
+from cupola_server.cli.tune import tune
 
 if TYPE_CHECKING:
     from cupola.contracts import ModelStatus
@@ -36,6 +37,9 @@ _FIELDS = (
 @click.group()
 def model() -> None:
     """Discover, download and run models."""
+
+
+model.add_command(tune)
 
 
 @model.command("list")
