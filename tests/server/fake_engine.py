@@ -28,7 +28,9 @@ from cupola import (
     Usage,
 )
 from cupola.settings import ServerSettings
+from cupola_server.health import Health
 from cupola_server.serving import serve
+from cupola_server.watching import Observe
 
 TINY = ModelInfo(
     id="tiny-generic-cpu:2",
@@ -168,8 +170,10 @@ class _ScriptedTurn:
 
 
 @asynccontextmanager
-async def running(app: ASGIApp, **settings: object) -> AsyncIterator[str]:
-    """Serve an application in the test's own event loop; yields the base URL."""
+async def running(
+    app: ASGIApp, *, health: Health | None = None, observe: Observe | None = None, **settings: object
+) -> AsyncIterator[str]:
+    """Serve an application in the test's own event loop, where it also goes by the name "x"; yields the base URL."""
     stop = anyio.Event()
     started = anyio.Event()
     urls: list[str] = []
@@ -180,7 +184,7 @@ async def running(app: ASGIApp, **settings: object) -> AsyncIterator[str]:
 
     async def run() -> None:
         chosen = {"port": 0, "drain_timeout_s": 0.2, "allowed_hosts": ("x",), **settings}
-        await serve(app, ServerSettings(**chosen), ready=ready, stop=stop)
+        await serve(app, ServerSettings(**chosen), ready=ready, stop=stop, health=health, observe=observe)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
