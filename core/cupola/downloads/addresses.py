@@ -16,8 +16,10 @@ def without_query(url: str) -> str:
 
 def cause_text(error: Exception) -> str:
     """Return "read timeout: ...", from the class name and its words, without the query of any address in them."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
-    said = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", r"\1", str(error))
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    words = {"timeout error": "timeout", "address error": "address"}.get(name, name)
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", r"\1", said)
     return f"{words}: {said}" if said else words
 
 

@@ -1,26 +1,23 @@
 """Fetches the chunks of files, and tries again where that may help. Blocks; every thread of a transfer uses one."""
 
+import http.client
 import re
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cupola.contracts import RemoteFile
 from cupola.downloads.addresses import cause_text, without_query
-from cupola.downloads.connections import Connections
+from cupola.downloads.connections import AddressError, Answer, Connections
 from cupola.downloads.pacing import Pacing, retry_after_s
 from cupola.downloads.partial import PartialFile, Superseded
 from cupola.errors import CacheError, DigestMismatchError, DownloadError
 from cupola.settings import DownloadSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import httpx
-
+_READ_BYTES = 1 << 18
 _WORTH_A_NEW_START_BYTES = 1 << 16
 _NEXT_TO_NOTHING_BYTES_PER_S = 100
 _REFUSED = (401, 403)
@@ -72,14 +69,13 @@ class Fetcher:
     """Fetches chunks for a transfer.
 
     Attributes:
-        client, connections, pacing, settings: What the threads share.
+        connections, pacing, settings: What the threads share.
         model_id: For messages.
         stopped: Set when nothing counts any more.
         renew: Blocks until the file has another address than the one given, if there is a way; False if there is none.
         explain: Turns what the disk says into our words.
     """
 
-    client: "httpx.Client"
     connections: Connections
     pacing: Pacing
     settings: DownloadSettings
@@ -122,18 +118,20 @@ class Fetcher:
         """Ask for the rest of a span once, and write what comes."""
         asked = {} if span.is_whole_file else {"Range": f"bytes={span.offset}-{span.end - 1}"}
         with self._http_faults(url):
-            trace = {"trace": self.connections.trace}
-            with self.client.stream("GET", url, headers=asked, extensions=trace) as response:
-                self._check_status(response, span, url)
-                self._check_answer(response, span, url)
-                self._receive(response, span, url)
+            answer = self.connections.get(url, asked)
+            try:
+                self._check_status(answer, span, url)
+                self._check_answer(answer, span, url)
+                self._receive(answer, span, url)
+            finally:
+                self.connections.put_back(answer, url)
         if span.offset < span.end:
             size = _bytes(span.part.file.size_bytes)
             raise _PassingError(f"the answer ended after {span.offset:,} of {size}")
 
-    def _receive(self, response: "httpx.Response", span: _Span, url: str) -> None:
+    def _receive(self, answer: Answer, span: _Span, url: str) -> None:
         since, received, limit_s = time.monotonic(), 0, self.settings.stall_timeout_s
-        for data in response.iter_raw():
+        while data := answer.read(_READ_BYTES):
             self._check_stopped()
             if span.offset + len(data) > span.end:
                 raise self._mismatch(span.part.file, url, "more")
@@ -148,11 +146,11 @@ class Fetcher:
                     raise _PassingError(f"stalled: {received:,} bytes in {limit_s:g} s")
                 since, received = time.monotonic(), 0
 
-    def _check_status(self, response: "httpx.Response", span: _Span, url: str) -> None:
-        status = response.status_code
-        reason = f"the server answered {status} {response.reason_phrase}"
+    def _check_status(self, answer: Answer, span: _Span, url: str) -> None:
+        status = answer.status
+        reason = f"the server answered {status} {answer.reason}"
         if status in _PASSING or status >= 500:
-            raise _PassingError(reason, retry_after_s(response.headers))
+            raise _PassingError(reason, retry_after_s(answer.headers))
         if status in _REFUSED:
             raise _RefusedError(reason)
         if status == 416:
@@ -160,11 +158,11 @@ class Fetcher:
         if status not in (200, 206):
             raise self._failure(url, reason)
 
-    def _check_answer(self, response: "httpx.Response", span: _Span, url: str) -> None:
+    def _check_answer(self, answer: Answer, span: _Span, url: str) -> None:
         """Make sure that the first byte is the one asked for, and that the file has the announced length."""
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if response.status_code == 200:
-            announced = response.headers.get("Content-Length", "*")
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        if answer.status == 200:
+            announced = answer.headers.get("Content-Length", "*")
         elif match and int(match[1]) == span.offset:
             announced = match[2]
         else:
@@ -172,26 +170,23 @@ class Fetcher:
         if announced.isdigit() and int(announced) != span.part.file.size_bytes:
             raise self._mismatch(span.part.file, url, _bytes(int(announced)))
         try:
-            if response.status_code == 206 or (span.is_whole_file and not span.alone):
-                span.part.accept(span.generation, _version(response))
+            if answer.status == 206 or (span.is_whole_file and not span.alone):
+                span.part.accept(span.generation, _version(answer))
             else:
-                span.start_over(_version(response))
+                span.start_over(_version(answer))
         except OSError as error:
             raise self.explain(error) from error
 
     @contextmanager
-    def _http_faults(self, url: str) -> "Iterator[None]":
+    def _http_faults(self, url: str) -> Iterator[None]:
         """Tell the faults of connections that may pass from those that will not."""
-        import httpx  # noqa: PLC0415 - see open_client
-
         try:
             yield
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects, httpx.LocalProtocolError) as error:
-            raise self._failure(url, cause_text(error)) from error
-        except (httpx.HTTPError, OSError, ValueError) as error:
+        except (AddressError, ssl.SSLCertVerificationError, http.client.InvalidURL, ValueError) as error:
             self._check_stopped()
-            if not isinstance(error, httpx.TransportError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise self._failure(url, cause_text(error)) from error
+            raise self._failure(url, cause_text(error)) from error
+        except (OSError, http.client.HTTPException) as error:
+            self._check_stopped()
             raise _PassingError(cause_text(error)) from error
 
     def _check_stopped(self) -> None:
@@ -212,10 +207,10 @@ def mismatch(file: RemoteFile, model_id: str, *, url: str, expected: str, actual
     return DigestMismatchError(model=model_id, detail=detail, file=file.path, expected=expected, actual=actual)
 
 
-def _version(response: "httpx.Response") -> str:
+def _version(answer: Answer) -> str:
     """Name the version of what the server sends; a weak ETag does not promise equal bytes (RFC 9110, 13.1.5)."""
-    tag: str = response.headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+    tag: str = answer.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
 
 
 def _bytes(count: int) -> str:

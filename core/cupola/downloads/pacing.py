@@ -4,8 +4,8 @@ import email.utils
 import random
 import threading
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.message import Message
 
 _LONGEST_PAUSE_S = 30.0
 _LONGEST_ASKED_S = 300.0
@@ -57,7 +57,7 @@ class Pacing:
         self._stopped.wait(max(0.0, self._held_until - time.monotonic()))
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
+def retry_after_s(headers: Message) -> float | None:
     """Read Retry-After, seconds or a date (RFC 9110, 10.2.3); None if there is none, or more than five minutes."""
     text = headers.get("Retry-After", "").strip()
     try:

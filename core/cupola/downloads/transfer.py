@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cupola.contracts import RemoteFile
-from cupola.downloads.connections import Connections, open_client
+from cupola.downloads.connections import Connections
 from cupola.downloads.digests import digest_name, feed, is_whole, name_of, new_digest
 from cupola.downloads.fetching import Fetcher, mismatch
 from cupola.downloads.pacing import Pacing
@@ -18,7 +18,7 @@ from cupola.downloads.partial import PartialFile, Superseded, partial_bytes
 from cupola.errors import CacheError, DigestMismatchError, DiskFullError
 from cupola.settings import DownloadSettings
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0
 _LOOK_AGAIN_S = 0.5
 
 
@@ -48,7 +48,7 @@ class Transfer:
         self._over = self._finished = False
         self._expired = False
         self._failure: BaseException | None = None
-        self._connections = Connections()
+        self._connections = Connections(settings, model_id)
         self._pacing = Pacing(
             self._stopped, bytes_per_s=settings.speed_limit_mbps * 125_000, first_pause_s=settings.retry_pause_s
         )
@@ -103,23 +103,22 @@ class Transfer:
     def _run(self) -> None:
         try:
             self._plan()
-            with open_client(self._settings, self._model_id) as client:
-                fetcher = Fetcher(
-                    client=client,
-                    connections=self._connections,
-                    pacing=self._pacing,
-                    settings=self._settings,
-                    model_id=self._model_id,
-                    stopped=self._stopped,
-                    renew=self._renewed,
-                    explain=self._explained,
-                )
-                self._fetch_and_check(fetcher)
+            fetcher = Fetcher(
+                connections=self._connections,
+                pacing=self._pacing,
+                settings=self._settings,
+                model_id=self._model_id,
+                stopped=self._stopped,
+                renew=self._renewed,
+                explain=self._explained,
+            )
+            self._fetch_and_check(fetcher)
         except BaseException as error:  # noqa: BLE001 - carried to whoever waits
             self._fail(error)
         finally:
             for part in self._parts:
                 part.close()
+            self._connections.close()
             with self._change:
                 self._finished = True
                 self._change.notify_all()

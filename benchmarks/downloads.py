@@ -1,0 +1,137 @@
+"""How fast and how lean a download is: our downloader, digest included, against curl, over loopback.
+
+`python -m benchmarks.downloads [--megabytes N] [--rounds N] [--workers N] [--smoke]`. Each round fetches the same file
+with curl and with ours, from one server of its own process that lets the kernel send. Ours runs in a process of its
+own as well, whose peak memory is that of the whole interpreter with everything it imported.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+
+from benchmarks.measuring import Figure, interleaved, neighbours, ratio, save, show
+from cupola import ModelInfo, RemoteFile
+from cupola.downloads import HttpDownloader
+from cupola.settings import DownloadSettings
+
+_MEGABYTE = 1_000_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns 1 if a goal was missed and this was no smoke run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=DownloadSettings().workers)
+    parser.add_argument("--folder", type=Path, help="where to write; a disk with room for three copies of the file")
+    parser.add_argument("--smoke", action="store_true", help="one quick round, no result file, no verdict")
+    parser.add_argument("--fetch", nargs=4, metavar=("URL", "SIZE", "SHA256", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.fetch:
+        _fetch(options.workers, *options.fetch)
+        return 0
+    if options.smoke:
+        options.megabytes, options.rounds = 50, 1
+    with neighbours() as busy:
+        figures = _measure(options)
+    checks = [
+        ("at least 0.80 of curl", figures["ours / curl"].median >= 0.80),
+        ("under 100 MB of memory", max(figures["ours, peak memory"].values) < 100),
+    ]
+    show(f"{options.megabytes} MB over loopback, {options.workers} workers", figures, checks, busy[0])
+    if options.smoke:
+        return 0
+    save("downloads", figures, checks, megabytes=options.megabytes, workers=options.workers, others_cores=busy[0])
+    return 0 if all(met for _, met in checks) else 1
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Figure]:
+    memory_mb: list[float] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        sha256 = _write(folder / "source", options.megabytes)
+        size = options.megabytes * _MEGABYTE
+        with _served(folder / "source") as url:
+
+            def ours() -> float:
+                speed, peak_mb = _ours(url, size, sha256, folder / "ours", options.workers)
+                memory_mb.append(peak_mb)
+                return speed
+
+            values = interleaved(
+                options.rounds, {"curl": lambda: _curl(url, size, folder / "curl"), "ours": ours}, pause_s=1.0
+            )
+    figures = {name: Figure("MB/s", tuple(found)) for name, found in values.items()}
+    figures["ours / curl"] = ratio(figures["ours"], figures["curl"])
+    figures["ours, peak memory"] = Figure("MB", tuple(memory_mb))
+    return figures
+
+
+def _write(path: Path, megabytes: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for _ in range(megabytes):
+            block = os.urandom(_MEGABYTE)
+            file.write(block)
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _served(path: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "benchmarks.floors.file_server", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{server.stdout.readline().strip()}/file"
+        finally:
+            server.kill()
+
+
+def _curl(url: str, size: int, target: Path) -> float:
+    started = time.perf_counter()
+    subprocess.run(["curl", "--silent", "--fail", "--output", target, url], check=True)  # noqa: S607 - the user's own
+    elapsed = time.perf_counter() - started
+    assert target.stat().st_size == size
+    target.unlink()
+    return size / elapsed / _MEGABYTE
+
+
+def _ours(url: str, size: int, sha256: str, folder: Path, workers: int) -> tuple[float, float]:
+    command = [sys.executable, "-m", "benchmarks.downloads", "--workers", str(workers)]
+    done = subprocess.run(
+        [*command, "--fetch", url, str(size), sha256, str(folder)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    elapsed, peak_mb = json.loads(done.stdout)
+    return size / elapsed / _MEGABYTE, peak_mb
+
+
+def _fetch(workers: int, url: str, size: str, sha256: str, folder: str) -> None:
+    """Fetch in this process; prints the seconds it took, file checked and in place, and the peak memory in MB."""
+    model = ModelInfo(id="benchmark:1", alias="benchmark", source="benchmark", publisher="benchmark")
+    file = RemoteFile("file", int(size), url, sha256)
+
+    async def fetch() -> None:
+        await HttpDownloader(DownloadSettings(workers=workers)).fetch([file], model, Path(folder), lambda _: None)
+
+    started = time.perf_counter()
+    anyio.run(fetch)
+    elapsed = time.perf_counter() - started
+    (Path(folder) / "file").unlink()
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps([elapsed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
