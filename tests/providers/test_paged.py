@@ -1,14 +1,16 @@
 """The paged session on the engine's static batching, the only one a CPU runs; and the engine's refusals."""
 
 import json
+import shutil
 
 import onnxruntime_genai as og
 import pytest
 
-from cupola import Guidance, InvalidParameterError, Limits, LoadError, Sampling, Turn
+from cupola import Guidance, InvalidParameterError, Limits, LoadError, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import run_turn, run_turns
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.generator import GeneratorSession
+from cupola_providers.runtime.loading import RuntimeSetup, choose_kind, open_session
 from cupola_providers.runtime.paged import PagedSession
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from tiny_model import write_tiny_model
@@ -105,3 +107,13 @@ def test_guidance_is_the_engines_own(session):
 def test_dynamic_batching_on_a_cpu_is_a_clear_error(folder):
     with pytest.raises(LoadError, match="engine refuses it"):
         opened(folder, {"dynamic_batching": {"max_batch_size": 4}})
+
+
+def test_a_paged_export_is_refused_where_it_cannot_run_before_anything_is_loaded(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "paged")
+    path = tmp_path / "paged" / "genai_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "engine": {"dynamic_batching": {}}}))
+    with pytest.raises(LoadError, match="CUDA and WebGPU only"):
+        open_session(ModelFiles("paged:1", tmp_path / "paged"), setup=RuntimeSetup(), limits=Limits())
+    files, config, setup = ModelFiles("paged:1", tmp_path), read_config(tmp_path / "paged"), RuntimeSetup("cuda")
+    assert choose_kind(files, config, setup, Limits()).kind == "paged"

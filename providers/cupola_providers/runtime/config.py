@@ -2,6 +2,7 @@
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -64,11 +65,18 @@ class SearchSection(Struct, frozen=True):
     repetition_penalty: float = 1.0
 
 
+class EngineSection(Struct, frozen=True):
+    """How onnxruntime-genai's engine batches. `dynamic_batching` is there for exports with PagedAttention alone."""
+
+    dynamic_batching: dict[str, Any] | None = None
+
+
 class GenaiConfig(Struct, frozen=True):
     """A model's genai_config.json, as far as it matters here. Keys that are not named are ignored."""
 
     model: ModelSection
     search: SearchSection = SearchSection()
+    engine: EngineSection = EngineSection()
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:

@@ -15,10 +15,14 @@ from cupola.errors import from_wire
 from cupola_providers.runtime.config import FILE_NAME, GenaiConfig, read_config
 from cupola_providers.runtime.generator import GeneratorSession
 from cupola_providers.runtime.layout import read_layout
+from cupola_providers.runtime.paged import PagedSession
 from cupola_providers.runtime.slots import SlotPlan, SlotsGraph, SlotsSession, slots_graph
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
-SessionKind = Literal["slots", "generator"]
+SessionKind = Literal["slots", "paged", "generator"]
+
+_PAGED_PROVIDERS = {"cuda", "webgpu"}
+"""Where ONNX Runtime has PagedAttention."""
 
 _AGAIN = "Delete the model's folder and download it again."
 _SHARE_OF_FREE_MEMORY = 4
@@ -62,8 +66,13 @@ def choose_kind(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, lim
     """Choose the kind of session for a model. The one place where graph, configuration and provider are weighed.
 
     Raises:
-        LoadError: The setup asks for slots, and they cannot run it.
+        LoadError: The setup asks for slots, and they cannot run it; or it is for devices of another kind.
     """
+    if config.engine.dynamic_batching is not None:
+        if setup.provider.lower() not in _PAGED_PROVIDERS:
+            detail = "it was exported with PagedAttention, which runs on CUDA and WebGPU only. Take its CPU variant"
+            raise LoadError(model=model.id, detail=detail)
+        return Choice("paged", PagedSession.reason)
     if setup.session == "generator":
         return Choice("generator", "the setting session = generator asks for it; it runs one turn at a time")
     found = _slots_for(model, config, setup, limits)
@@ -109,6 +118,9 @@ def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> S
     session: Session
     if choice.graph:
         session = _open_slots(model, config, tokenizer, choice.graph, setup=setup, limits=limits)
+    elif choice.kind == "paged":
+        context_length = min(config.model.context_length, limits.context_length or config.model.context_length)
+        session = PagedSession(open_model(model, config, setup), config, tokenizer, context_length=context_length)
     else:
         session = _open_generator(model, config, tokenizer, choice.reason, setup=setup, limits=limits)
     session.layout = read_layout(choice.graph.path if choice.graph else graph_path)
