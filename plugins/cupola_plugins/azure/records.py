@@ -11,6 +11,7 @@ from cupola import DeviceType, ModelInfo, PromptTemplate
 
 # The release of Foundry Local whose models we can run; the publisher hides from older ones what they cannot.
 COMPATIBLE_WITH = "2.2.1"
+UNKNOWN_PUBLISHER = "unknown"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _PARENT = re.compile(r"/models/([^/]+)(?:/versions/(\d+))?")
@@ -123,8 +124,8 @@ def _from_entity(record: Record, source: str) -> ModelInfo:
     info = _variant(record, properties, "variantInfo", source=source)
     return msgspec.structs.replace(
         info,
-        alias=tags.text("alias") or info.alias,
-        publisher=catalog.text("publisher"),
+        alias=_alias(tags.text("alias")) or info.alias,
+        publisher=catalog.text("publisher") or UNKNOWN_PUBLISHER,
         display_name=catalog.text("displayName") or info.name,
         task=tags.text("task") or _first(catalog.texts("inferenceTasks")),
         context_length=catalog.number("textContextWindow"),
@@ -153,8 +154,8 @@ def _from_summary(record: Record, source: str) -> ModelInfo:
     info = _variant(record, record, "variantInformation", source=source)
     return msgspec.structs.replace(
         info,
-        alias=record.text("alias") or info.alias,
-        publisher=record.text("publisher"),
+        alias=_alias(record.text("alias")) or info.alias,
+        publisher=record.text("publisher") or UNKNOWN_PUBLISHER,
         display_name=record.text("displayName") or info.name,
         task=_first(record.texts("inferenceTasks")),
         context_length=limits.number("textLimits", "inputContextWindow"),
@@ -184,15 +185,15 @@ def _variant(record: Record, properties: Record, key: str, *, source: str) -> Mo
     if device is None:
         raise RecordError(f"its device {variant.text('device')!r} is not known")
     provider = variant.text("executionProvider")
-    if not provider:
-        raise RecordError("it names no execution provider")
+    if not provider.endswith("ExecutionProvider"):
+        raise RecordError(f"its execution provider {provider!r} is none")
     parents = properties.at(key, "parents")
     parent_uri = Record(parents[0]).text("assetId") if isinstance(parents, list) and parents else ""
     return ModelInfo(
         id=id_,
         alias=parent_id(parent_uri).partition(":")[0] or name,
         source=source,
-        publisher="",
+        publisher=UNKNOWN_PUBLISHER,
         device=device,
         provider=provider,
         size_bytes=variant.number("fileSizeBytes"),
@@ -203,6 +204,11 @@ def _variant(record: Record, properties: Record, key: str, *, source: str) -> Mo
         quantization=variant.texts("quantization"),
         device_memory_bytes=variant.number("vRamFootprintBytes"),
     )
+
+
+def _alias(text: str) -> str:
+    """Return an alias that cannot be taken for an id or for several words, else ""."""
+    return text if re.fullmatch(r"[^\s:]+", text) else ""
 
 
 def _first(tasks: tuple[str, ...]) -> str:

@@ -101,7 +101,7 @@ class FoundryService:
                     refusals.append(error)
                 else:
                     for info in self._read(records):
-                        found.setdefault(info.id, info)
+                        found.setdefault(info.id.lower(), info)
         if refusals and len(refusals) == len(queries):
             raise refusals[0]
         return Listing([*found.values()], not refusals)

@@ -15,7 +15,15 @@ import msgspec
 from msgspec import Raw, Struct
 
 from cupola import ModelInfo, PromptTemplate
-from cupola_plugins.azure.records import DEVICES, RecordError, model_id, needs_newer, parent_id, unix_time
+from cupola_plugins.azure.records import (
+    DEVICES,
+    UNKNOWN_PUBLISHER,
+    RecordError,
+    model_id,
+    needs_newer,
+    parent_id,
+    unix_time,
+)
 
 _MEGABYTE = 1 << 20
 
@@ -134,14 +142,16 @@ def read_snapshot(path: Path, *, source: str) -> Snapshot | None:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     decode = msgspec.json.Decoder(_Record).decode
-    models, region = [], ""
+    models: dict[str, ModelInfo] = {}
+    region = ""
     for raw in file.models:
         with contextlib.suppress(msgspec.DecodeError, RecordError, UnicodeDecodeError):
             record = decode(raw)
-            models.append(_info(record, source))
+            info = _info(record, source)
+            models.setdefault(info.id.lower(), info)
             region = region or record.detected_region or ""
     saved_unix = file.saved_at_unix if file.saved_at_unix is not None else unix_time(file.saved_at or "")
-    return Snapshot(models, saved_unix, file.cupola, region)
+    return Snapshot([*models.values()], saved_unix, file.cupola, region)
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
@@ -209,7 +219,7 @@ def _info(record: _Record, source: str) -> ModelInfo:
         id=record.id if record.id and ":" in record.id else model_id(name, tail or record.version),
         alias=name,
         source=source,
-        publisher="",
+        publisher=UNKNOWN_PUBLISHER,
         device=device,
         provider=runtime.execution_provider,
         size_bytes=int((record.file_size_mb or 0) * _MEGABYTE),

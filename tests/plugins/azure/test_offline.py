@@ -163,7 +163,7 @@ async def test_files_of_an_old_listing_are_asked_for_where_it_came_from(azure, c
 def test_a_snapshot_comes_back_as_it_was(tmp_path):
     path = tmp_path / "new" / "foundry.modelinfo.json"
     origin = Origin("v2", ("CPU:CPUExecutionProvider",), ("Foundry Local on Devices",))
-    bare = ModelInfo(id="x:1", alias="x", source="azure", publisher="", device="NPU", provider="QNNExecutionProvider")
+    bare = ModelInfo(id="x:1", alias="x", source="azure", publisher="me", device="NPU", provider="QNNExecutionProvider")
     snapshot = Snapshot([MODEL, bare], 1_790_000_000.0, origin, "eastus")
     write_snapshot(path, snapshot)
     assert read_snapshot(path, source="azure") == snapshot

@@ -47,6 +47,8 @@ TAGS, CATALOG, VARIANT = "annotations/tags", "annotations/systemCatalogData", "p
         (f"{TAGS}/promptTemplate", "{broken", "prompt_template", None),
         (f"{TAGS}/promptTemplate", '{"user":"<u>"}', "prompt_template", PromptTemplate(user="<u>")),
         (f"{TAGS}/alias", ..., "alias", "phi"),  # the parent's name
+        (f"{TAGS}/alias", "phi:4", "alias", "phi"),
+        (f"{CATALOG}/publisher", ..., "publisher", "unknown"),
         (f"{TAGS}/task", ..., "task", "chat-completion"),
         (f"{TAGS}/supportsToolCalling", "false", "supports_tool_calling", False),
         (f"{TAGS}/supportsToolCalling", True, "supports_tool_calling", True),
@@ -97,6 +99,7 @@ def test_a_field_is_mapped_whatever_form_it_has(path, value, field, expected):
         ("properties/variantInfo", ..., "no variant"),
         (f"{VARIANT}/device", "tpu", "device"),
         (f"{VARIANT}/executionProvider", None, "execution provider"),
+        (f"{VARIANT}/executionProvider", "cuda", "execution provider"),
         (f"{TAGS}/foundryLocal", "hide", "hides"),
         (f"{CATALOG}/minFLVersion", "99.0.0", "needs Foundry Local 99.0.0"),
     ],
