@@ -23,7 +23,7 @@ CONFIG_VARIABLE = "CUPOLA_CONFIG"
 
 Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
