@@ -13,9 +13,9 @@ from cupola_server.openai.errors import ResponseStoreError
 
 logger = logging.getLogger(__name__)
 
-_KEY = re.compile(r"[A-Za-z]+_[0-9a-f]{8,64}")
-_SUFFIX = ".json"
-_PARTIAL = ".partial"
+_KEY = re.compile(r"resp_[0-9a-f]{8,64}")
+_RECORD = re.compile(rf"{_KEY.pattern}\.json")
+_PARTIAL = re.compile(rf"{_KEY.pattern}\.[0-9a-f]{{32}}\.partial")
 _PARTIAL_LIFE_S = 3600.0
 
 
@@ -60,7 +60,7 @@ class RecordFolder:
             ResponseStoreError: It could not be written; an older record of that key is still there.
         """
         self.prepare()
-        partial = self._path / f"{key}.{uuid4().hex}{_PARTIAL}"
+        partial = self._path / f"{key}.{uuid4().hex}.partial"
         try:
             try:
                 _write(partial, data)
@@ -110,7 +110,7 @@ class RecordFolder:
         return True
 
     def _file(self, key: str) -> Path:
-        return self._path / f"{key}{_SUFFIX}"
+        return self._path / f"{key}.json"
 
     def _next_stamp(self) -> int:
         """Return the time, later than every one before on any file system, so that no two records are of one age."""
@@ -121,16 +121,16 @@ class RecordFolder:
         return (self._clock() - written_ns) / 1e9 >= self._life_s
 
     def _sweep(self) -> None:
-        """Remove what is too old, what is too many, and what a crash left behind."""
+        """Remove what is too old, what is too many, and what a crash left behind. Files of others stay."""
         records: list[tuple[int, str]] = []
         gone: list[str] = []
         with os.scandir(self._path) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # another service sweeps as well
                     written_ns = entry.stat(follow_symlinks=False).st_mtime_ns
-                    if entry.name.endswith(_SUFFIX):
+                    if _RECORD.fullmatch(entry.name):
                         records.append((written_ns, entry.path))
-                    elif entry.name.endswith(_PARTIAL) and self._clock() - written_ns > _PARTIAL_LIFE_S * 1e9:
+                    elif _PARTIAL.fullmatch(entry.name) and self._clock() - written_ns > _PARTIAL_LIFE_S * 1e9:
                         gone.append(entry.path)
         records.sort()
         too_many = max(len(records) - self._limit, 0)

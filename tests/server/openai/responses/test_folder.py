@@ -109,6 +109,19 @@ def test_a_failed_write_leaves_the_earlier_record_and_no_rubbish(folder, tmp_pat
     assert len(list((tmp_path / "made" / "responses").iterdir())) == 1
 
 
+def test_files_of_others_are_left_alone(folder, clock, tmp_path):
+    path = tmp_path / "made" / "responses"
+    folder.put(KEYS[0], b"one")
+    others = [path / "notes.json", path / "resp_.json", path / "download.partial", path / "resp_00000000.json.bak"]
+    for other in others:
+        other.write_bytes(b"mine")
+        os.utime(other, (0, 0))
+    for key in KEYS:
+        folder.put(key, b"more")
+    assert all(other.read_bytes() == b"mine" for other in others)
+    assert len(list(path.iterdir())) == len(others) + 3
+
+
 CRASH = """
 import os, sys
 from pathlib import Path
