@@ -18,7 +18,7 @@ class OpenAIFrontend(ApiFrontend):
     """
 
     name = "openai"
-    prefixes = ("/v1",)
+    prefixes = ("/v1", "/tokenize", "/detokenize")
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()

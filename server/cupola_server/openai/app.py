@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cupola import ASGIApp, EngineView, Settings
 from cupola_server.openai.chat import ChatCompletions
+from cupola_server.openai.completions import TextCompletions
 from cupola_server.openai.embeddings import EmbeddingVectors
 from cupola_server.openai.models import Models
 from cupola_server.openai.responses.endpoint import Responses
@@ -12,7 +13,10 @@ from cupola_server.openai.responses.response import DeletedResponse, ItemList, R
 from cupola_server.openai.responses.schema import InputItemsQuery, ResponseRequest, RetrieveQuery
 from cupola_server.openai.responses.store import ResponseStore
 from cupola_server.openai.schema import ChatCompletion, ChatCompletionChunk, ChatRequest, Model, ModelList
+from cupola_server.openai.schema.completions import TextCompletion, TextCompletionRequest
 from cupola_server.openai.schema.embeddings import EmbeddingsReply, EmbeddingsRequest
+from cupola_server.openai.schema.tokenize import DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest
+from cupola_server.openai.tokenize import TokenCounting
 from cupola_server.openapi import Api, Operation
 
 RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 507)
@@ -21,7 +25,7 @@ RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 507)
 
 def build_app(engine: EngineView, settings: Settings) -> ASGIApp:
     """Build the ASGI application of the front-end over an engine."""
-    return Api([*_chat(engine), *_responses(engine, settings), *_models(engine), *_embeddings(engine)])
+    return Api([*_chat(engine), *_responses(engine, settings), *_models(engine), *_texts(engine), *_tokens(engine)])
 
 
 def _chat(engine: EngineView) -> Iterator[Operation]:
@@ -101,7 +105,17 @@ def _models(engine: EngineView) -> Iterator[Operation]:
     )
 
 
-def _embeddings(engine: EngineView) -> Iterator[Operation]:
+def _texts(engine: EngineView) -> Iterator[Operation]:
+    yield Operation(
+        method="POST",
+        path="/v1/completions",
+        handler=TextCompletions(engine).create,
+        summary="Continue texts",
+        request=TextCompletionRequest,
+        reply=TextCompletion,
+        events=TextCompletion,
+        errors=RUNS_A_MODEL,
+    )
     yield Operation(
         method="POST",
         path="/v1/embeddings",
@@ -109,5 +123,27 @@ def _embeddings(engine: EngineView) -> Iterator[Operation]:
         summary="Turn texts into vectors",
         request=EmbeddingsRequest,
         reply=EmbeddingsReply,
+        errors=RUNS_A_MODEL,
+    )
+
+
+def _tokens(engine: EngineView) -> Iterator[Operation]:
+    counting = TokenCounting(engine)
+    yield Operation(
+        method="POST",
+        path="/tokenize",
+        handler=counting.tokenize,
+        summary="Tell the tokens of a prompt",
+        request=TokenizeRequest,
+        reply=TokenizeReply,
+        errors=RUNS_A_MODEL,
+    )
+    yield Operation(
+        method="POST",
+        path="/detokenize",
+        handler=counting.detokenize,
+        summary="Tell the text of tokens",
+        request=DetokenizeRequest,
+        reply=DetokenizeReply,
         errors=RUNS_A_MODEL,
     )

@@ -1,12 +1,42 @@
 """Bodies and replies of POST /tokenize and POST /detokenize, in vLLM's shapes."""
 
-from msgspec import Struct
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from cupola_server.openai.schema.fields import Text, TokenId
+from cupola_server.openai.schema.messages import ChatMessage
+from cupola_server.openai.schema.tools import ToolParam
+
+
+class TokenizeRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /tokenize: a model, and either a text or the messages of a chat.
+
+    Attributes:
+        model: The id, the id without version, or the alias of a chat or embedding model, which is loaded.
+        prompt: A text. Special tokens in it are plain text; those that the model wants around a text are added.
+        messages: A chat, rendered with the model's template as a chat completion would be.
+        tools: The functions that it offers.
+        chat_template_kwargs: Further variables of the chat template.
+        add_generation_prompt: Only true, which is the default: the answer's beginning belongs to the prompt.
+        add_special_tokens: Likewise, of what the model wants around a text.
+        continue_final_message: Only false.
+        return_token_strs: Only false; POST /detokenize tells the text of tokens.
+    """
+
+    model: Text
+    prompt: str | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)] | None = None
+    tools: Annotated[list[ToolParam], Meta(max_length=128)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    add_special_tokens: bool | None = None
+    continue_final_message: bool | None = None
+    return_token_strs: bool | None = None
 
 
 class TokenizeReply(Struct, kw_only=True):
-    """The tokens of a prompt, how many there are, and how many fit in the model's context."""
+    """The tokens of a prompt, how many they are, and how many fit in the model's context."""
 
     tokens: tuple[int, ...]
     count: int
