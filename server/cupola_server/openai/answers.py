@@ -1,109 +1,25 @@
-"""From a chat request to the pieces of its answers: templates, tools and reasoning, without HTTP and without an API.
+"""From a chat request to the pieces of its answers, without HTTP and without an API.
 
 Chat completions and responses are both built on this.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
-from cupola import (
-    ChatPrompt,
-    EngineView,
-    GenerateRequest,
-    Generation,
-    Guidance,
-    ModelInfo,
-    Tool,
-    TurnFinished,
-    WorkerError,
-)
-from cupola_server.openai.errors import FieldError
+from cupola import EngineView, Generation, InvalidParameterError, ModelInfo, TurnFinished, WorkerError
+from cupola_server.openai.asking import ChatAsk, Params, ToolChoice
 from cupola_server.openai.pieces import ContentDelta, Finished, Piece
-from cupola_server.openai.reading import AnswerReader
-from cupola_server.openai.reasoning import THINK, ReasoningFormat, ReasoningSplitter
+from cupola_server.openai.preparing import Prepared, prepare
 from cupola_server.openai.templates import Template
-from cupola_server.openai.tools import (
-    TOOL_FORMATS,
-    CallParser,
-    FunctionTool,
-    JsonCallParser,
-    NamedFunction,
-    ToolFormat,
-    format_for,
-)
-from cupola_server.openai.tools.grammar import calls_grammar
+from cupola_server.openai.tools import TOOL_FORMATS, ToolFormat, format_for
+from cupola_server.openai.tools.grammar import explained
+
+__all__ = ["Answer", "ChatAsk", "ChatTurns", "Params", "Prepared", "ToolChoice"]
 
 _BROKEN_OFF = "The answer broke off without saying why."
 _CANCELLED = "The service cancelled this answer before it was complete."
-_TEMPLATE_VARIABLES = {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"}
-_TAIL_TOKENS = 16
-
-ToolChoice = Literal["auto", "none", "required"] | NamedFunction
-
-
-class Params(Struct, frozen=True, kw_only=True):
-    """What an API calls its fields, for errors."""
-
-    tools: str = "tools"
-    reasoning_effort: str = "reasoning_effort"
-    template_options: str = "chat_template_kwargs"
-
-
-class ChatAsk(Struct, frozen=True, kw_only=True):
-    """What to ask a model, and how.
-
-    Attributes:
-        request: Everything the engine has a word for. Its prompt holds the conversation as the client tells it.
-        tools: Functions that the model may call.
-        tool_choice: Whether it may, must or must not, or which one it must.
-        parallel_tool_calls: Whether it may call several at once.
-        reasoning_effort: How much it should think, for templates that can tell it.
-        template_options: Further variables for the template.
-        params: The API's names.
-    """
-
-    request: GenerateRequest
-    tools: tuple[FunctionTool, ...] = ()
-    tool_choice: ToolChoice = "auto"
-    parallel_tool_calls: bool = True
-    reasoning_effort: str | None = None
-    template_options: dict[str, Any] = {}
-    params: Params = Params()
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request made ready for one model.
-
-    Attributes:
-        request: What the engine gets.
-        parser: Makes what tells calls from text; None if there is nothing to call.
-        call_id: Makes an id for a call.
-        reasoning: How the model marks reasoning; None if whatever it writes is the answer.
-        reasoning_opened: The prompt ends where the reasoning begins.
-    """
-
-    request: GenerateRequest
-    parser: Callable[[], CallParser] | None
-    call_id: Callable[[], str]
-    reasoning: ReasoningFormat | None
-    reasoning_opened: bool
-
-    def reader(self) -> AnswerReader:
-        """Make what reads one answer."""
-        return AnswerReader(
-            ReasoningSplitter(self.reasoning, opened=self.reasoning_opened) if self.reasoning else None,
-            self.parser() if self.parser else None,
-            call_id=self.call_id,
-            special_tokens=self.request.special_tokens,
-            logprobs=self.request.top_logprobs is not None,
-        )
 
 
 class ChatTurns:
@@ -126,24 +42,10 @@ class ChatTurns:
             FieldError: The model's template cannot do what is asked.
             CupolaError: Whatever the engine says about loading.
         """
-        status = await self._engine.load(ask.request.model)
-        template, format_ = self._template(status.report.template)
-        tools = _offered(ask)
-        guidance = _guidance(ask, tools, format_)
-        shaped = ask.request.guidance is not None or _is_required(ask)
-        prompt = _prompt(ask, tools, template, format_, shaped=shaped)
-        reasoning = None if shaped else template.reasoning or THINK
-        opened = bool(reasoning and template.reasoning and await self._opens(ask.request.model, prompt, reasoning))
-        parser: Callable[[], CallParser] | None = None
-        if tools:
-            names = frozenset(tool.name for tool in tools)
-            bare = guidance is not None and format_.marks() is None
-            parser = partial(JsonCallParser, (), "", names) if bare else partial(format_.parser, names)
-        special = bool(tools and format_.special_tokens) or bool(reasoning and reasoning.special_tokens)
-        request = msgspec.structs.replace(
-            ask.request, prompt=prompt, guidance=guidance, special_tokens=ask.request.special_tokens or special
-        )
-        return Prepared(request, parser, format_.call_id, reasoning, opened)
+        source = (await self._engine.load(ask.request.model)).report.template
+        if source not in self._known:
+            self._known[source] = Template(source), format_for(source, self._formats)
+        return await prepare(ask, *self._known[source], self._engine)
 
     @asynccontextmanager
     async def open(self, prepared: Prepared, choice: int = 0) -> AsyncIterator["Answer"]:
@@ -157,19 +59,13 @@ class ChatTurns:
         if choice and request.sampling.seed is not None:
             sampling = msgspec.structs.replace(request.sampling, seed=_moved(request.sampling.seed, choice))
             request = msgspec.structs.replace(request, sampling=sampling)
-        async with self._engine.generate(request) as generation:
-            yield Answer(generation, prepared)
-
-    def _template(self, source: str) -> tuple[Template, ToolFormat]:
-        if source not in self._known:
-            self._known[source] = Template(source), format_for(source, self._formats)
-        return self._known[source]
-
-    async def _opens(self, model: str, prompt: ChatPrompt, reasoning: ReasoningFormat) -> bool:
-        """Whether the prompt, rendered, ends with the marker that begins reasoning."""
-        tokens = await self._engine.tokenize(model, prompt)
-        end = await self._engine.detokenize(model, tokens[-_TAIL_TOKENS:])
-        return end.rstrip().endswith(reasoning.opening)
+        try:
+            async with self._engine.generate(request) as generation:
+                yield Answer(generation, prepared)
+        except InvalidParameterError as error:
+            if not (prepared.tools and request.guidance):
+                raise
+            raise explained(error, request.guidance, prepared.tools) from None
 
 
 class Answer:
@@ -215,71 +111,3 @@ def _finished(event: TurnFinished, *, called: bool) -> Finished:
 def _moved(seed: int, by: int) -> int:
     """Add to a seed without leaving the 64 bits that it has."""
     return (seed + by + 2**63) % 2**64 - 2**63
-
-
-def _offered(ask: ChatAsk) -> tuple[FunctionTool, ...]:
-    """Return the functions that may be called now. The others are not even shown to the model."""
-    if ask.tool_choice == "none":
-        return ()
-    if isinstance(ask.tool_choice, NamedFunction):
-        return tuple(tool for tool in ask.tools if tool.name == ask.tool_choice.name)
-    return ask.tools
-
-
-def _is_required(ask: ChatAsk) -> bool:
-    return ask.tool_choice not in ("auto", "none")
-
-
-def _guidance(ask: ChatAsk, tools: Sequence[FunctionTool], format_: ToolFormat) -> Guidance | None:
-    answer = ask.request.guidance
-    if not tools:
-        return answer
-    if answer and answer.kind == "lark":
-        detail = f"'{answer.param}' cannot be combined with '{ask.params.tools}': leave one of them out."
-        raise FieldError(param=answer.param, code="invalid_value", detail=detail)
-    required = _is_required(ask)
-    many = ask.parallel_tool_calls and not isinstance(ask.tool_choice, NamedFunction)
-    if not (required or answer or not many or any(tool.strict for tool in tools)):
-        return None
-    return calls_grammar(format_, tools, required=required, many=many, answer=answer, param=ask.params.tools)
-
-
-def _prompt(
-    ask: ChatAsk, tools: Sequence[FunctionTool], template: Template, format_: ToolFormat, *, shaped: bool
-) -> ChatPrompt:
-    prompt = ask.request.prompt
-    assert isinstance(prompt, ChatPrompt)
-    options = {**prompt.template_options, **_template_options(ask, template)}
-    if shaped and template.takes("enable_thinking"):
-        options.setdefault("enable_thinking", False)  # a grammar leaves no room for it
-    known = tools if template.takes_tools else ()
-    return ChatPrompt(
-        template.fit(prompt.messages, tools, format_),
-        tuple(Tool(tool.name, tool.description, tool.parameters or {}) for tool in known),
-        options,
-    )
-
-
-def _template_options(ask: ChatAsk, template: Template) -> dict[str, Any]:
-    for name in ask.template_options:
-        if name in _TEMPLATE_VARIABLES or not template.takes(name):
-            param = ask.params.template_options
-            raise _unsupported(f"{param}.{name}", "this model's chat template takes no such option")
-    return {**_effort_options(ask, template), **ask.template_options}
-
-
-def _effort_options(ask: ChatAsk, template: Template) -> dict[str, Any]:
-    effort = ask.reasoning_effort
-    if effort is None:
-        return {}
-    if template.takes("reasoning_effort"):
-        return {"reasoning_effort": effort}
-    if template.takes("enable_thinking"):
-        return {"enable_thinking": effort != "none"}
-    if effort == "none" and template.reasoning is None:
-        return {}
-    raise _unsupported(ask.params.reasoning_effort, "this model's chat template has no such switch")
-
-
-def _unsupported(param: str, reason: str) -> FieldError:
-    return FieldError(param=param, code="unsupported_value", detail=f"'{param}' is not supported: {reason}.")

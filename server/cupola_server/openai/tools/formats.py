@@ -117,7 +117,11 @@ class JsonFormat(ToolFormat):
 
 
 class MistralFormat(JsonFormat):
-    """Mistral's `[TOOL_CALLS]`; its templates insist on ids of nine letters or digits."""
+    """Mistral's `[TOOL_CALLS]`, with a list or with names and arguments; the ids have nine letters or digits."""
+
+    def parser(self, names: Collection[str]) -> CallParser:
+        """Make a parser for one answer."""
+        return JsonCallParser(self.openings, self.closing, names, named=True)
 
     def call_id(self, wanted: str = "") -> str:
         """Make up an id, or make one of the wanted one, always the same."""

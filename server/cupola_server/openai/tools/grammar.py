@@ -5,13 +5,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cupola import Guidance
+from cupola import Guidance, InvalidParameterError
 from cupola_server.openai.tools.formats import ToolFormat
 from cupola_server.openai.tools.functions import FunctionTool
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_START = re.compile(r"^start(\s*:)", re.MULTILINE)
+_GRAMMAR_ERROR = re.compile(r"at (?P<line>\d+)\(\d+\): (?:failed to compile JSON schema: )?(?P<problem>.*)")
 _ANY_TEXT = r"/(.|\n)*/"
-_FURTHER = '(", " item)* '
+_MOST_CALLS = 16  # small models never stop
+_FURTHER = f'(", " item){{0,{_MOST_CALLS - 1}}} '
 
 
 def calls_grammar(
@@ -30,10 +33,11 @@ def calls_grammar(
         tools: The functions that may be called; the arguments conform to their schemas.
         required: There is at least one call and nothing else.
         many: There may be several calls.
-        answer: What the answer has to be if there is no call; None lets it be any text.
+        answer: What the answer has to be if no call is required and made; None lets it be any text.
         param: The request's field, for errors.
     """
     marks = format_.marks()
+    answer = None if required else answer
     start, rules = _marked(marks, required, many, answer) if marks else _bare(required, many, answer)
     lines = [f"start: {start}", *rules, *_items(tools, format_)]
     return Guidance("lark", "\n".join(lines) + "\n", param)
@@ -45,11 +49,11 @@ def _marked(marks: tuple[str, str], required: bool, many: bool, answer: Guidance
     call = [f"call: {opening} rest", *ending]
     if many:
         call[0] += ' "\\n"?'
-    calls = "call+" if many else "call"
+    calls = f"call{{1,{_MOST_CALLS}}}" if many else "call"
     if required:
         return calls, call
     if answer:
-        return f"{calls} | answer", [*call, answer_rule(answer)]
+        return f"{calls} | answer", [*call, _answer_rule(answer)]
     text = [
         f"before[suffix={opening}]: {_ANY_TEXT}",
         "text: TEXT",
@@ -65,7 +69,7 @@ def _bare(required: bool, many: bool, answer: Guidance | None) -> tuple[str, lis
     if required:
         return "calls", calls
     if answer:
-        return "calls | answer", [*calls, answer_rule(answer)]
+        return "calls | answer", [*calls, _answer_rule(answer)]
     return "calls | TEXT", [*calls, r"TEXT: /[^\s\[{`](.|\n)*/"]
 
 
@@ -79,7 +83,28 @@ def _items(tools: Sequence[FunctionTool], format_: ToolFormat) -> list[str]:
     return rules
 
 
-def answer_rule(answer: Guidance, name: str = "answer") -> str:
+def after_reasoning(guidance: Guidance, closing: str) -> Guidance:
+    """Let reasoning come first, up to and with the marker that closes it."""
+    rule = guidance.text if guidance.kind == "lark" else _answer_rule(guidance, "start")
+    rest = _START.sub(r"shaped\1", rule, count=1)
+    first = f"start: reasoning gap shaped\nreasoning[suffix={_literal(closing)}]: {_ANY_TEXT}\ngap: /[ \\n]{{0,4}}/\n"
+    return Guidance("lark", first + rest, guidance.param)
+
+
+def explained(error: InvalidParameterError, guidance: Guidance, tools: Sequence[FunctionTool]) -> InvalidParameterError:
+    """Say which function's schema it is that a grammar could not be made of."""
+    found = _GRAMMAR_ERROR.search(error.detail)
+    lines = guidance.text.splitlines()
+    rule = lines[int(found["line"]) - 1] if found and int(found["line"]) <= len(lines) else ""
+    place = re.match(r"arguments_(\d+):", rule)
+    if found is None or place is None:
+        return error
+    name = tools[int(place[1])].name
+    detail = f"The parameters of the function '{name}' cannot be enforced: {found['problem']}."
+    return InvalidParameterError(param=guidance.param, detail=detail)
+
+
+def _answer_rule(answer: Guidance, name: str = "answer") -> str:
     """Write guidance as a rule of a grammar. A whole grammar cannot be one."""
     if answer.kind == "json_object":
         return f"{name}: {_json({'type': 'object'})}"

@@ -10,6 +10,8 @@ from cupola_server.openai.tools.reading import CallPart, CallReader
 _SEPARATORS = re.compile(r"[\s,;\[\]}]*")
 _BEFORE_FIRST = re.compile(r"\s*(?:```(?:json)?\s*)?\[?\s*")
 _FENCE = "```json"
+_NAME = re.compile(r"(?P<name>[\w.-]{1,64})(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?(?=\{)")
+_PART_OF_NAME = re.compile(r"[\w.-]{1,64}(?:\[[\w\[\]]{0,40})?")
 
 
 class CallParser(Protocol):
@@ -32,14 +34,19 @@ class JsonCallParser:
         closing: The marker that ends them; empty if there is none.
         leading: Names of functions; an answer that begins with an object which calls one of them is a call without
             any marker. None looks for markers alone.
+        named: The marker may also be followed by a name and then the arguments.
     """
 
-    def __init__(self, openings: Sequence[str], closing: str = "", leading: Collection[str] | None = None) -> None:
+    def __init__(
+        self, openings: Sequence[str], closing: str = "", leading: Collection[str] | None = None, *, named: bool = False
+    ) -> None:
         self._opening = re.compile("|".join(map(re.escape, openings))) if openings else None
         self._openings = tuple(openings)
         self._closing = closing
         self._endings = tuple(filter(None, (closing, "" if leading is None else "```")))
         self._names = leading
+        self._named = named
+        self._called = False
         self._held = ""  # read, but not understood yet
         self._raw = ""  # understood, but text again if this turns out to be no call
         self._reader: CallReader | None = None
@@ -58,7 +65,8 @@ class JsonCallParser:
         reader, self._reader = self._reader, None
         if reader and not reader.opened:
             self._raw += reader.raw
-        if self._step != self._block or self._raw:  # between calls, only brackets and half a marker can be left
+        # behind a call, the beginning of another one, brackets or half a marker mean nothing to a reader
+        if self._step == self._text or not self._called:
             self._emit(self._raw + self._held)
         self._raw = self._held = ""
         return self._taken()
@@ -108,6 +116,13 @@ class JsonCallParser:
             self._raw, self._held = self._raw + self._held[: -len(rest)], rest
             self._begin_object(names)
             return True
+        if self._named and self._raw:
+            if found := _NAME.match(rest):
+                self._held = rest[found.end() :]
+                self._begin_object(None, found["name"])
+                return True
+            if _PART_OF_NAME.fullmatch(rest):
+                return False
         ending = next((ending for ending in self._endings if rest.startswith(ending)), "")
         if self._raw:  # a marker, and no call behind it
             self._emit(self._raw)
@@ -117,8 +132,8 @@ class JsonCallParser:
         self._step = self._text
         return True
 
-    def _begin_object(self, names: Collection[str] | None) -> None:
-        self._reader = CallReader(self._closing, names)
+    def _begin_object(self, names: Collection[str] | None, name: str = "") -> None:
+        self._reader = CallReader(self._closing, names, name)
         self._step = self._object
 
     def _object(self) -> bool:
@@ -128,7 +143,7 @@ class JsonCallParser:
         parts, self._held = reader.feed(self._held)
         self._parts += parts
         if reader.opened:
-            self._raw = ""
+            self._raw, self._called = "", True
         if reader.failed:
             self._emit(self._raw + reader.raw)
             self._raw = ""

@@ -63,6 +63,7 @@ class CallReader:
     Args:
         closing: What ends a call whose last brackets the model forgot; empty if nothing does.
         names: Names that make an object a call; None takes every name, because a marker said that this is a call.
+        name: The call's name if that was read already, so that the object is its arguments.
 
     Attributes:
         raw: What was read so far, as long as nothing came out; if this turns out to be no call, it is text.
@@ -70,27 +71,36 @@ class CallReader:
         done: The call is whole.
     """
 
-    def __init__(self, closing: str = "", names: Collection[str] | None = None) -> None:
+    def __init__(self, closing: str = "", names: Collection[str] | None = None, name: str = "") -> None:
         self.raw = ""
         self.failed = False
         self.done = False
         self._closing, self._names = closing, names
         self._nesting = Nesting()
-        self._state = "head"
+        self._state = "named" if name else "head"
+        self._name = name
         self._first_key = ""
         self._tail = ""
 
     @property
     def opened(self) -> bool:
         """Whether the call's name came out."""
-        return self._state != "head"
+        return self._state not in ("head", "named")
 
     def feed(self, text: str) -> tuple[list[CallPart], str]:
         """Read on; returns what is certain now, and what follows the call once `done` or `failed`."""
         parts: list[CallPart] = []
         while text and not (self.done or self.failed):
-            step = {"head": self._head, "arguments": self._arguments, "tail": self._skip}[self._state]
-            text = step(text, parts)
+            match self._state:
+                case "named":
+                    self._state = "arguments"
+                    parts.append(CallOpened(self._name))
+                case "head":
+                    text = self._head(text, parts)
+                case "arguments":
+                    text = self._arguments(text, parts)
+                case _:
+                    text = self._skip(text)
         return parts, text
 
     def _head(self, text: str, parts: list[CallPart]) -> str:
@@ -131,16 +141,17 @@ class CallReader:
         parts += [CallOpened(name), CallArguments("{")]
 
     def _arguments(self, text: str, parts: list[CallPart]) -> str:
+        end = 0 if self._name else 1
         for at, character in enumerate(text):
             self._nesting.advance(character)
-            if self._nesting.depth == 1:
-                self._state = "tail"
+            if self._nesting.depth == end:
+                self._state, self.done = "tail", bool(self._name)
                 parts.append(CallArguments(text[: at + 1]))
                 return text[at + 1 :]
         parts.append(CallArguments(text))
         return ""
 
-    def _skip(self, text: str, parts: list[CallPart]) -> str:  # noqa: ARG002 - one of the steps
+    def _skip(self, text: str) -> str:
         """Skip what follows the arguments inside the object."""
         for at, character in enumerate(text):
             self._nesting.advance(character)
