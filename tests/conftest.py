@@ -33,6 +33,13 @@ def starter_model_path(starter_settings):
     return anyio.run(_download, starter_settings)
 
 
-async def _download(settings):
+@pytest.fixture(scope="session")
+def starter_embedder(starter_settings):
+    """Alias of the starter embedding model, which is in the same cache."""
+    anyio.run(_download, starter_settings, "all-minilm-l6-v2")
+    return "all-minilm-l6-v2"
+
+
+async def _download(settings, model="smollm2-135m"):
     async with open_engine(settings) as engine:
-        return (await engine.download("smollm2-135m")).path
+        return (await engine.download(model)).path
