@@ -1,7 +1,7 @@
 """The engine: from a request to a running turn. It knows catalogs, caches, placement and residency, and joins them."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from cupola.contracts import (
     CatalogSource,
     Device,
     DownloadEnded,
+    DownloadStatus,
     Generation,
+    ImportWishes,
     ModelInfo,
     ModelStatus,
     Placement,
@@ -26,8 +28,16 @@ from cupola.contracts import (
     ResidentStatus,
     TurnEnded,
 )
-from cupola.downloads import HttpDownloader, bring
-from cupola.errors import CacheError, CupolaError, DownloadError, ModelNotCachedError, NoProviderError, WorkerError
+from cupola.downloads import DownloadJobs, HttpDownloader, bring, keep_addresses_out_of_logs
+from cupola.errors import (
+    CacheError,
+    CupolaError,
+    DownloadError,
+    ModelFormatError,
+    ModelNotCachedError,
+    NoProviderError,
+    WorkerError,
+)
 from cupola.messages import (
     ChatPrompt,
     DetokenizeTokens,
@@ -89,13 +99,13 @@ class Turn:
 class Engine:
     """The one object that front-ends and the command line work with (`EngineView`). Made by `open_engine`."""
 
-    def __init__(self, settings: Settings, plugins: PluginSet, residency: Residency) -> None:
+    def __init__(self, settings: Settings, plugins: PluginSet, residency: Residency, jobs: DownloadJobs) -> None:
         self._settings = settings
         self._plugins = plugins
         self._residency = residency
         self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self._devices())
         self._downloader = HttpDownloader(settings.downloads)
-        self._downloads: dict[str, anyio.Lock] = {}
+        self._jobs = jobs
 
     @property
     def cache_location(self) -> Path:
@@ -122,6 +132,39 @@ class Engine:
         """
         entry, _ = await self._choose(name)
         return await self._bring(entry, progress or _ignore)
+
+    async def start_download(self, name: str) -> DownloadStatus:
+        """Begin to bring a model into the cache, and return at once."""
+        entry, _ = await self._choose(name)
+        if entry.cached:
+            return DownloadStatus(info=entry.info, state="done", progress=ProgressEvent("download", 0, 0))
+        return await self._jobs.start(entry.info, self._work(entry))
+
+    def cancel_download(self, model_id: str) -> bool:
+        """End a download; False if none of that id is under way."""
+        return self._jobs.cancel(model_id)
+
+    def downloads(self) -> Sequence[DownloadStatus]:
+        """List the downloads under way, then the last ones that ended."""
+        return self._jobs.statuses()
+
+    async def import_model(self, path: Path, wishes: ImportWishes, progress: Progress | None = None) -> CachedModel:
+        """Make a file or folder of this machine a model of the cache.
+
+        Raises:
+            ModelFormatError: No source knows what to do with it, or it is damaged.
+            CacheError: A model of that id is there already, or the cache cannot be written.
+        """
+        for source in self._plugins.catalog_sources:
+            info = await source.offer(path, wishes)
+            if info is None:
+                continue
+            if await self._store().find(info.id):
+                detail = f"it already holds {info.id!r}; remove that one first, or choose another name"
+                raise CacheError(path=str(self.cache_location), detail=detail)
+            return await self._bring(Entry(info, source, None), progress or _ignore)
+        detail = "is neither a folder with a genai_config.json nor a file that an importer knows, such as GGUF"
+        raise ModelFormatError(path=str(path), detail=detail)
 
     async def remove(self, name: str) -> bool:
         """Unload a model and delete its files; False if there were none.
@@ -235,13 +278,18 @@ class Engine:
         ]
 
     async def _bring(self, entry: Entry, progress: Progress) -> CachedModel:
-        """Have a model's files here, one download at a time per model."""
-        if entry.cached:
-            return entry.cached
-        if entry.source is None:
+        """Have a model's files here; one download at a time per model, which others join."""
+        return entry.cached or await self._jobs.join(entry.info, self._work(entry), progress)
+
+    def _work(self, entry: Entry) -> Callable[[Progress], Awaitable[CachedModel]]:
+        source = entry.source
+        if source is None:
             raise DownloadError(model=entry.info.id, detail="no catalog source offers it")
-        async with self._downloads.setdefault(entry.info.id, anyio.Lock()):
-            return await self._store().find(entry.info.id) or await self._download(entry.info, entry.source, progress)
+
+        async def work(progress: Progress) -> CachedModel:
+            return await self._store().find(entry.info.id) or await self._download(entry.info, source, progress)
+
+        return work
 
     async def _download(self, info: ModelInfo, source: CatalogSource, progress: Progress) -> CachedModel:
         started, ok = anyio.current_time(), False
@@ -298,8 +346,9 @@ async def open_engine(settings: Settings, plugins: PluginSet | None = None) -> A
     """
     plugins = plugins or load_plugins(settings)
     plugins.ensure_usable()
-    async with Residency(_limits(settings), plugins.observe) as residency:
-        yield Engine(settings, plugins, residency)
+    keep_addresses_out_of_logs()
+    async with DownloadJobs() as jobs, Residency(_limits(settings), plugins.observe) as residency:
+        yield Engine(settings, plugins, residency, jobs)
 
 
 def _limits(settings: Settings) -> ResidencyLimits:

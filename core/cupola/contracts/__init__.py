@@ -5,7 +5,7 @@ raise. Abstract methods stay few; a method that grows later comes with a default
 """
 
 from cupola.contracts.cache import CacheStore, Staging
-from cupola.contracts.catalog import CatalogSource, Downloader
+from cupola.contracts.catalog import CatalogSource, Downloader, ImportWishes
 from cupola.contracts.converter import ModelConverter
 from cupola.contracts.events import (
     DownloadEnded,
@@ -29,6 +29,7 @@ from cupola.contracts.frontend import (
 from cupola.contracts.models import (
     CachedModel,
     DeviceType,
+    DownloadStatus,
     ModelInfo,
     ModelStatus,
     Progress,
@@ -63,12 +64,14 @@ __all__ = [
     "Device",
     "DeviceType",
     "DownloadEnded",
+    "DownloadStatus",
     "Downloader",
     "EmbeddingSession",
     "EngineView",
     "Event",
     "ExecutionProvider",
     "Generation",
+    "ImportWishes",
     "Limits",
     "Logprob",
     "ModelConverter",

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from msgspec import Struct
+
 from cupola.contracts.cache import Staging
 from cupola.contracts.models import ModelInfo, Progress, RemoteFile
 from cupola.contracts.provider import Device
@@ -37,6 +39,22 @@ class Downloader(Protocol):
         Raises:
             DownloadError, DigestMismatchError, DiskFullError, CacheError: What is useful for a retry stays.
         """
+
+
+class ImportWishes(Struct, frozen=True):
+    """How somebody wants a file or folder of this machine to become a model.
+
+    Attributes:
+        name: The id without device and version; empty takes that of the file.
+        alias: Empty takes the name.
+        layout: How an importer stores weights; empty takes its default.
+        link: Whether files may be shared with the folder they come from, where the file system can.
+    """
+
+    name: str = ""
+    alias: str = ""
+    layout: str = ""
+    link: bool = False
 
 
 class CatalogSource(ABC):
@@ -74,6 +92,16 @@ class CatalogSource(ABC):
     @abstractmethod
     async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:
         """Say what to download for a model. Called again underway when an address has expired."""
+
+    async def offer(self, path: Path, wishes: ImportWishes) -> ModelInfo | None:  # noqa: ARG002 - for those who override it
+        """Describe what a file or folder of this machine would be as a model; None if it is of no kind known here.
+
+        Whoever wants it then calls `fetch` with that model.
+
+        Raises:
+            ModelFormatError: It is of a kind known here, but damaged or not supported.
+        """
+        return None
 
     async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:
         """Bring the model's files into `staging.path`. The default downloads what `files` lists.

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Protocol
 
-from cupola.contracts.models import CachedModel, ModelInfo, ModelStatus, Progress, ResidentStatus
+from cupola.contracts.models import CachedModel, DownloadStatus, ModelInfo, ModelStatus, Progress, ResidentStatus
 from cupola.messages import (
     ChatPrompt,
     Embeddings,
@@ -99,7 +99,19 @@ class EngineView(Protocol):
         """List the loaded models, most recently used first."""
 
     async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
-        """Bring a model into the cache; returns at once if it is there already."""
+        """Bring a model into the cache; returns at once if it is there already.
+
+        Who asks for a model that is under way joins in. When the last one who waits leaves, the download is cancelled.
+        """
+
+    async def start_download(self, name: str) -> DownloadStatus:
+        """Begin to bring a model into the cache, and return at once. It goes on whether anybody waits or not."""
+
+    def cancel_download(self, model_id: str) -> bool:
+        """End a download; False if none of that id is under way. What arrived stays for the next one."""
+
+    def downloads(self) -> Sequence[DownloadStatus]:
+        """List the downloads under way, then the last ones that ended."""
 
 
 class ApiFrontend(ABC):

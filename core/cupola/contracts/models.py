@@ -114,6 +114,29 @@ class ProgressEvent(Struct, frozen=True):
 Progress = Callable[[ProgressEvent], None]
 
 
+class DownloadStatus(Struct, frozen=True):
+    """A download as the engine sees it now.
+
+    Attributes:
+        state: "running", or how it ended; a failed or cancelled one goes on from where it was when started again.
+        progress: Its last word.
+        per_s: How much of the progress' unit arrived per second lately.
+        remaining_s: Estimated; None while nothing can be said.
+        waiting: How many wait for it.
+        detached: Whether it goes on when nobody does.
+        error: Why it failed.
+    """
+
+    info: ModelInfo
+    state: Literal["running", "done", "failed", "cancelled"]
+    progress: ProgressEvent
+    per_s: float = 0.0
+    remaining_s: float | None = None
+    waiting: int = 0
+    detached: bool = False
+    error: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class CachedModel:
     """A whole model on this machine. `path` is the folder that holds its genai_config.json."""
