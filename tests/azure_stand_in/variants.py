@@ -72,6 +72,8 @@ class Variant:
                     "displayName": self.name.title(),
                     "maxOutputTokens": 2048,
                     "textContextWindow": 8192,
+                    "inferenceTasks": ["chat-completion"],
+                    "modelCapabilities": ["tool-calling"],
                     "deploymentOptions": ["Foundry Local on Devices"],
                     **self.catalog,
                 },

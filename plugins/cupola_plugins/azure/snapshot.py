@@ -60,7 +60,7 @@ class _Settings(Struct):
 
 
 class _Record(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """One model in the file. What is below `test_model` is ours."""
+    """One model in the file, as Foundry Local 2.2 writes it and older releases did. The last two are ours."""
 
     id: str | None = None
     name: str
@@ -90,12 +90,9 @@ class _Record(Struct, rename="camel", omit_defaults=True, kw_only=True):
     supports_tool_calling: bool | None = None
     supports_reasoning: bool | None = None
     test_model: bool | None = None
+    string_properties: dict[str, str] = {}
+    int_properties: dict[str, int] = {}
     file_size_bytes: int | None = None
-    context_length: int | None = None
-    input_modalities: tuple[str, ...] | None = None
-    output_modalities: tuple[str, ...] | None = None
-    capabilities: tuple[str, ...] | None = None
-    quantization: tuple[str, ...] | None = None
     v_ram_footprint_bytes: int | None = None
 
 
@@ -117,13 +114,11 @@ _SAME: Mapping[str, str] = {
     "reasoning_end": "reasoning_end",
     "created_at": "created_unix",
     "file_size_bytes": "size_bytes",
-    "context_length": "context_length",
-    "input_modalities": "input_modalities",
-    "output_modalities": "output_modalities",
-    "capabilities": "capabilities",
-    "quantization": "quantization",
     "v_ram_footprint_bytes": "device_memory_bytes",
 }
+# What release 2.2 knows beyond that it keeps among string properties, with commas.
+_LISTS = ("input_modalities", "output_modalities", "capabilities", "quantization")
+_CONTEXT = "context_length"
 _same_of = attrgetter(*_SAME)
 
 
@@ -204,6 +199,8 @@ def _record(info: ModelInfo, region: str) -> _Record:
         supports_tool_calling=info.supports_tool_calling,
         supports_reasoning=info.supports_reasoning,
         test_model=info.is_test,
+        string_properties={name: ",".join(value) for name in _LISTS if (value := getattr(info, name))},
+        int_properties={_CONTEXT: info.context_length} if info.context_length else {},
     )
     return msgspec.structs.replace(record, **{key: getattr(info, name) or None for key, name in _SAME.items()})
 
@@ -223,6 +220,7 @@ def _info(record: _Record, source: str) -> ModelInfo:
         device=device,
         provider=runtime.execution_provider,
         size_bytes=int((record.file_size_mb or 0) * _MEGABYTE),
+        context_length=record.int_properties.get(_CONTEXT, 0),
         max_output_tokens=record.max_output_tokens,
         supports_tool_calling=bool(record.supports_tool_calling),
         parent=parent_id(record.parent_model_uri or ""),
@@ -232,6 +230,9 @@ def _info(record: _Record, source: str) -> ModelInfo:
         is_test=bool(record.test_model),
     )
     same = {name: value for name, value in zip(_SAME.values(), _same_of(record), strict=True) if value}
+    for name in _LISTS:
+        if text := record.string_properties.get(name):
+            same[name] = tuple(text.split(","))
     if isinstance(record.created_at, str | float):
         moment = record.created_at
         same["created_unix"] = unix_time(moment) if isinstance(moment, str) else int(moment)

@@ -41,7 +41,7 @@ MODEL = ModelInfo(
     reasoning_end="</think>",
     model_settings=(("top_k", "40"),),
     is_test=True,
-    input_modalities=("text",),
+    input_modalities=("text", "image"),
     output_modalities=("text",),
     capabilities=("reasoning",),
     quantization=("RTN",),
@@ -206,11 +206,13 @@ def test_a_snapshot_has_foundrys_shape(tmp_path):
         "supportsReasoning": True,
         "testModel": True,
         "fileSizeBytes": 123_456_789,
-        "contextLength": 8192,
-        "inputModalities": ["text"],
-        "outputModalities": ["text"],
-        "capabilities": ["reasoning"],
-        "quantization": ["RTN"],
+        "stringProperties": {
+            "input_modalities": "text,image",
+            "output_modalities": "text",
+            "capabilities": "reasoning",
+            "quantization": "RTN",
+        },
+        "intProperties": {"context_length": 8192},
         "vRamFootprintBytes": 5,
     }
 
