@@ -14,7 +14,9 @@ from cupola.testing.sessions import SessionSuite, run_turn, run_turns
 from cupola_plugins.gguf import Layout
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.slots import SlotPlan, SlotsSession, slots_graph
+from cupola_providers.runtime.slots.opening import OpenGraph, OpenGraphs
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
+from second_graphs import without_a_second_graph
 from tiny_model import write_tiny_model
 
 GREEDY = Sampling(temperature=0.0)
@@ -73,10 +75,17 @@ def any_tiny(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stock_tiny(tmp_path_factory):
-    folder = write_tiny_model(tmp_path_factory.mktemp("stock"))
+def rewritten_tiny(tmp_path_factory):
+    """A model that came without a second graph, and got one by rewriting."""
+    folder = write_tiny_model(tmp_path_factory.mktemp("rewritten"))
     (folder / "model.slots.onnx").unlink()
     return folder
+
+
+@pytest.fixture(scope="module")
+def stock_tiny(tmp_path_factory):
+    """A model without a second graph, whose own one cannot be rewritten."""
+    return without_a_second_graph(write_tiny_model(tmp_path_factory.mktemp("stock")))
 
 
 class TestTheSlotsSession(SessionSuite):
@@ -99,6 +108,16 @@ class TestTheSlotsSessionOnAStockGraph(SessionSuite):
         session.close()
 
 
+class TestTheSlotsSessionOnARewrittenGraph(SessionSuite):
+    vocab_size = VOCAB
+
+    @pytest.fixture
+    def session(self, rewritten_tiny):
+        session = open_slots(rewritten_tiny)
+        yield session
+        session.close()
+
+
 def test_staggered_turns_answer_as_they_do_alone(any_tiny):
     turns = [turn(n, prompt(5 + 13 * n, n), 20 + n) for n in range(8)]
     expected = {one.id: alone(any_tiny, one) for one in turns}
@@ -112,12 +131,14 @@ def test_staggered_turns_answer_as_they_do_alone(any_tiny):
     assert answers == expected
 
 
-def test_the_stock_graph_gives_the_same_answers(tiny, stock_tiny):
+def test_every_kind_of_graph_gives_the_same_answers(tiny, rewritten_tiny, stock_tiny):
     turns = [turn(n, prompt(5 + 30 * n, n), 20) for n in range(4)]
-    answers = [run_turns(open_slots(folder), turns) for folder in (tiny, stock_tiny)]
-    assert {n: one.tokens for n, one in answers[0].items()} == {n: one.tokens for n, one in answers[1].items()}
-    assert "asked" in open_slots(tiny).reason
-    assert "every token" in open_slots(stock_tiny).reason
+    sessions = [open_slots(folder) for folder in (tiny, rewritten_tiny, stock_tiny)]
+    answers = [{n: one.tokens for n, one in run_turns(session, turns).items()} for session in sessions]
+    assert answers[0] == answers[1] == answers[2]
+    assert all("asked" in session.reason for session in sessions[:2])
+    assert "logits for every token, since its logits come from Reshape" in sessions[2].reason
+    assert {session.layout for session in sessions} == {"int8-rows"}
 
 
 KINDS = range(6)
@@ -188,6 +209,22 @@ def test_a_long_prompt_never_keeps_others_waiting_for_more_than_two_chunks(tiny)
     assert max(map(len, gaps)) <= 2
 
 
+def test_a_chunk_is_half_as_long_while_others_wait(tiny):
+    session = open_slots(tiny, chunk=32)
+    session.admit(turn(1, prompt(100), 1))
+    assert steps_until_a_token(session) == 4
+    session.admit(turn(2, prompt(100, 1), 1))
+    session.admit(turn(3, prompt(100, 2), 1))
+    assert steps_until_a_token(session) == 7
+
+
+def steps_until_a_token(session):
+    for number in range(1, 100):
+        if any(event.tokens for event in session.step()):
+            return number
+    raise AssertionError("no token came")
+
+
 def test_a_short_prompt_gets_in_while_a_long_one_is_computed(tiny):
     session = open_slots(tiny, chunk=16)
     session.admit(turn(1, prompt(400), 1))
@@ -198,7 +235,7 @@ def test_a_short_prompt_gets_in_while_a_long_one_is_computed(tiny):
 
 
 def test_a_long_prompt_is_not_starved_by_short_ones(tiny):
-    session = open_slots(tiny, chunk=16)
+    session = open_slots(tiny, chunk=32)
     session.admit(turn(1, prompt(160), 1))
     for number in range(2, 60):
         session.admit(turn(number, prompt(10, number), 1))
@@ -209,7 +246,7 @@ def test_a_long_prompt_is_not_starved_by_short_ones(tiny):
 
 
 def test_short_prompts_that_come_together_share_a_pass(tiny):
-    session = open_slots(tiny, chunk=64)
+    session = open_slots(tiny, chunk=128)
     for number in range(4):
         session.admit(turn(number, prompt(10 + number, number), 2))
     assert {event.turn_id for event in session.step() if event.tokens} == {0, 1, 2, 3}
@@ -398,7 +435,8 @@ def test_a_forward_pass_that_fails_costs_only_the_turns_in_it(tiny, steps_before
     config = read_config(tiny)
     graph = slots_graph(tiny, config)
     native = FailingNow(onnxruntime.InferenceSession(graph.path))
-    session = SlotsSession(graph, native, SlotPlan(3, 512), config, GenaiTokenizer(tiny, config), chunk=32)
+    graphs = OpenGraphs(OpenGraph(graph, native))
+    session = SlotsSession(graphs, SlotPlan(3, 512), config, GenaiTokenizer(tiny, config), chunk=32)
     expected = run_turn(session, turn(1, prompt(20), 8)).tokens
     session.admit(turn(2, prompt(50, 2), 8))
     for _ in range(steps_before):

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupola_providers.runtime.sampling import Logits
-from cupola_providers.runtime.slots.graph import LOGITS_INDEX, SlotsGraph
+from cupola_providers.runtime.slots.graph import SlotsGraph
 from cupola_providers.runtime.slots.memory import KvMemory
+from cupola_providers.runtime.slots.rewriting import LOGITS_INDEX, early_present
 
 _MOST_BINDINGS = 64
 _MASK_STEP = 64
@@ -51,7 +52,8 @@ class SlotDecoder:
 
         Args:
             first: The first slot.
-            tokens: int64 [rows, count]. More than one row with more than one token each only for empty slots.
+            tokens: int64 [rows, count]. More than one row with more than one token each only for empty slots, unless
+                the graph attends to them one by one.
             totals: Tokens in each row's slot after this pass, those of `tokens` included.
             picks: For which rows and positions logits are wanted: indices into the flattened `tokens`.
 
@@ -64,13 +66,16 @@ class SlotDecoder:
         rows, count = tokens.shape
         binding = self._binding(first, rows)
         self._input(binding, self._graph.input_ids, (rows, count))[...] = tokens
-        width = max(totals) if rows > 1 and count > 1 else self._mask_width(max(totals))
+        from_nothing = rows > 1 and count > 1 and not self._graph.one_by_one
+        width = max(totals) if from_nothing else self._mask_width(max(totals))
         mask = self._input(binding, self._graph.attention_mask, (rows, width))
         mask[...] = self._positions[:width] < np.asarray(totals)[:, None]
         if self._graph.picks_logits:
             # a graph fails on an empty choice, so a pass that needs no logits computes the first ones
             self._input(binding, LOGITS_INDEX, (max(1, len(picks)),))[...] = picks if len(picks) else 0
-            logits = self._output(binding, (max(1, len(picks)), self._graph.vocab_size))[: len(picks)]
+            shape: tuple[int, ...] = (max(1, len(picks)), self._graph.vocab_size)
+            logits = self._output(binding, shape if self._graph.logits_rank == 2 else (1, *shape))
+            logits = logits.reshape(shape)[: len(picks)]
         else:
             logits = self._output(binding, (rows, count, self._graph.vocab_size)).reshape(rows * count, -1)
         self._session.run_with_iobinding(binding.native)
@@ -126,5 +131,7 @@ class SlotDecoder:
             for past, present, array in arrays:
                 address = array.ctypes.data + first * array.strides[0]
                 binding.native.bind_input(past, "cpu", 0, np.float32, shape, address)
-                binding.native.bind_output(present, "cpu", 0, np.float32, shape, address)
+                early = (early_present(present, place) for place in range(self._graph.one_by_one - 1))
+                for output in (present, *early):
+                    binding.native.bind_output(output, "cpu", 0, np.float32, shape, address)
         return binding

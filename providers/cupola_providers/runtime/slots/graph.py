@@ -9,17 +9,25 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from cupola_providers.runtime.config import GenaiConfig
+from cupola_providers.runtime.slots.rewriting import ATTENTION, LOGITS_INDEX, fingerprint, origin_of
+from cupola_providers.runtime.slots.weights import layout_of, weights_bytes
 
-LOGITS_INDEX = "logits_idx"
-"""Input of graphs that compute logits only where asked: int64 [rows], flat positions in [batch, sequence]."""
-
-_ATTENTION = "GroupQueryAttention"
 _FLOAT, _INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
 
 @dataclass(frozen=True, slots=True)
 class SlotsGraph:
-    """A graph that the `slots` session can run, and the names of its inputs and outputs, layer by layer."""
+    """A graph that the `slots` session can run, and the names of its inputs and outputs, layer by layer.
+
+    Attributes:
+        path: Its file. Its weights lie beside it.
+        content: The graph itself, if it is in no file: then `path` is that of the one it was made from.
+        picks_logits: Whether it has the input `logits_idx` and computes logits only where asked.
+        logits_rank: Dimensions of its logits: 2 for [positions, vocabulary].
+        one_by_one: How many tokens of a row a pass takes if it attends to them one after the other; else 0.
+        layout: How its weights are stored; empty if that is not known.
+        weights_bytes: How large they are.
+    """
 
     path: Path
     layers: int
@@ -34,6 +42,11 @@ class SlotsGraph:
     past_values: tuple[str, ...]
     present_keys: tuple[str, ...]
     present_values: tuple[str, ...]
+    logits_rank: int = 3
+    layout: str = ""
+    weights_bytes: int = 0
+    one_by_one: int = 0
+    content: bytes | None = None
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -54,32 +67,45 @@ def slots_graph(folder: Path, config: GenaiConfig) -> SlotsGraph | str:
     decoder = config.model.decoder
     if not decoder.filename:
         return "the model has no decoder of its own kind"
-    for path in (slots_path(folder, config), folder / decoder.filename):
-        if path.is_file():
-            graph = _inspect(path, config)
-            if isinstance(graph, SlotsGraph) or path.name == decoder.filename:
-                return graph
-    return f"{decoder.filename} is missing"
+    stock = folder / decoder.filename
+    for path in (slots_path(folder, config), stock):
+        model = read_model(path) if path.is_file() else f"{path.name} is missing"
+        graph = model if isinstance(model, str) else describe(model, path, config)
+        if path == stock or (isinstance(graph, SlotsGraph) and not _is_outdated(model, stock)):
+            return graph
+    raise AssertionError("the model's own graph is the last one")
 
 
-def _inspect(path: Path, config: GenaiConfig) -> SlotsGraph | str:
+def read_model(path: Path) -> Any | str:
+    """Read an ONNX file without its external weights, or say why that cannot be done."""
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        return onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         return f"{path.name} cannot be read ({type(error).__name__})"
-    return next((problem for problem in _problems(graph, config) if problem), None) or _described(path, graph, config)
+
+
+def describe(model: Any, path: Path, config: GenaiConfig) -> SlotsGraph | str:
+    """Describe a model that was read from a file, or say why slots cannot run it."""
+    graph = model.graph
+    return next((problem for problem in _problems(graph, config) if problem), None) or _described(path, model, config)
+
+
+def _is_outdated(second: Any, stock: Path) -> bool:
+    """Tell whether a second graph was made from another file than the one that is there now."""
+    origin = origin_of(second)
+    return origin is not None and origin != fingerprint(stock)
 
 
 def _problems(graph: Any, config: GenaiConfig) -> Iterator[str]:
     """Say what is in the way, if anything."""
     names, layers = config.model.decoder.inputs, config.model.decoder.num_hidden_layers
-    attention = [node for node in graph.node if node.op_type == _ATTENTION]
+    attention = [node for node in graph.node if node.op_type == ATTENTION]
     if not attention:
-        yield f"its graph has no {_ATTENTION}"
-    if any(node.op_type.endswith("Attention") and node.op_type != _ATTENTION for node in graph.node):
-        yield f"its graph has other attention than {_ATTENTION}"
+        yield f"its graph has no {ATTENTION}"
+    if any(node.op_type.endswith("Attention") and node.op_type != ATTENTION for node in graph.node):
+        yield f"its graph has other attention than {ATTENTION}"
     if len(attention) != layers:
-        yield f"its graph has {len(attention)} {_ATTENTION} for {layers} layers"
+        yield f"its graph has {len(attention)} {ATTENTION} for {layers} layers"
     inputs = {one.name: one for one in graph.input}
     pasts = {*_per_layer(names.past_key_names, layers), *_per_layer(names.past_value_names, layers)}
     expected = {names.input_ids, names.attention_mask} | pasts
@@ -113,7 +139,8 @@ def _output_problems(graph: Any, config: GenaiConfig, attention: Sequence[Any]) 
         yield "the size of its vocabulary is not given"
 
 
-def _described(path: Path, graph: Any, config: GenaiConfig) -> SlotsGraph:
+def _described(path: Path, model: Any, config: GenaiConfig) -> SlotsGraph:
+    graph = model.graph
     decoder, layers = config.model.decoder, config.model.decoder.num_hidden_layers
     types = {one.name: one.type.tensor_type for one in (*graph.input, *graph.output)}
 
@@ -132,6 +159,9 @@ def _described(path: Path, graph: Any, config: GenaiConfig) -> SlotsGraph:
         past_values=_per_layer(decoder.inputs.past_value_names, layers),
         present_keys=_per_layer(decoder.outputs.present_key_names, layers),
         present_values=_per_layer(decoder.outputs.present_value_names, layers),
+        logits_rank=len(_shape(types[decoder.outputs.logits])),
+        layout=layout_of(model),
+        weights_bytes=weights_bytes(graph, path),
     )
 
 
