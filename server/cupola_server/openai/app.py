@@ -1,6 +1,6 @@
 """The front-end's routes: one entry each, from which both the routing and the OpenAPI document come."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cupola import ASGIApp, EngineView, Settings
 from cupola_server.openai.chat import ChatCompletions
@@ -17,19 +17,21 @@ from cupola_server.openai.schema.completions import TextCompletion, TextCompleti
 from cupola_server.openai.schema.embeddings import EmbeddingsReply, EmbeddingsRequest
 from cupola_server.openai.schema.tokenize import DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest
 from cupola_server.openai.tokenize import TokenCounting
+from cupola_server.openai.tools import ToolFormat
 from cupola_server.openapi import Api, Operation
 
 RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 507)
 """What may go wrong when a request needs a model."""
 
 
-def build_app(engine: EngineView, settings: Settings) -> ASGIApp:
+def build_app(engine: EngineView, settings: Settings, tool_formats: Sequence[ToolFormat]) -> ASGIApp:
     """Build the ASGI application of the front-end over an engine."""
-    return Api([*_chat(engine), *_responses(engine, settings), *_models(engine), *_texts(engine), *_tokens(engine)])
+    chat = _chat(ChatCompletions(engine, tool_formats))
+    responses = _responses(Responses(engine, ResponseStore.from_settings(settings), tool_formats))
+    return Api([*chat, *responses, *_models(engine), *_texts(engine), *_tokens(engine)])
 
 
-def _chat(engine: EngineView) -> Iterator[Operation]:
-    chat = ChatCompletions(engine)
+def _chat(chat: ChatCompletions) -> Iterator[Operation]:
     yield Operation(
         method="POST",
         path="/v1/chat/completions",
@@ -42,8 +44,7 @@ def _chat(engine: EngineView) -> Iterator[Operation]:
     )
 
 
-def _responses(engine: EngineView, settings: Settings) -> Iterator[Operation]:
-    responses = Responses(engine, ResponseStore.from_settings(settings))
+def _responses(responses: Responses) -> Iterator[Operation]:
     yield Operation(
         method="POST",
         path="/v1/responses",

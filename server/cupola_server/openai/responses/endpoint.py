@@ -1,6 +1,6 @@
 """POST /v1/responses, and GET, DELETE, cancel and the list of input items under /v1/responses/{id}."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -33,14 +33,17 @@ from cupola_server.openai.responses.schema import InputItemsQuery, ResponseReque
 from cupola_server.openai.responses.shown import begun, failed
 from cupola_server.openai.responses.store import ResponseStore
 from cupola_server.openai.responses.writing import Tell, write
+from cupola_server.openai.tools import TOOL_FORMATS, ToolFormat
 
 
 class Responses:
     """Answers requests for responses. But for background ones, a turn lasts as long as its context here."""
 
-    def __init__(self, engine: EngineView, store: ResponseStore) -> None:
+    def __init__(
+        self, engine: EngineView, store: ResponseStore, tool_formats: Sequence[ToolFormat] = TOOL_FORMATS
+    ) -> None:
         self._engine = engine
-        self._turns = ChatTurns(engine)
+        self._turns = ChatTurns(engine, tool_formats)
         self._store = store
         self._background = Background(store)
         self._decoder = RequestDecoder()
