@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from cupola_server.openai.conversation import unsupported
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.responses.schema import ResponseRequest, RetrieveQuery
 
@@ -66,11 +67,11 @@ def check(request: ResponseRequest) -> None:
     if request.stream_options is not None and not request.stream:
         raise _contradiction("stream_options", "'stream_options' can only be used together with 'stream': true.")
     if request.stream_options is not None and request.stream_options.include_obfuscation:
-        raise _unsupported("stream_options.include_obfuscation", _NO_PADDING)
+        raise unsupported("stream_options.include_obfuscation", _NO_PADDING)
     if request.background and request.store is False:
         raise _contradiction("background", "A background response must be stored; leave 'store' out or send true.")
     if request.background and request.stream:
-        raise _unsupported("stream", "a background response is asked for until it is complete")
+        raise unsupported("stream", "a background response is asked for until it is complete")
 
 
 def check_retrieval(query: RetrieveQuery) -> None:
@@ -91,18 +92,14 @@ def check_include(include: Sequence[str]) -> None:
     """
     for name in include:
         if name != LOGPROBS:
-            raise _unsupported("include", f"there is no {name!r} here, only {LOGPROBS!r}")
+            raise unsupported("include", f"there is no {name!r} here, only {LOGPROBS!r}")
 
 
 def _check(asked: Struct | None, refused: _Refused, prefix: str = "") -> None:
     for name, (accepted, reason) in refused.items() if asked is not None else ():
         if getattr(asked, name) not in accepted:
             shown = "async" if name == "is_async" else name
-            raise _unsupported(f"{prefix}{shown}", reason)
-
-
-def _unsupported(param: str, reason: str) -> FieldError:
-    return FieldError(param=param, code="unsupported_value", detail=f"'{param}' is not supported: {reason}.")
+            raise unsupported(f"{prefix}{shown}", reason)
 
 
 def _contradiction(param: str, detail: str) -> FieldError:

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from cupola_server.openai.responses.items import Logprob, OutputItem, OutputText, ReasoningText
+from cupola_server.openai.responses.items import OutputItem, OutputText, ReasoningText
 from cupola_server.openai.responses.response import Response
+from cupola_server.openai.schema.completion import ContentLogprob
 
 
 class StreamEvent(Struct, tag_field="type"):
@@ -91,14 +92,14 @@ class TextDelta(PartEvent, tag="response.output_text.delta"):
     """More text."""
 
     delta: str
-    logprobs: tuple[Logprob, ...] = ()
+    logprobs: tuple[ContentLogprob, ...] = ()
 
 
 class TextDone(PartEvent, tag="response.output_text.done"):
     """The whole text."""
 
     text: str
-    logprobs: tuple[Logprob, ...] = ()
+    logprobs: tuple[ContentLogprob, ...] = ()
 
 
 class ReasoningMore(PartEvent, tag="response.reasoning_text.delta"):

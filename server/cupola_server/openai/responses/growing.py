@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import uuid4
 
-from cupola import TokenLogprob
+from cupola_server.openai.logprobs import content_logprob
 from cupola_server.openai.pieces import ContentDelta, ReasoningDelta, ToolArgumentsDelta, ToolCallStarted
 from cupola_server.openai.responses.events import (
     ArgumentsDelta,
@@ -21,15 +21,14 @@ from cupola_server.openai.responses.events import (
 )
 from cupola_server.openai.responses.items import (
     FunctionCall,
-    Logprob,
     Message,
     OutputItem,
     OutputText,
     Reasoning,
     ReasoningText,
     Status,
-    TopLogprob,
 )
+from cupola_server.openai.schema.completion import ContentLogprob
 
 Numbers = Callable[[], int]
 
@@ -51,7 +50,7 @@ class GrowingMessage:
         self._index, self._number = index, numbers
         self._part = (new_id("msg"), index, 0)
         self._text: list[str] = []
-        self._logprobs: list[Logprob] = []
+        self._logprobs: list[ContentLogprob] = []
 
     def begin(self) -> list[Event]:
         """Tell that the message and its part are there, empty."""
@@ -62,7 +61,7 @@ class GrowingMessage:
 
     def more(self, piece: ContentDelta) -> Event:
         """Grow by some text."""
-        logprobs = tuple(map(_logprob, piece.logprobs))
+        logprobs = tuple(map(content_logprob, piece.logprobs))
         self._text.append(piece.text)
         self._logprobs += logprobs
         return TextDelta(self._number(), *self._part, piece.text, logprobs)
@@ -150,18 +149,3 @@ class GrowingCall:
 def new_id(prefix: str) -> str:
     """Make an id that nothing else has."""
     return f"{prefix}_{uuid4().hex}"
-
-
-def _logprob(token: TokenLogprob) -> Logprob:
-    return Logprob(
-        token=_shown(token.token),
-        bytes=tuple(token.token),
-        logprob=token.logprob,
-        top_logprobs=tuple(
-            TopLogprob(token=_shown(other), bytes=tuple(other), logprob=logprob) for other, logprob in token.top
-        ),
-    )
-
-
-def _shown(token: bytes) -> str:
-    return token.decode("utf-8", "replace")

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from cupola_server.openai.conversation import unsupported
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.responses.growing import new_id
@@ -149,8 +150,7 @@ def _texts(parts: list[OutputPart], where: str) -> tuple[InputText, ...]:
 
 def _unreadable(part: ContentPart, where: str) -> FieldError:
     kind = part.__struct_config__.tag
-    detail = f"'{where}.type' is not supported: {kind!r} is not a kind of content that a text model can read here."
-    return FieldError(param=f"{where}.type", code="unsupported_value", detail=detail)
+    return unsupported(f"{where}.type", f"{kind!r} is not a kind of content that a text model can read here")
 
 
 def _with_choices(error: FieldError) -> FieldError:

@@ -4,25 +4,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from cupola_server.openai.schema.completion import ContentLogprob
+
 Status = Literal["in_progress", "completed", "incomplete"]
 Role = Literal["user", "assistant", "system", "developer"]
-
-
-class TopLogprob(Struct, kw_only=True):
-    """A token that could have been at a position, and how likely it was."""
-
-    token: str
-    bytes: tuple[int, ...]
-    logprob: float
-
-
-class Logprob(Struct, kw_only=True):
-    """A token of the answer, how likely it was, and what else could have been there."""
-
-    token: str
-    bytes: tuple[int, ...]
-    logprob: float
-    top_logprobs: tuple[TopLogprob, ...] = ()
 
 
 class InputText(Struct, tag_field="type", tag="input_text"):
@@ -36,7 +21,7 @@ class OutputText(Struct, tag_field="type", tag="output_text", kw_only=True):
 
     text: str
     annotations: tuple[()] = ()
-    logprobs: tuple[Logprob, ...] = ()
+    logprobs: tuple[ContentLogprob, ...] = ()
 
 
 class Refusal(Struct, tag_field="type", tag="refusal"):
