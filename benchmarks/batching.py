@@ -5,18 +5,23 @@ a median over interleaved rounds, each ratio is taken round by round.
 """
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import psutil
+from msgspec.structs import replace
 
 from benchmarks.floors.lines import Floor
 from benchmarks.load import Answered, run_all
 from benchmarks.measuring import Figure, folder_of, interleaved, neighbours, ratio, save, show
 from benchmarks.served import Served
-from cupola import load_settings
+from cupola import ModelInfo, Settings, load_settings
+from cupola.settings import CacheSettings
+from cupola_plugins.filesystem import FilesystemCache
+from cupola_plugins.relayout import OnnxRelayout
 
 SHORT, MEDIUM = 3, 33
 """Words of a prompt: 20 and 50 tokens in the starter model's template."""
@@ -79,14 +84,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--name", default="batching", help="name of the result file")
+    parser.add_argument(
+        "--stock-int4", action="store_true", help="measure a stock export in 4-bit blocks made of MODEL"
+    )
     parser.add_argument("--streams-goal", type=float, default=3.2, help="8 streams over one raw stream")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="one quick round, no result file, no verdict")
     options = parser.parse_args(arguments)
     settings = load_settings()
-    folder = anyio.run(folder_of, settings, options.model)
-    with neighbours() as busy:
-        figures = _measure(folder, settings.cache_dir, options)
+    with tempfile.TemporaryDirectory() as work, neighbours() as busy:
+        cache = settings.cache_dir
+        if options.stock_int4:
+            cache, options.model = Path(work), anyio.run(stock_int4, settings, options.model, Path(work))
+        folder = anyio.run(folder_of, replace(settings, cache=CacheSettings(dir=str(cache))), options.model)
+        figures = _measure(folder, cache, options)
     step_ms = 1000 / figures["HTTP, 1 stream"].median
     goals = {
         f"8 streams at least {options.streams_goal} of one raw stream": (
@@ -107,6 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     save(options.name, figures, checks, model=options.model, others_cores=busy[0])
     return 0 if all(met for _, met in checks) else 1
+
+
+async def stock_int4(settings: Settings, model: str, cache: Path) -> str:
+    """Put into a cache what a model builder would have exported in 4-bit blocks; returns its id."""
+    source = await folder_of(settings, model)
+    info = ModelInfo(id="stock-int4-generic-cpu:1", alias="stock-int4", source="benchmark", publisher="benchmark")
+    async with await FilesystemCache(cache).reserve(info) as staging:
+        await OnnxRelayout().convert(source, staging.path, layout="int4-blocks", progress=lambda _: None)
+        (staging.path / "model.slots.onnx").unlink()  # others write one graph
+        await staging.commit()
+    return info.id
 
 
 def _measure(folder: Path, cache: Path, options: argparse.Namespace) -> dict[str, Figure]:

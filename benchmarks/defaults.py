@@ -1,7 +1,7 @@
 """Why the defaults are what they are: threads, spinning and the size of a prompt's chunks, measured through HTTP.
 
-`python -m benchmarks.defaults [--rounds N] [--smoke]`. One service per setting, all loaded at once and asked in turn, so
-that whatever else the machine does hits all of them alike.
+`python -m benchmarks.defaults [--rounds N] [--smoke]`. One service per setting, all loaded at once and asked in turn,
+so that whatever else the machine does hits all of them alike.
 """
 
 import argparse
