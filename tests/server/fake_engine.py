@@ -112,7 +112,8 @@ class FakeEngine:
         self.prompts.append(prompt)
         if isinstance(prompt, ChatPrompt):
             text = "".join(f"<{message.role}>{message.content}" for message in prompt.messages)
-            return tuple(map(ord, text + "<assistant>"))
+            open_end = prompt.template_options.get("add_generation_prompt", True)
+            return tuple(map(ord, text + "<assistant>" * open_end))
         return tuple(map(ord, prompt.text))
 
     async def detokenize(self, name: str, tokens: Sequence[int]) -> str:

@@ -6,7 +6,15 @@ from uuid import uuid4
 
 import msgspec
 
-from cupola import ContextLengthExceededError, EngineView, GenerateRequest, TextPrompt, TokenPrompt
+from cupola import (
+    ContextLengthExceededError,
+    EngineView,
+    GenerateRequest,
+    InvalidParameterError,
+    RequestError,
+    TextPrompt,
+    TokenPrompt,
+)
 from cupola_server.openai.answers import Answer, ChatTurns, Prepared
 from cupola_server.openai.choices import Receiver, receive
 from cupola_server.openai.completions_replies import TextReplies
@@ -71,9 +79,8 @@ class TextCompletions:
                     for choice in range(count):
                         answer = await stack.enter_async_context(self._turns.open(prepared, choice))
                         answers.append(answer)
-                except ContextLengthExceededError as error:
-                    param = prompts.where(number)
-                    raise FieldError(param=param, code="context_length_exceeded", detail=str(error)) from None
+                except RequestError as error:
+                    raise _located(error, prompts.where(number)) from None
             yield answers
 
 
@@ -97,6 +104,15 @@ def to_turn(request: TextCompletionRequest, prompts: Prompts) -> GenerateRequest
     shared["max_tokens"] = _DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
     asked = request.logprobs is not None
     return to_chat_ask(ChatRequest(messages=[], logprobs=asked, top_logprobs=request.logprobs, **shared)).request
+
+
+def _located(error: RequestError, param: str) -> RequestError:
+    """Name the prompt that an error is about as the client does, who may have sent several."""
+    if isinstance(error, ContextLengthExceededError):
+        return FieldError(param=param, code="context_length_exceeded", detail=str(error))
+    if isinstance(error, InvalidParameterError) and error.param == "prompt":
+        return InvalidParameterError(param=param, detail=error.detail)
+    return error
 
 
 def _prepared(turn: GenerateRequest) -> Prepared:

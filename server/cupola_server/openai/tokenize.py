@@ -14,7 +14,6 @@ from cupola_server.openai.translate import to_chat_ask
 
 # Field: the only value that can be honoured, and why.
 _FIXED = {
-    "add_generation_prompt": (True, "a chat is rendered for an answer to it"),
     "add_special_tokens": (True, "the tokens are those that the model would get"),
     "continue_final_message": (False, "the last message of a chat is never continued"),
     "return_token_strs": (False, "POST /detokenize tells the text of tokens"),
@@ -56,7 +55,10 @@ class TokenCounting:
         )
         prompt = (await self._turns.prepare(to_chat_ask(chat))).request.prompt
         assert isinstance(prompt, ChatPrompt)
-        return prompt
+        if request.add_generation_prompt is not False:
+            return prompt
+        options = {**prompt.template_options, "add_generation_prompt": False}
+        return msgspec.structs.replace(prompt, template_options=options)
 
 
 def _check(request: TokenizeRequest) -> None:
@@ -66,7 +68,7 @@ def _check(request: TokenizeRequest) -> None:
     if (request.prompt is None) == (request.messages is None):
         detail = "Send either 'prompt', a text, or 'messages', a chat."
         raise FieldError(param="prompt", code="invalid_value", detail=detail)
-    for name in ("tools", "chat_template_kwargs"):
+    for name in ("tools", "chat_template_kwargs", "add_generation_prompt"):
         if request.messages is None and getattr(request, name):
             detail = f"'{name}' can only be used together with 'messages'."
             raise FieldError(param=name, code="invalid_value", detail=detail)

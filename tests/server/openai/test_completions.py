@@ -7,6 +7,7 @@ import pytest
 from cupola import (
     ContextLengthExceededError,
     Guidance,
+    InvalidParameterError,
     TextPrompt,
     TokenLogprob,
     TokenPrompt,
@@ -221,6 +222,14 @@ async def test_a_prompt_beyond_the_context_is_named_by_its_own_name(client, engi
         await client.completions.create(model="tiny", prompt=prompt, stream=stream)
     assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
     assert engine.running == 0
+
+
+@pytest.mark.parametrize(("refused", "named"), [("prompt", "prompt[0]"), ("logit_bias", "logit_bias")])
+async def test_what_the_engine_refuses_about_a_prompt_is_named_with_its_number(client, engine, refused, named):
+    engine.refusal = InvalidParameterError(param=refused, detail="There is no such token.")
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.completions.create(model="tiny", prompt=["a"])
+    assert caught.value.param == named
 
 
 async def test_a_worker_that_dies_in_mid_stream_raises_in_the_client_after_the_text(client, engine):

@@ -28,6 +28,11 @@ async def test_a_chat_is_rendered_as_a_completion_would_be(http, engine):
     assert reply.json()["count"] == len(text)
 
 
+async def test_a_chat_may_be_rendered_without_the_beginning_of_an_answer(http):
+    body = {"model": "tiny", "messages": HELLO, "add_generation_prompt": False}
+    assert (await http.post("/tokenize", json=body)).json()["count"] == len("<user>hi")
+
+
 async def test_tools_count(http, engine):
     plain, tools = [
         (await http.post("/tokenize", json={"model": "tiny", "messages": HELLO, **more})).json()["count"]
@@ -60,7 +65,7 @@ async def test_tokens_become_their_text(http):
         ("/tokenize", {"model": "tiny", "prompt": "a", "tools": [TOOL]}, "tools"),
         ("/tokenize", {"model": "tiny", "prompt": "a", "chat_template_kwargs": {"x": 1}}, "chat_template_kwargs"),
         ("/tokenize", {"model": "tiny", "messages": HELLO, "chat_template_kwargs": {"x": 1}}, "chat_template_kwargs.x"),
-        ("/tokenize", {"model": "tiny", "messages": HELLO, "add_generation_prompt": False}, "add_generation_prompt"),
+        ("/tokenize", {"model": "tiny", "prompt": "a", "add_generation_prompt": True}, "add_generation_prompt"),
         ("/tokenize", {"model": "tiny", "prompt": "a", "add_special_tokens": False}, "add_special_tokens"),
         ("/tokenize", {"model": "tiny", "messages": HELLO, "continue_final_message": True}, "continue_final_message"),
         ("/tokenize", {"model": "tiny", "prompt": "a", "return_token_strs": True}, "return_token_strs"),

@@ -18,8 +18,8 @@ class TokenizeRequest(Struct, kw_only=True, forbid_unknown_fields=True):
         messages: A chat, rendered with the model's template as a chat completion would be.
         tools: The functions that it offers.
         chat_template_kwargs: Further variables of the chat template.
-        add_generation_prompt: Only true, which is the default: the answer's beginning belongs to the prompt.
-        add_special_tokens: Likewise, of what the model wants around a text.
+        add_generation_prompt: Whether the beginning of an answer belongs to the prompt; true unless said otherwise.
+        add_special_tokens: Only true, which is the default: the tokens are those that the model would get.
         continue_final_message: Only false.
         return_token_strs: Only false; POST /detokenize tells the text of tokens.
     """
