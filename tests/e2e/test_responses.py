@@ -65,6 +65,12 @@ def test_a_second_turn_is_answered_as_if_the_conversation_had_been_sent_whole(se
     assert second.usage.total_tokens == second.usage.input_tokens + second.usage.output_tokens
 
 
+def test_the_counted_tokens_are_those_that_are_used(responses):
+    asked = {"model": MODEL, "input": "What is 2+2?", "instructions": "Be brief.", "tools": [WEATHER]}
+    counted = responses.input_tokens.count(**asked).input_tokens
+    assert counted == responses.create(**asked, max_output_tokens=1).usage.input_tokens
+
+
 def test_instructions_are_not_carried_over(responses):
     def asked(**fields):
         return responses.create(model=MODEL, input="Hi", temperature=0, max_output_tokens=4, **fields)

@@ -9,8 +9,8 @@ from cupola_server.openai.embeddings import EmbeddingVectors
 from cupola_server.openai.models import Models
 from cupola_server.openai.responses.endpoint import Responses
 from cupola_server.openai.responses.events import Event
-from cupola_server.openai.responses.response import DeletedResponse, ItemList, Response
-from cupola_server.openai.responses.schema import InputItemsQuery, ResponseRequest, RetrieveQuery
+from cupola_server.openai.responses.response import DeletedResponse, InputTokens, ItemList, Response
+from cupola_server.openai.responses.schema import InputItemsQuery, InputTokensRequest, ResponseRequest, RetrieveQuery
 from cupola_server.openai.responses.store import ResponseStore
 from cupola_server.openai.schema import ChatCompletion, ChatCompletionChunk, ChatRequest, Model, ModelList
 from cupola_server.openai.schema.completions import TextCompletion, TextCompletionRequest
@@ -53,6 +53,15 @@ def _responses(responses: Responses) -> Iterator[Operation]:
         request=ResponseRequest,
         reply=Response,
         events=Event,
+        errors=RUNS_A_MODEL,
+    )
+    yield Operation(
+        method="POST",
+        path="/v1/responses/input_tokens",
+        handler=responses.count_input,
+        summary="Count the tokens of a response's prompt",
+        request=InputTokensRequest,
+        reply=InputTokens,
         errors=RUNS_A_MODEL,
     )
     yield Operation(

@@ -7,7 +7,7 @@ from itertools import count
 import msgspec
 from msgspec.structs import replace
 
-from cupola import ContextLengthExceededError, EngineView
+from cupola import ChatPrompt, ContextLengthExceededError, EngineView
 from cupola_server.openai.answers import Answer, ChatTurns, Prepared
 from cupola_server.openai.errors import ErrorReply, FieldError, ResponseNotFoundError, ResponseStoreError
 from cupola_server.openai.exchange import Exchange
@@ -28,8 +28,8 @@ from cupola_server.openai.responses.intake import RequestDecoder, items_of
 from cupola_server.openai.responses.items import Item
 from cupola_server.openai.responses.output import Output
 from cupola_server.openai.responses.paging import page
-from cupola_server.openai.responses.response import DeletedResponse, Response, StoredResponse
-from cupola_server.openai.responses.schema import InputItemsQuery, ResponseRequest, RetrieveQuery
+from cupola_server.openai.responses.response import DeletedResponse, InputTokens, Response, StoredResponse
+from cupola_server.openai.responses.schema import InputItemsQuery, InputTokensRequest, ResponseRequest, RetrieveQuery
 from cupola_server.openai.responses.shown import begun, failed
 from cupola_server.openai.responses.store import ResponseStore
 from cupola_server.openai.responses.writing import Tell, write
@@ -46,14 +46,13 @@ class Responses:
         self._turns = ChatTurns(engine, tool_formats)
         self._store = store
         self._background = Background(store)
-        self._decoder = RequestDecoder()
+        self._decoder = RequestDecoder(ResponseRequest)
+        self._count_decoder = RequestDecoder(InputTokensRequest)
 
     async def create(self, exchange: Exchange) -> None:
         """Write a response: whole, streaming or in the background."""
         request = self._decoder.decode(await exchange.json_body())
-        check(request)
-        conversation = (*await self._earlier(request), *items_of(request))
-        prepared = await self._turns.prepare(to_ask(request, conversation))
+        conversation, prepared = await self._prepare(request)
         if request.store is not False:
             await self._store.prepare()
         if request.background:
@@ -65,6 +64,15 @@ class Responses:
                 response = await self._write(answer, begun(request, answer.model.id), Output())
             response = await self._keep(response, conversation)
             await exchange.reply(200, msgspec.json.encode(response))
+
+    async def count_input(self, exchange: Exchange) -> None:
+        """Tell how many tokens the prompt of a response would have, without asking the model."""
+        request = self._count_decoder.decode(await exchange.json_body()).as_request()
+        _, prepared = await self._prepare(request)
+        prompt = prepared.request.prompt
+        assert isinstance(prompt, ChatPrompt)
+        tokens = await self._engine.tokenize(request.model, prompt)
+        await exchange.reply(200, msgspec.json.encode(InputTokens(input_tokens=len(tokens))))
 
     async def retrieve(self, exchange: Exchange) -> None:
         """Show a stored response."""
@@ -97,6 +105,12 @@ class Responses:
         await self._background.cancel(id_)
         record = await self._background.find(id_)
         await exchange.reply(200, msgspec.json.encode(record.response))
+
+    async def _prepare(self, request: ResponseRequest) -> tuple[tuple[Item, ...], Prepared]:
+        """Return the whole conversation, and what the model is asked."""
+        check(request)
+        conversation = (*await self._earlier(request), *items_of(request))
+        return conversation, await self._turns.prepare(to_ask(request, conversation))
 
     async def _stream(
         self, exchange: Exchange, request: ResponseRequest, conversation: tuple[Item, ...], prepared: Prepared

@@ -1,7 +1,7 @@
 """From what a client sent as input to the items of a conversation."""
 
 import re
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -36,6 +36,8 @@ from cupola_server.openai.responses.schema import (
     ResponseRequest,
 )
 
+T = TypeVar("T")
+
 # What stands before the last "type" of a field: what can be said there.
 _CHOICES = {
     "input": "message, function_call, function_call_output and reasoning",
@@ -48,14 +50,14 @@ _CHOICES = {
 _INDEX = re.compile(r"\[\d+\]")
 
 
-class RequestDecoder:
-    """Decodes bodies. A message among the input may leave its type out, as OpenAI allows."""
+class RequestDecoder(Generic[T]):
+    """Decodes bodies that have an input. A message in it may leave its type out, as OpenAI allows."""
 
-    def __init__(self) -> None:
-        self._decoder = BodyDecoder(ResponseRequest)
+    def __init__(self, kind: type[T]) -> None:
+        self._decoder = BodyDecoder(kind)
         self._untyped = BodyDecoder(dict[str, Any])
 
-    def decode(self, body: bytes | bytearray) -> ResponseRequest:
+    def decode(self, body: bytes | bytearray) -> T:
         """Decode a body.
 
         Raises:

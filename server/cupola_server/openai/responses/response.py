@@ -116,6 +116,13 @@ class DeletedResponse(Struct, kw_only=True):
     deleted: Literal[True] = True
 
 
+class InputTokens(Struct, kw_only=True):
+    """How many tokens a prompt has."""
+
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int
+
+
 class ItemList(Struct, kw_only=True):
     """A page of what went into a response. The ids are null for a page without items."""
 

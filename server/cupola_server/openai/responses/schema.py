@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import asdict
 
 from cupola_server.openai.responses.items import Role, Status
 from cupola_server.openai.schema.fields import Text, TokenCount
@@ -244,6 +245,26 @@ class ResponseRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     moderation: object = None
     prompt: object = None
     prompt_cache_options: object = None
+
+
+class InputTokensRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/responses/input_tokens: what of a request for a response makes its prompt."""
+
+    model: Text
+    input: str | Annotated[list[InputItem], Meta(min_length=1)]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    tools: list[FunctionTool] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    conversation: object = None
+
+    def as_request(self) -> ResponseRequest:
+        """Return the request whose prompt is meant."""
+        return ResponseRequest(**asdict(self))
 
 
 class RetrieveQuery(Struct, kw_only=True, forbid_unknown_fields=True):

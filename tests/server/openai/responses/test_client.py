@@ -264,3 +264,15 @@ async def test_an_answer_that_breaks_off_is_an_error_and_not_stored(client, engi
         await client.responses.create(model="tiny", input="Hello")
     assert list((tmp_path / "responses").iterdir()) == []
     assert engine.running == 0
+
+
+async def test_the_tokens_of_a_prompt_are_counted_without_asking_the_model(client, engine):
+    first = await client.responses.create(model="tiny", input="One")
+    asked = {"input": [{"role": "user", "content": "Two"}], "previous_response_id": first.id}
+    counted = await client.responses.input_tokens.count(model="tiny", instructions="Be brief.", **asked)
+    assert counted.object == "response.input_tokens"
+    assert counted.input_tokens == len("<system>Be brief.<user>One<assistant>Hello, world<user>Two<assistant>")
+    assert len(engine.requests) == 1
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.responses.input_tokens.count(model="tiny", truncation="auto", **asked)
+    assert caught.value.param == "truncation"
