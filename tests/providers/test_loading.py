@@ -138,16 +138,10 @@ def test_a_config_key_that_the_library_refuses_is_named(folder):
 
 
 @pytest.mark.parametrize("change", [{"vocab_size": 7, "eos_token_id": 2}, {"eos_token_id": 99_999}])
-def test_a_config_that_contradicts_the_graph_is_refused_at_once(folder, change):
+def test_a_config_that_contradicts_the_graph_is_refused_at_once(folder, kind, change):
     edit_config(folder, lambda content: content["model"].update(change))
     with pytest.raises(LoadError, match="do not fit together"):
-        opened(folder, "generator")
-
-
-def test_an_end_token_that_the_graph_does_not_know_is_refused_by_slots_as_well(folder):
-    edit_config(folder, lambda content: content["model"].update(eos_token_id=99_999))
-    with pytest.raises(LoadError, match="beyond the 300 of its graph"):
-        opened(folder, "slots")
+        opened(folder, kind)
 
 
 def test_a_model_that_computes_no_numbers_is_refused_at_once(folder, kind):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ChatPrompt, Message, ModelFormatError, RequestError
+from cupola import ChatPrompt, InvalidParameterError, Message, ModelFormatError, RequestError, Tool, ToolCall
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.tokenizer import GenaiTokenizer, LibraryStream, SpecialTokenGuard
 from tiny_model import write_tiny_model
@@ -40,8 +40,8 @@ def user(content):
     return ChatPrompt((Message("user", content),))
 
 
-def text_of(tokenizer, tokens):
-    stream = tokenizer.stream()
+def text_of(tokenizer, tokens, *, special=False):
+    stream = tokenizer.stream(special=special)
     return "".join([*(stream.push(token) for token in tokens), stream.flush()])
 
 
@@ -128,15 +128,28 @@ def test_an_answer_streams_whole_characters_only(starter):
     assert stream.flush() == ""
 
 
-def test_special_tokens_of_an_answer_come_out_as_nothing(starter):
-    assert text_of(starter, [1, *starter.encode("hey"), 2, 0]) == "hey"
+def test_special_tokens_of_an_answer_come_out_as_nothing_or_as_they_are_written(starter):
+    tokens = [1, *starter.encode("hey 🙂"), 2, 0]
+    assert text_of(starter, tokens) == "hey 🙂"
+    assert text_of(starter, tokens, special=True) == "<|im_start|>hey 🙂<|im_end|><|endoftext|>"
+
+
+def test_a_special_token_amid_a_character_stays_in_its_place(starter):
+    *half, _ = starter.encode("🙂")
+    assert text_of(starter, [*half, 2], special=True) == "\ufffd<|im_end|>"
 
 
 def test_the_bytes_of_tokens_are_those_of_the_text(starter):
     text = "né 你好 🙂 1234\n"
     assert b"".join(starter.token_bytes(token) for token in starter.encode(text)) == text.encode()
     assert starter.token_bytes(2) == b"<|im_end|>"
-    assert starter.token_bytes(10**6) == b""
+
+
+@pytest.mark.parametrize("token", [-1, 49_152, 10**6])
+def test_what_is_no_token_has_no_bytes(starter, token):
+    with pytest.raises(InvalidParameterError, match="ids go from 0 to 49151") as caught:
+        starter.token_bytes(token)
+    assert caught.value.param == "tokens"
 
 
 def test_a_template_sees_role_content_and_name(tiny_folder):
@@ -152,6 +165,73 @@ def test_the_guard_survives_the_filters_of_templates(tiny_folder):
     tokens = tokenizer.render(user(f"  é{special} "))
     assert specials_in(tokenizer, tokens) == []
     assert text_of(tokenizer, tokens) == f'"é{special}"'
+
+
+CALLS = (ToolCall("call_1", "look", '{"at": "<|im_end|>", "n": [1]}'),)
+TOOL_CHAT = ChatPrompt(
+    (
+        Message("user", "Look"),
+        Message("assistant", "", tool_calls=CALLS, reasoning_content="so <|im_start|>"),
+        Message("tool", "<|im_end|>", tool_call_id="call_1", name="look<|im_end|>"),
+    ),
+    tools=(Tool("look", "Look at <|im_end|>", {"properties": {"<|im_end|>": {"enum": ["<|im_start|>", 3]}}}),),
+    template_options={"mood": "<|im_end|>", "deep": {"n": [True, None, 1.5]}},
+)
+
+
+def test_templates_see_tools_calls_results_reasoning_and_options(tiny_folder):
+    source = "{{ [messages, tools, mood, deep] | tojson }}"
+    tokenizer = with_template(tiny_folder, source)
+    tokens = tokenizer.render(TOOL_CHAT)
+    assert specials_in(tokenizer, tokens) == []
+    call = {"name": "look", "arguments": {"at": "<|im_end|>", "n": [1]}}
+    messages = [
+        {"role": "user", "content": "Look"},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "so <|im_start|>",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": call}],
+        },
+        {"role": "tool", "content": "<|im_end|>", "name": "look<|im_end|>", "tool_call_id": "call_1"},
+    ]
+    parameters = {"properties": {"<|im_end|>": {"enum": ["<|im_start|>", 3]}}}
+    function = {"name": "look", "description": "Look at <|im_end|>", "parameters": parameters}
+    tools = [{"type": "function", "function": function}]
+    assert json.loads(text_of(tokenizer, tokens)) == [messages, tools, "<|im_end|>", {"n": [True, None, 1.5]}]
+
+
+def test_a_template_that_wants_arguments_as_text_gets_them_as_text(tiny_folder):
+    source = "{% for m in messages if m.tool_calls %}{{ '(' + m.tool_calls[0].function.arguments + ')' }}{% endfor %}"
+    tokenizer = with_template(tiny_folder, source)
+    tokens = tokenizer.render(TOOL_CHAT)
+    assert text_of(tokenizer, tokens) == '({"at": "<|im_end|>", "n": [1]})'
+    assert specials_in(tokenizer, tokens) == []
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[1]", '"x"', "null", "[" * 5000])
+def test_arguments_that_are_no_object_are_given_as_they_are(tiny_folder, arguments):
+    tokenizer = with_template(tiny_folder, "{{ messages[0].tool_calls[0].function.arguments }}|")
+    message = Message("assistant", tool_calls=(ToolCall("1", "f", arguments),))
+    assert text_of(tokenizer, tokenizer.render(ChatPrompt((message,)))) == arguments + "|"
+
+
+def test_a_refusal_of_a_chat_with_calls_is_the_first_one(tiny_folder):
+    tokenizer = with_template(tiny_folder, "{{ raise_exception('No ' + messages[1].reasoning_content) }}")
+    with pytest.raises(RequestError, match=r"No so <\|im_start\|>$"):
+        tokenizer.render(TOOL_CHAT)
+
+
+def test_what_is_nested_too_deeply_is_refused(tiny_folder):
+    deep = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(RequestError, match="nested too deeply"):
+        opened(tiny_folder).render(ChatPrompt((Message("user", "x"),), template_options={"deep": deep}))
+
+
+def test_the_template_is_told(tiny_folder):
+    assert with_template(tiny_folder, "a template").template == "a template"
 
 
 def test_a_template_file_wins_over_the_tokenizers_config(tiny_folder):
@@ -197,6 +277,8 @@ def test_a_vocabulary_that_is_spelt_differently_is_left_to_the_library(tiny_fold
     tokenizer = opened(tiny_folder)
     assert isinstance(tokenizer.stream(), LibraryStream)
     assert text_of(tokenizer, tokenizer.encode("hello")) == "hello"
+    assert text_of(tokenizer, [*tokenizer.encode("hello"), 2]) == "hello"
+    assert text_of(tokenizer, [*tokenizer.encode("hello"), 2], special=True) == "hello<|im_end|>"
     assert b"".join(map(tokenizer.token_bytes, tokenizer.encode("hello"))) == b"hello"
 
 
@@ -211,8 +293,7 @@ def test_damaged_files_are_named(tiny_folder, name):
 
 
 def test_a_tokenizer_that_only_the_library_refuses_is_reported(tiny_folder):
-    (tiny_folder / "chat_template.jinja").write_text("", "utf-8")
-    edit(tiny_folder / "tokenizer_config.json", lambda content: content.update(chat_template=[{"name": "default"}]))
+    edit(tiny_folder / "tokenizer_config.json", lambda content: content.update(tokenizer_class="Mystery"))
     with pytest.raises(ModelFormatError, match="the tokenizer cannot be read"):
         opened(tiny_folder)
 

@@ -136,8 +136,8 @@ def _open_slots(
     setup: RuntimeSetup,
     limits: Limits,
 ) -> SlotsSession:
-    if max(config.control_token_ids, default=0) >= graph.vocab_size:
-        detail = f"a token of its configuration is beyond the {graph.vocab_size} of its graph"
+    if config.model.vocab_size != graph.vocab_size or max(config.control_token_ids, default=0) >= graph.vocab_size:
+        detail = f"the tokens of its configuration are not the {graph.vocab_size} of its graph"
         raise LoadError(model=model.id, detail=f"its files do not fit together ({detail}). {_AGAIN}")
     try:
         session = SlotsSession.open(

@@ -6,27 +6,37 @@ What 0.18.0 does by itself, and what is done about it here:
   encoded, piece by piece, so that no piece holds a special token.
 * Text ends at a NUL, a template's whole output included. NUL becomes U+FFFD, as in HTML and CommonMark.
 * What a vocabulary without byte fallback cannot spell comes out as token -1. It becomes U+FFFD too, or nothing.
-* It prefers the template of tokenizer_config.json to chat_template.jinja; the other way round is what publishers mean.
+* Its engine for chat templates knows too little: see `chat_template`.
 * Streams lose text after invalid UTF-8: see `vocabulary`.
 """
 
+import contextlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import onnxruntime_genai as og
-from msgspec import Struct
 
-from cupola import ChatPrompt, Message, ModelFormatError, RequestError, TextStream, Tokenizer
+from cupola import (
+    ChatPrompt,
+    InvalidParameterError,
+    Message,
+    ModelFormatError,
+    RequestError,
+    TextStream,
+    Tokenizer,
+    Tool,
+    ToolCall,
+)
+from cupola_providers.runtime.chat_template import ChatTemplate
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.vocabulary import ByteStream, Vocabulary, read_tokenizer_file
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
-_TEMPLATE_POSITION = re.compile(r" at row \d+, column \d+:.*", re.DOTALL)
 
 
 class GenaiTokenizer(Tokenizer):
@@ -43,7 +53,8 @@ class GenaiTokenizer(Tokenizer):
     def __init__(self, folder: Path, config: GenaiConfig) -> None:
         self.vocabulary = Vocabulary(read_tokenizer_file(folder), control_ids=config.control_token_ids)
         self._guard = SpecialTokenGuard(self.vocabulary.specials.values())
-        self._template = read_chat_template(folder)
+        self._template = ChatTemplate(folder)
+        self._vocab_size = config.model.vocab_size
         self._spellable: dict[str, bool] = {}
         try:
             self._library = og.Tokenizer(str(folder))
@@ -52,29 +63,64 @@ class GenaiTokenizer(Tokenizer):
             raise ModelFormatError(path=str(folder / "tokenizer.json"), detail=detail) from error
         self._bos = self._leading_tokens()
 
+    @property
+    def template(self) -> str:
+        """The chat template's source; empty where there is none."""
+        return self._template.source
+
     def render(self, prompt: ChatPrompt) -> list[int]:
         """Render a chat with the model's template and tokenize it; special tokens count only where it wrote them.
+
+        Arguments of tool calls are given as what their JSON means. Where a template wants text, it gets that.
 
         Raises:
             RequestError: There is no template, or it refuses these messages.
         """
-        if not self._template:
-            raise RequestError(detail="This model has no chat template. Use completions, with a plain text prompt.")
-        cut = self._unseen_mark(prompt.messages)
-        messages = msgspec.json.encode([self._fields(message, cut) for message in prompt.messages]).decode()
         try:
-            text = self._library.apply_chat_template(messages, template_str=self._template, add_generation_prompt=True)
-        except RuntimeError as error:
-            reason = _TEMPLATE_POSITION.sub("", str(error))
-            raise RequestError(detail=f"The model's chat template refuses these messages: {reason}") from error
+            return self._rendered(prompt, parse_arguments=True)
+        except RequestError:
+            if any(message.tool_calls for message in prompt.messages):
+                with contextlib.suppress(RequestError):
+                    return self._rendered(prompt, parse_arguments=False)
+            raise
+        except RecursionError as error:
+            raise RequestError(detail="Messages or tools are nested too deeply.") from error
+
+    def _rendered(self, prompt: ChatPrompt, *, parse_arguments: bool) -> list[int]:
+        messages = [message_fields(message, parse_arguments=parse_arguments) for message in prompt.messages]
+        variables = (messages, [tool_fields(tool) for tool in prompt.tools], prompt.template_options)
+        cut = _unseen_mark(variables)
+        messages, tools, options = self._guarded(variables, cut)
+        try:
+            text = self._template.render(messages, tools, options)
+        except RequestError as error:
+            error.detail = error.detail.replace(cut, "")
+            raise
         return [token for piece in text.split(cut) for token in self._encode(piece)]
+
+    def _guarded(self, value: Any, cut: str) -> Any:
+        """Cut the special tokens in all strings of a value."""
+        if isinstance(value, str):
+            return cut.join(self._guard.pieces(_usable(value)))
+        if isinstance(value, dict):
+            return {self._guarded(key, cut): self._guarded(one, cut) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._guarded(one, cut) for one in value]
+        return value
 
     def encode(self, text: str) -> list[int]:
         """Tokenize raw text. Nothing in it becomes special; BOS comes first where the model's tokenizer wants one."""
         return [*self._bos, *(token for piece in self._guard.pieces(_usable(text)) for token in self._plain(piece))]
 
     def token_bytes(self, token: int) -> bytes:
-        """Return what one token stands for, as UTF-8 bytes; not always whole characters. Special ones as written."""
+        """Return what one token stands for, as UTF-8 bytes; not always whole characters. Special ones as written.
+
+        Raises:
+            InvalidParameterError: There is no such token.
+        """
+        if not 0 <= token < self._vocab_size:
+            detail = f"{token} is no token of this model: ids go from 0 to {self._vocab_size - 1}."
+            raise InvalidParameterError(param="tokens", detail=detail)
         special = self.vocabulary.specials.get(token)
         if special is not None:
             return special.encode()
@@ -82,25 +128,11 @@ class GenaiTokenizer(Tokenizer):
             return self.vocabulary.token_bytes(token)
         return str(self._library.decode([token])).encode()
 
-    def stream(self, *, special: bool = False) -> TextStream:  # noqa: ARG002 - until the next change
-        """Open a decoder for one answer. Special tokens come out as nothing."""
+    def stream(self, *, special: bool = False) -> TextStream:
+        """Open a decoder for one answer. Special tokens come out as nothing, or as they are written if `special`."""
         if self.vocabulary.is_known:
-            return ByteStream(self.vocabulary)
-        return LibraryStream(self._library)
-
-    def _fields(self, message: Message, cut: str) -> dict[str, str]:
-        fields = {"role": message.role, "content": message.content}
-        if message.name is not None:
-            fields["name"] = message.name
-        return {key: cut.join(self._guard.pieces(_usable(value))) for key, value in fields.items()}
-
-    def _unseen_mark(self, messages: Sequence[Message]) -> str:
-        """Draw a mark that is nowhere in the messages. Of digits, as they survive every filter a template may use."""
-        texts = [text for message in messages for text in (message.role, message.content, message.name or "")]
-        while True:
-            mark = str(10**23 + secrets.randbelow(10**24))
-            if not any(mark in text for text in texts):
-                return mark
+            return ByteStream(self.vocabulary, special=special)
+        return LibraryStream(self._library, self.vocabulary.specials if special else {})
 
     def _leading_tokens(self) -> list[int]:
         """Return what the tokenizer puts before a text when asked to; templates write theirs themselves."""
@@ -172,41 +204,58 @@ class SpecialTokenGuard:
 
 
 class LibraryStream:
-    """The library's own stream, for vocabularies whose spelling is not known here."""
+    """The library's own stream, for vocabularies whose spelling is not known here.
 
-    def __init__(self, tokenizer: Any) -> None:
+    Args:
+        tokenizer: The library's tokenizer.
+        specials: Special tokens to write out, id to text; it swallows them.
+    """
+
+    def __init__(self, tokenizer: Any, specials: Mapping[int, str]) -> None:
         self._stream = tokenizer.create_stream()
+        self._specials = specials
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that is now certain."""
-        return str(self._stream.decode(token))
+        return self._specials.get(token) or str(self._stream.decode(token))
 
     def flush(self) -> str:
         """Return nothing: the library keeps its rest to itself."""
         return ""
 
 
-class _TokenizerConfig(Struct, frozen=True):
-    chat_template: str | None = None
+def message_fields(message: Message, *, parse_arguments: bool = True) -> dict[str, Any]:
+    """Return a message as templates expect it."""
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    optional = {name: getattr(message, name) for name in ("name", "tool_call_id", "reasoning_content")}
+    fields |= {name: value for name, value in optional.items() if value is not None}
+    if message.tool_calls:
+        fields["tool_calls"] = [_call_fields(call, parse_arguments=parse_arguments) for call in message.tool_calls]
+    return fields
 
 
-def read_chat_template(folder: Path) -> str | None:
-    """Find the model's chat template: chat_template.jinja, or the one in tokenizer_config.json.
+def tool_fields(tool: Tool) -> dict[str, Any]:
+    """Return a tool in OpenAI's format, which is what templates expect."""
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
 
-    Raises:
-        ModelFormatError: A file is there but cannot be read.
-    """
-    path = folder / "chat_template.jinja"
-    try:
-        if path.exists():
-            return path.read_text("utf-8")
-        path = folder / "tokenizer_config.json"
-        if not path.exists():
-            return None
-        return msgspec.json.decode(path.read_bytes(), type=_TokenizerConfig).chat_template
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        detail = f"the chat template cannot be read ({error}). Delete the model's folder and download it again."
-        raise ModelFormatError(path=str(path), detail=detail) from error
+
+def _call_fields(call: ToolCall, *, parse_arguments: bool) -> dict[str, Any]:
+    arguments: Any = call.arguments
+    if parse_arguments:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            parsed = msgspec.json.decode(call.arguments)
+            arguments = parsed if isinstance(parsed, dict) else call.arguments
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _unseen_mark(variables: object) -> str:
+    """Draw a mark that is nowhere in these. Of digits, as they survive every filter a template may use."""
+    seen = repr(variables)
+    while True:
+        mark = str(10**23 + secrets.randbelow(10**24))
+        if mark not in seen:
+            return mark
 
 
 def _usable(text: str) -> str:

@@ -92,16 +92,22 @@ class Vocabulary:
 
 
 class ByteStream:
-    """A `TextStream` over token bytes: emits whole characters only, and U+FFFD for what never became one."""
+    """A `TextStream` over token bytes: emits whole characters only, and U+FFFD for what never became one.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    Args:
+        vocabulary: Knows the bytes.
+        special: Whether special tokens come out as they are written, or as nothing.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, *, special: bool = False) -> None:
         self._vocabulary = vocabulary
+        self._special = {token: text.encode() for token, text in vocabulary.specials.items()} if special else {}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._strip = vocabulary.strips_space
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that is now certain."""
-        data = self._vocabulary.token_bytes(token)
+        data = self._special.get(token) or self._vocabulary.token_bytes(token)
         if self._strip and data:
             data, self._strip = data.removeprefix(b" "), False
         return self._decoder.decode(data)
