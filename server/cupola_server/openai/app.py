@@ -64,6 +64,10 @@ def _responses(responses: Responses) -> Iterator[Operation]:
         reply=InputTokens,
         errors=RUNS_A_MODEL,
     )
+    yield from _stored_responses(responses)
+
+
+def _stored_responses(responses: Responses) -> Iterator[Operation]:
     yield Operation(
         method="GET",
         path="/v1/responses/{id}",
