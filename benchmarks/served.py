@@ -88,11 +88,10 @@ class Served:
                 if chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
                     first, last = first or now, now
                 usage = chunk.get("usage") or usage
-        assert first
-        assert last
+        ended = time.perf_counter()  # an answer of nothing but end-of-sequence tokens has no text
         return Streamed(
-            ttft_s=first - started,
-            total_s=last - started,
+            ttft_s=(first or ended) - started,
+            total_s=(last or ended) - started,
             prompt_tokens=usage["prompt_tokens"],
             cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
             completion_tokens=usage["completion_tokens"],
