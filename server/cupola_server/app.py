@@ -28,15 +28,16 @@ def compose(frontends: Iterable[ApiFrontend], engine: EngineView, health: Health
         PluginConflictError: Two front-ends claim one prefix.
     """
     health = health or Health()
-    apps: dict[str, ASGIApp] = {}
-    for prefix, frontend in _claims(frontends).items():
+    claims = _claims(frontends)
+    apps: dict[ApiFrontend, ASGIApp] = {}
+    for frontend in dict.fromkeys(claims.values()):
         try:
-            apps[prefix] = frontend.app(engine)
+            apps[frontend] = frontend.app(engine)
         except Exception:
-            logger.exception("The front-end %r failed to start; nothing answers under %s", frontend.name, prefix)
+            logger.exception("The front-end %r failed to start; nothing of it answers", frontend.name)
             health.failed_plugins.add(frontend.name)
     own = _ServiceItself(health, apps.values())
-    return _Composed(apps, own.api)
+    return _Composed({prefix: apps[frontend] for prefix, frontend in claims.items() if frontend in apps}, own.api)
 
 
 def _claims(frontends: Iterable[ApiFrontend]) -> dict[str, ApiFrontend]:

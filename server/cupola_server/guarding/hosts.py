@@ -1,10 +1,12 @@
 """The names by which the service may be called: a foreign domain that points here must not work (DNS rebinding)."""
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
 from cupola_server.openai.errors import HostRefusedError
 
+_BRACKETED = re.compile(r"\[([^]]*)\](?::\d*)?")
 _OWN = ("localhost", "127.0.0.1", "::1")
 
 
@@ -37,8 +39,8 @@ class Hosts:
 def _without_port(host: str) -> str:
     """Return the name alone; an IPv6 address may stand with or without brackets."""
     host = host.strip()
-    if host.startswith("["):
-        return _plain(host[1:].partition("]")[0])
+    if found := _BRACKETED.fullmatch(host):
+        return _plain(found[1])
     return _plain(host.partition(":")[0] if host.count(":") == 1 else host)
 
 
