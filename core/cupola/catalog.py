@@ -23,6 +23,21 @@ class Entry:
     cached: CachedModel | None
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How the last listing of a source went.
+
+    Attributes:
+        source: Its name.
+        listed_at_unix: When what it lists was obtained; None if that is always current.
+        problem: Why it lists nothing, a sentence; "" if it does.
+    """
+
+    source: str
+    listed_at_unix: float | None
+    problem: str = ""
+
+
 class Catalog:
     """Merges sources and stores. The first source that lists an id describes it; a cached one needs no source."""
 
@@ -31,6 +46,7 @@ class Catalog:
     ) -> None:
         self._sources = sources
         self._stores = stores
+        self._problems: dict[str, str] = {}
         for source in sources:
             _introduce(source, devices)
 
@@ -39,7 +55,7 @@ class Catalog:
         cached = await self._cached()
         entries: dict[str, Entry] = {}
         for source in self._sources:
-            for info in await _listed(source):
+            for info in await self._listed(source):
                 entries.setdefault(info.id.lower(), Entry(info, source, cached.get(info.id.lower())))
         for key, model in cached.items():
             entries.setdefault(key, Entry(model.info, None, model))
@@ -62,6 +78,24 @@ class Catalog:
             return found
         raise ModelNotFoundError(model=name, near=_near(wanted, entries))
 
+    def listings(self) -> list[Listing]:
+        """Say of every source how its last listing went."""
+        return [Listing(each.name, each.listed_at_unix, self._problems.get(each.name, "")) for each in self._sources]
+
+    async def _listed(self, source: CatalogSource) -> Sequence[ModelInfo]:
+        try:
+            models = await source.models()
+        except CupolaError as error:
+            self._problems[source.name] = str(error)
+            logger.warning("The catalog source %s cannot be listed: %s", source.name, error)
+        except Exception as error:
+            self._problems[source.name] = f"The catalog {source.name!r} has a fault: {type(error).__name__}: {error}"
+            logger.exception("The catalog source %s failed", source.name)
+        else:
+            self._problems.pop(source.name, None)
+            return models
+        return ()
+
     async def _cached(self) -> Mapping[str, CachedModel]:
         models: dict[str, CachedModel] = {}
         for store in self._stores:
@@ -78,16 +112,6 @@ def _introduce(source: CatalogSource, devices: Sequence[Device]) -> None:
         source.use_devices(devices)
     except Exception:
         logger.exception("The catalog source %s failed", source.name)
-
-
-async def _listed(source: CatalogSource) -> Sequence[ModelInfo]:
-    try:
-        return await source.models()
-    except CupolaError as error:
-        logger.warning("The catalog source %s cannot be listed: %s", source.name, error)
-    except Exception:
-        logger.exception("The catalog source %s failed", source.name)
-    return ()
 
 
 def _order(entry: Entry) -> tuple[str, int, bool, bool, int, str]:

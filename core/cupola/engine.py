@@ -10,7 +10,7 @@ import msgspec
 import psutil
 
 from cupola import placement
-from cupola.catalog import Catalog, Entry
+from cupola.catalog import Catalog, Entry, Listing
 from cupola.contracts import (
     CachedModel,
     CacheStore,
@@ -112,9 +112,18 @@ class Engine:
         """The folder that new models go to."""
         return self._store().location
 
+    @property
+    def cache(self) -> CacheStore:
+        """The store that new models go to."""
+        return self._store()
+
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
         return [self._status(entry) for entry in await self._catalog.entries()]
+
+    def listings(self) -> Sequence[Listing]:
+        """Say of every catalog source how old its last listing is, or why there is none."""
+        return self._catalog.listings()
 
     async def cached(self) -> Sequence[CachedModel]:
         """List the models on this machine."""

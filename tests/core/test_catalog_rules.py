@@ -113,3 +113,18 @@ async def test_every_listed_model_is_found_by_its_id_in_any_case(name, version, 
     listed = [info(f"{each}:{number}") for each in RANKS for number in (0, version)]
     spelled = "".join(data.draw(st.sampled_from([c.lower(), c.upper()])) for c in f"{name}:{version}")
     assert await found(f" {spelled} ", listed) == [f"{name}:{version}"]
+
+
+async def test_a_listing_says_how_old_it_is_or_why_there_is_none():
+    old, broken = Listed(info("a:1")), Listed(error=CatalogError(source="broken", detail="no network"))
+    old.name, old.listed_at_unix = "old", 1_700_000_000.0
+    broken.name = "broken"
+    catalog = Catalog([old, broken, Listed()], [])
+    await catalog.entries()
+    first, second, third = catalog.listings()
+    assert (first.source, first.listed_at_unix, first.problem) == ("old", 1_700_000_000.0, "")
+    assert "no network" in second.problem
+    assert (third.listed_at_unix, third.problem) == (None, "")
+    broken.error = None
+    await catalog.entries()
+    assert catalog.listings()[1].problem == ""

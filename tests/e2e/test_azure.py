@@ -1,5 +1,6 @@
 """The starter model served as if from Azure: listed, downloaded and chatted with, by a real service."""
 
+import json
 import os
 import subprocess
 import sys
@@ -53,3 +54,19 @@ def test_nothing_is_asked_of_azure_unless_it_is_enabled(azure, cupola):
     assert listed.returncode == 0
     assert ALIAS not in listed.stdout
     assert azure.requests == []
+
+
+def test_a_list_says_how_old_it_is_when_the_network_does_not_answer(azure, cupola, tmp_path):
+    snapshot = tmp_path / "models" / "foundry.modelinfo.json"
+    assert cupola("model", "list").stderr == ""
+    content = json.loads(snapshot.read_text())
+    content["savedAtUnix"] -= 3 * 24 * 3600
+    snapshot.write_text(json.dumps(content))
+    azure.fail("catalog", status=404, times=None)
+    listed = cupola("model", "list")
+    assert f"{NAME}:1" in listed.stdout
+    assert listed.stderr == "The models of azure are as they were listed 3 days ago.\n"
+    snapshot.unlink()
+    listed = cupola("model", "list")
+    assert "404" in listed.stderr
+    assert "smollm2-135m" in listed.stdout

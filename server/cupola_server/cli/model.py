@@ -1,6 +1,7 @@
 """`cupola model`: list, info, download, run; `tune` has a file of its own."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from cupola_server.cli.tables import Column, Output, output_option, show_fields,
 from cupola_server.cli.tune import tune
 
 if TYPE_CHECKING:
+    from cupola.catalog import Listing
     from cupola.contracts import ModelStatus
 
 _COLUMNS = (
@@ -33,6 +35,8 @@ _FIELDS = (
     Column("path", "Folder"),
 )
 
+_RECENT_MINUTES = 5  # a listing of that age needs no remark
+
 
 @click.group()
 def model() -> None:
@@ -48,12 +52,16 @@ model.add_command(tune)
 def list_models(invocation: Invocation, output: Output) -> None:
     """Show every model of every catalog."""
 
-    async def models() -> "Sequence[ModelStatus]":
+    async def models() -> "tuple[Sequence[ModelStatus], Sequence[Listing]]":
         async with invocation.engine() as engine:
-            return await engine.models()
+            return await engine.models(), engine.listings()
 
-    rows = [_row(status) for status in run(models)]
+    statuses, listings = run(models)
+    rows = [_row(status) for status in statuses]
     show_rows(rows, _COLUMNS, output=output, empty="No catalog offers a model. `cupola plugins` shows the catalogs.")
+    for listing in listings:
+        if remark := _remark(listing):
+            click.echo(remark, err=True)
 
 
 @model.command()
@@ -128,6 +136,19 @@ def run_model(
         run(lambda: run_chat(invocation, settings, session))
     else:
         run(lambda: run_once(invocation, settings, session, question))
+
+
+def _remark(listing: "Listing") -> str:
+    """Say what a listing leaves open: that a catalog gave none, or how old a remembered one is."""
+    if listing.problem or listing.listed_at_unix is None:
+        return listing.problem
+    minutes = max(0, int(time.time() - listing.listed_at_unix)) // 60
+    if minutes < _RECENT_MINUTES:
+        return ""
+    number, unit = next(
+        (minutes // size, unit) for size, unit in ((24 * 60, "day"), (60, "hour"), (1, "minute")) if minutes >= size
+    )
+    return f"The models of {listing.source} are as they were listed {number} {unit}{'s' if number > 1 else ''} ago."
 
 
 def _row(status: "ModelStatus") -> dict[str, Any]:
