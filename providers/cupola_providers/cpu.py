@@ -33,12 +33,16 @@ class CpuOptions(Struct, frozen=True, forbid_unknown_fields=True):
         session: How models run: many turns sharing each pass (slots), one at a time (generator), or as each can.
         kv_memory_mb: Most memory for the KV cache of a model's slots, in 10^6 bytes; 0 takes a quarter of what is free
             when the model is loaded. Only what turns use is really taken.
+        speculation: Whether slots may guess answers ahead from what was said before, where that is found to pay. No
+            answer depends on it. It holds the weights twice, and is done only where they are small beside the memory
+            of the KV cache.
     """
 
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     spinning: bool = True
     session: Literal["auto", "slots", "generator"] = "auto"
     kv_memory_mb: Annotated[int, Meta(ge=0)] = 0
+    speculation: bool = True
 
 
 class CpuProvider(ExecutionProvider):
@@ -97,6 +101,7 @@ class CpuProvider(ExecutionProvider):
             spinning=options.spinning,
             session=options.session,
             kv_memory_bytes=options.kv_memory_mb * 1_000_000,
+            speculation=options.speculation,
         )
         return open_session(model, setup=setup, limits=limits)
 

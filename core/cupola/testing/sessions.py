@@ -14,15 +14,17 @@ For a provider of your own::
             session.close()
 """
 
+import json
+import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from cupola.contracts import Logprob, Session, TokenEvent, Turn
-from cupola.errors import WireError
-from cupola.messages import FinishReason, Sampling
+from cupola.errors import InvalidParameterError, RequestError, WireError
+from cupola.messages import FinishReason, Guidance, Sampling
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -105,8 +107,11 @@ class SessionSuite:
         vocab_size: Prompts are made of tokens below this and from `first_token` on.
         first_token: Where ordinary tokens start.
         prefill_chunk: The limit the session was opened with.
+        unsupported: Fields of `Turn` that the session cannot honour: "stop_token_ids", "min_tokens", "top_logprobs",
+            "guidance". It must refuse them in `check`.
     """
 
+    unsupported: frozenset[str] = frozenset()
     vocab_size = 256
     first_token = 16
     prefill_chunk = 32
@@ -124,6 +129,15 @@ class SessionSuite:
     def turn(self, turn_id: int, prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY) -> Turn:
         """Make a turn that ends at `max_tokens` and not before."""
         return Turn(turn_id, prompt, max_tokens, sampling, ignore_eos=True)
+
+    def supported(self, session: Session, turn: Turn, field_name: str) -> Turn:
+        """Return a turn that uses a field; where that is not supported, see it refused and skip the test."""
+        if field_name in self.unsupported:
+            with pytest.raises(RequestError):
+                session.check(turn)
+            pytest.skip(f"refuses {field_name}, as it says")
+        session.check(turn)
+        return turn
 
     def test_it_describes_itself(self, session: Session) -> None:
         assert session.kind
@@ -214,6 +228,96 @@ class SessionSuite:
         answer = run_turn(session, self.turn(1, self.prompt(session.context_length - 8), 8))
         assert answer.error is None
         assert len(answer.tokens) == 8
+
+    def test_a_stop_token_ends_an_answer_and_is_no_part_of_it(self, session: Session) -> None:
+        turn = self.turn(1, self.prompt(9), 24)
+        free = run_turn(session, turn).tokens
+        stop = free[-1]
+        wanted = replace(turn, stop_token_ids=frozenset({stop}))
+        answer = run_turn(session, self.supported(session, wanted, "stop_token_ids"))
+        assert answer.tokens == free[: free.index(stop)]
+        assert (answer.finish, answer.stop_token) == ("stop", stop)
+
+    def test_no_answer_is_shorter_than_min_tokens(self, session: Session) -> None:
+        turn = self.turn(1, self.prompt(9), 24)
+        first = run_turn(session, turn).tokens[0]
+        wanted = replace(turn, stop_token_ids=frozenset({first}), min_tokens=5)
+        answer = run_turn(session, self.supported(session, wanted, "min_tokens"))
+        assert len(answer.tokens) >= 5
+        assert first not in answer.tokens
+
+    def test_log_probabilities_are_the_models_own_whatever_is_chosen(self, session: Session) -> None:
+        turn = replace(self.turn(1, self.prompt(9), 6), top_logprobs=4)
+        greedy = run_turn(session, self.supported(session, turn, "top_logprobs"))
+        assert [one.token for one in greedy.logprobs] == greedy.tokens
+        for one in greedy.logprobs:
+            values = [value for _, value in one.top]
+            assert one.top[0] == (one.token, one.logprob)
+            assert len({token for token, _ in one.top}) == 4
+            assert values == sorted(values, reverse=True)
+            assert sum(math.exp(value) for value in values) < 1.0001
+        forced = Sampling(temperature=0.7, logit_bias={self.first_token: 100.0}, seed=1)
+        other = run_turn(session, replace(turn, sampling=forced, top_logprobs=4))
+        assert other.tokens == [self.first_token] * 6
+        assert [value for _, value in other.logprobs[0].top] == pytest.approx(
+            [value for _, value in greedy.logprobs[0].top], abs=1e-3
+        )
+        assert other.logprobs[0].logprob <= greedy.logprobs[0].logprob + 1e-3
+
+    def test_log_probabilities_may_be_asked_for_without_alternatives(self, session: Session) -> None:
+        turn = replace(self.turn(1, self.prompt(9), 3), top_logprobs=0)
+        answer = run_turn(session, self.supported(session, turn, "top_logprobs"))
+        assert [(one.token, len(one.top)) for one in answer.logprobs] == [(token, 0) for token in answer.tokens]
+        assert run_turn(session, self.turn(2, self.prompt(9), 3)).logprobs == []
+
+    def test_a_guided_answer_is_one_of_the_choices(self, session: Session) -> None:
+        turn = Turn(1, self.prompt(9), 64, guidance=Guidance("choice", '["yes", "no", "maybe so"]'))
+        for seed in range(4):
+            turn = replace(turn, sampling=Sampling(temperature=1.0, top_k=0, top_p=1.0, seed=seed))
+            answer = run_turn(session, self.supported(session, turn, "guidance"))
+            assert answer.finish == "stop"
+            assert self.text(session, answer) in ("yes", "no", "maybe so")
+
+    def test_a_guided_answer_that_is_not_cut_is_json(self, session: Session) -> None:
+        schema = (
+            '{"type": "object", "properties": {"a": {"enum": [1, "x"]}, "b": {"type": "boolean"}}, "required": ["a"]}'
+        )
+        for seed in range(4):
+            sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, seed=seed)
+            turn = Turn(seed, self.prompt(9), 120, sampling, guidance=Guidance("json_schema", schema))
+            answer = run_turn(session, self.supported(session, turn, "guidance"))
+            assert answer.error is None
+            if answer.finish == "stop":
+                assert json.loads(self.text(session, answer))["a"] in (1, "x")
+
+    @pytest.mark.parametrize(
+        "guidance",
+        [
+            Guidance("json_schema", '{"type": "strin"}', param="my_field"),
+            Guidance("regex", "(", param="my_field"),
+            Guidance("lark", "start: word", param="my_field"),
+            Guidance("choice", "[]", param="my_field"),
+        ],
+        ids=lambda guidance: guidance.kind,
+    )
+    def test_what_cannot_guide_is_refused_before_the_turn_is_accepted(
+        self, session: Session, guidance: Guidance
+    ) -> None:
+        with pytest.raises(RequestError) as caught:
+            session.check(Turn(1, self.prompt(9), 8, guidance=guidance))
+        if "guidance" not in self.unsupported:
+            assert isinstance(caught.value, InvalidParameterError)
+            assert caught.value.param == "my_field"
+
+    def test_a_token_that_is_none_is_refused_before_the_turn_is_accepted(self, session: Session) -> None:
+        for prompt in ([-1], [2**31 - 1]):
+            with pytest.raises(RequestError):
+                session.check(self.turn(1, prompt, 4))
+
+    def text(self, session: Session, answer: Answer) -> str:
+        """Return an answer's text."""
+        stream = session.tokenizer.stream()
+        return "".join(map(stream.push, answer.tokens)) + stream.flush()
 
     def test_closing_twice_is_harmless(self, session: Session) -> None:
         session.close()

@@ -39,6 +39,7 @@ class RuntimeSetup:
         spinning: Whether threads wait for work actively.
         session: The kind of session to use, or "auto".
         kv_memory_bytes: Most memory for the KV cache of a `slots` session; 0 takes a quarter of what is free.
+        speculation: Whether a `slots` session may guess answers ahead.
     """
 
     provider: str = ""
@@ -47,6 +48,7 @@ class RuntimeSetup:
     spinning: bool = True
     session: Literal["auto", "slots", "generator"] = "auto"
     kv_memory_bytes: int = 0
+    speculation: bool = True
 
     @property
     def kv_budget_bytes(self) -> int:
@@ -123,7 +125,7 @@ def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> S
         session = PagedSession(open_model(model, config, setup), config, tokenizer, context_length=context_length)
     else:
         session = _open_generator(model, config, tokenizer, choice.reason, setup=setup, limits=limits)
-    session.layout = read_layout(choice.graph.path if choice.graph else graph_path)
+    session.layout = session.layout or read_layout(graph_path)
     return session
 
 
@@ -149,6 +151,7 @@ def _open_slots(
             limits=limits,
             memory_budget_bytes=setup.kv_budget_bytes,
             graph=graph,
+            speculation=setup.speculation,
         )
     except LoadError as error:
         raise _damage(model, error.detail) or error from error
