@@ -46,6 +46,7 @@ from cupola.contracts import (
     Tokenizer,
     Turn,
     TurnEnded,
+    Verification,
 )
 from cupola.errors import (
     CacheError,
@@ -174,6 +175,7 @@ __all__ = [
     "TurnFinished",
     "TurnText",
     "Usage",
+    "Verification",
     "WorkerDiedError",
     "WorkerError",
     "WorkerHungError",

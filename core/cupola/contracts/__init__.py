@@ -4,7 +4,7 @@ An ABC's docstring holds the smallest complete implementation and says who calls
 raise. Abstract methods stay few; a method that grows later comes with a default.
 """
 
-from cupola.contracts.cache import CacheStore, Staging
+from cupola.contracts.cache import CacheStore, Staging, Verification
 from cupola.contracts.catalog import CatalogSource, Downloader, ImportWishes
 from cupola.contracts.converter import ModelConverter
 from cupola.contracts.events import (
@@ -99,4 +99,5 @@ __all__ = [
     "Tokenizer",
     "Turn",
     "TurnEnded",
+    "Verification",
 ]

@@ -6,7 +6,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from cupola.contracts.models import CachedModel, ModelInfo
+from msgspec import Struct
+
+from cupola.contracts.models import CachedModel, ModelInfo, Progress
+from cupola.errors import CacheError
+
+
+class Verification(Struct, frozen=True):
+    """What came of reading a cached model again, byte for byte.
+
+    Attributes:
+        model_id: Which one; "" where the folder does not even say that.
+        path: Its folder.
+        faults: Files that are not as they were when the model was committed, each with what is wrong.
+        has_digests: Whether there was something to compare with: who wrote the model may have left none.
+    """
+
+    model_id: str
+    path: str
+    faults: tuple[str, ...] = ()
+    has_digests: bool = True
 
 
 class Staging(ABC):
@@ -78,3 +97,26 @@ class CacheStore(ABC):
     @abstractmethod
     async def remove(self, model_id: str) -> bool:
         """Delete a model; False if it was not there."""
+
+    async def verify(self, model_id: str | None, progress: Progress) -> Sequence[Verification]:  # noqa: ARG002 - for those who override it
+        """Read a model, or all of them, again and compare with what was recorded; broken ones are among them."""
+        raise self._cannot("verify models")
+
+    async def export(self, model_id: str, file: Path, progress: Progress) -> None:  # noqa: ARG002 - as above
+        """Write a model into one file, for a machine without network.
+
+        Raises:
+            ModelFormatError: A file of the model is not as it was when it was committed.
+        """
+        raise self._cannot("export models")
+
+    async def import_file(self, file: Path, progress: Progress) -> CachedModel:  # noqa: ARG002 - as above
+        """Take in a model from a file that `export` wrote; one of its id that is there already is returned as it is.
+
+        Raises:
+            ModelFormatError: It is no such file, or damaged. Nothing of it is left.
+        """
+        raise self._cannot("import models")
+
+    def _cannot(self, what: str) -> CacheError:
+        return CacheError(path=str(self.location), detail=f"the cache store {self.name!r} cannot {what}")

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from cupola_plugins.filesystem.lock import share
 from cupola_plugins.filesystem.manifest import FOUNDRY_MANIFEST, GENAI_CONFIG, MANIFEST
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def throw_away(path: Path, cache: Path) -> None:
         OSError: It is still there.
     """
     trash = cache / STAGING / _TRASH
-    trash.mkdir(parents=True, exist_ok=True)
+    make_shared(trash)
     path.rename(trash / uuid.uuid4().hex)
 
 
@@ -77,6 +78,22 @@ def empty_trash(cache: Path) -> None:
             path.unlink(missing_ok=True)
         else:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def make_shared(folder: Path) -> None:
+    """Make a folder, and those above it, open to everybody who may write to the nearest one that is there."""
+    if folder.is_dir():
+        return
+    make_shared(folder.parent)
+    folder.mkdir(exist_ok=True)
+    share(folder)
+
+
+def drop_what_others_hold(folder: Path) -> None:
+    """Remove what another user's download left and would not let us go on with."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not os.access(path, os.W_OK):
+            path.unlink()
 
 
 def size_of(folder: Path) -> int:

@@ -1,6 +1,9 @@
 """Reads models that Foundry Local downloaded, or that people put into its cache, without a manifest of ours."""
 
+import logging
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,6 +11,9 @@ from msgspec import Struct
 
 from cupola import ModelInfo
 
+logger = logging.getLogger(__name__)
+
+LISTING = "foundry.modelinfo.json"
 _SUFFIX = re.compile(r"-(?P<maker>generic|cuda|openvino|trtrtx|qnn|vitis)-(?P<device>cpu|gpu|npu)$", re.IGNORECASE)
 _PROVIDERS = {  # by the maker part of "-openvino-npu"
     "cuda": "CUDAExecutionProvider",
@@ -52,3 +58,60 @@ def describe(inference: bytes, config: bytes, *, publisher: str, size_bytes: int
         size_bytes=size_bytes,
         context_length=msgspec.json.decode(config, type=_GenaiConfig).model.context_length,
     )
+
+
+class _Listed(Struct, rename="camel"):
+    """What Foundry Local knows of a model; only what a folder does not tell."""
+
+    id: str = ""
+    name: str = ""
+    alias: str | None = None
+    display_name: str | None = None
+    task: str | None = None
+    license: str | None = None
+    license_description: str | None = None
+    supports_tool_calling: bool | None = None
+    max_output_tokens: int | None = None
+
+
+class _Listing(Struct):
+    models: list[_Listed] = []
+
+
+class Listing:
+    """The last catalog that Foundry Local saw, from the cache folder. Read again when it changes. Blocks."""
+
+    def __init__(self, cache: Path) -> None:
+        self._path = cache / LISTING
+        self._read_at: tuple[int, int] | None = None
+        self._models: Mapping[str, _Listed] = {}
+
+    def completed(self, info: ModelInfo) -> ModelInfo:
+        """Add to a model what the listing says about it, its alias first of all."""
+        listed = self._listed().get(info.id.lower())
+        if listed is None:
+            return info
+        return msgspec.structs.replace(
+            info,
+            alias=listed.alias or info.alias,
+            display_name=listed.display_name or info.display_name,
+            task=listed.task or info.task,
+            license=listed.license or info.license,
+            license_description=listed.license_description or info.license_description,
+            supports_tool_calling=bool(listed.supports_tool_calling),
+            max_output_tokens=listed.max_output_tokens or info.max_output_tokens,
+        )
+
+    def _listed(self) -> Mapping[str, _Listed]:
+        try:
+            stat = self._path.stat()
+            if (stat.st_mtime_ns, stat.st_size) != self._read_at:
+                self._read_at = stat.st_mtime_ns, stat.st_size
+                models = msgspec.json.decode(self._path.read_bytes(), type=_Listing).models
+                self._models = {(model.id or model.name).lower(): model for model in models}
+        except FileNotFoundError:
+            self._models = {}
+        except (OSError, msgspec.DecodeError) as error:
+            self._models = {}
+            logger.warning("Cannot read %s: %s. Models of Foundry Local go by their ids.", self._path, error)
+        return self._models

@@ -1,8 +1,11 @@
 """An exclusive lock between processes. The kernel opens it when its holder ends, however it ends."""
 
+import contextlib
+import os
+import stat
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import anyio
 
@@ -19,6 +22,31 @@ else:
 
     def _lock(file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def open_shared(path: Path) -> BinaryIO:
+    """Open a lock file so that others who may write to its folder can lock it too.
+
+    One that belongs to somebody else is opened for reading, which is enough for `flock`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    except PermissionError:
+        return cast("BinaryIO", path.open("rb", buffering=0))
+    share(path)
+    return cast("BinaryIO", os.fdopen(descriptor, "ab", buffering=0))
+
+
+def share(path: Path) -> None:
+    """Let those who may write to a folder also write to what is in it, whatever the umask of its maker."""
+    if sys.platform == "win32":
+        return
+    allowed = path.parent.stat().st_mode & 0o022
+    mode = path.stat().st_mode
+    wanted = allowed | (allowed >> 1 if path.is_dir() else 0) | allowed << 1
+    if mode & wanted != wanted:
+        with contextlib.suppress(PermissionError):  # somebody else's
+            path.chmod(stat.S_IMODE(mode) | wanted)
 
 
 class FileLock:
@@ -52,7 +80,7 @@ class FileLock:
 
     def _taken(self) -> bool:
         # Not in a thread: a few microseconds, and no cancellation can come between taking the lock and knowing it.
-        file = self._path.open("ab")
+        file = open_shared(self._path)
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):  # POSIX and Windows say "somebody has it"

@@ -80,6 +80,13 @@ def record(folder: Path, model: ModelInfo) -> Manifest | None:
     return Manifest(model, files, int(time.time()), roots[0].relative_to(folder).as_posix())
 
 
+def describe(folder: Path, model: ModelInfo) -> Manifest:
+    """Measure and digest the files of a folder with a genai_config.json, and leave it as it is. Blocks for long."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in _OWN]
+    files = tuple(_record_file(path, path.relative_to(folder).as_posix(), durably=False) for path in paths)
+    return Manifest(model, files, int(time.time()))
+
+
 def missing_file(folder: Path, manifest: Manifest) -> str | None:
     """Name the first file that is gone or has another size. Digests are for `verify`: they take seconds."""
     for file in manifest.files:
@@ -102,11 +109,12 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _record_file(path: Path, name: str) -> FileRecord:
+def _record_file(path: Path, name: str, *, durably: bool = True) -> FileRecord:
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while data := file.read(_READ_BYTES):
             from_thread.check_cancelled()
             digest.update(data)
-    flush(path)
+    if durably:
+        flush(path)
     return FileRecord(name, path.stat().st_size, digest.hexdigest())

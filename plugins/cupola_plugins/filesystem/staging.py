@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from cupola import CachedModel, CacheError, ModelFormatError, ModelInfo, Staging
 from cupola_plugins.filesystem import manifest as manifests
-from cupola_plugins.filesystem.folders import empty_trash, throw_away
+from cupola_plugins.filesystem.folders import empty_trash, make_shared, throw_away
 from cupola_plugins.filesystem.lock import FileLock
 from cupola_plugins.filesystem.manifest import FOUNDRY_MANIFEST, GENAI_CONFIG, MANIFEST, Manifest
 from cupola_plugins.filesystem.names import model_folder_name, publisher_folder_name
@@ -65,7 +65,7 @@ class FilesystemStaging(Staging):
             manifests.flush(folder.parent)
         manifests.flush(self.path)
         target = self._cache / publisher_folder_name(self._model.publisher) / model_folder_name(self._model.id)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(target.parent)
         _refuse_other_model(target, self._model)
         if target.exists():
             throw_away(target, self._cache)
@@ -75,7 +75,7 @@ class FilesystemStaging(Staging):
         return target
 
     def _make_folder(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_shared(self.path)
 
 
 def _refuse_other_model(target: Path, model: ModelInfo) -> None:

@@ -8,14 +8,24 @@ from typing import ClassVar, TypeVar
 
 import aiofiles
 import msgspec
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 
-from cupola import CachedModel, CacheError, CacheStore, DiskFullError, ModelInfo, Staging
-from cupola_plugins.filesystem import folders, foundry
+from cupola import (
+    CachedModel,
+    CacheError,
+    CacheStore,
+    DiskFullError,
+    ModelFormatError,
+    ModelInfo,
+    Progress,
+    Staging,
+    Verification,
+)
+from cupola_plugins.filesystem import bundle, folders, foundry, verifying
 from cupola_plugins.filesystem import manifest as manifests
-from cupola_plugins.filesystem.folders import STAGING, ModelFolder
+from cupola_plugins.filesystem.folders import STAGING, ModelFolder, make_shared
 from cupola_plugins.filesystem.lock import FileLock
-from cupola_plugins.filesystem.manifest import GENAI_CONFIG, MANIFEST
+from cupola_plugins.filesystem.manifest import GENAI_CONFIG, MANIFEST, Manifest
 from cupola_plugins.filesystem.names import model_folder_name
 from cupola_plugins.filesystem.staging import FilesystemStaging
 
@@ -32,6 +42,7 @@ class FilesystemCache(CacheStore):
         self._location = location
         self._limiter = CapacityLimiter(4)
         self._reported: set[tuple[Path, str]] = set()
+        self._foundry = foundry.Listing(location)
 
     @property
     def location(self) -> Path:
@@ -56,7 +67,7 @@ class FilesystemCache(CacheStore):
     async def reserve(self, model: ModelInfo) -> Staging:
         """Open the staging folder of a model, waiting while another task or process holds it."""
         path = self._location / STAGING / model_folder_name(model.id)
-        await self._in_thread(lambda: path.parent.mkdir(parents=True, exist_ok=True))
+        await self._in_thread(make_shared, path.parent)
         lock = FileLock(path.with_name(path.name + ".lock"))
         try:
             await lock.acquire()
@@ -75,6 +86,61 @@ class FilesystemCache(CacheStore):
             await self._in_thread(folders.throw_away, folder.whole, self._location)
         await self._in_thread(folders.empty_trash, self._location)
         return bool(wanted)
+
+    async def verify(self, model_id: str | None, progress: Progress) -> Sequence[Verification]:
+        """Read a model, or all of them, again and compare with the manifests; folders that are not listed too.
+
+        Models without a manifest of ours, Foundry Local's, have no digests: it is only said that they are there.
+        """
+        candidates = await self._in_thread(folders.model_folders, self._location)
+        wanted = []
+        for folder in candidates:
+            name = await self._in_thread(self._name_of, folder)
+            if model_id is None or name == model_id:
+                wanted.append((folder, name))
+        return await self._in_thread(verifying.verify, wanted, progress)
+
+    async def export(self, model_id: str, file: Path, progress: Progress) -> None:
+        """Write a model into one file, checking every byte on the way; the file appears when it is whole."""
+        found = next((pair for pair in await self._models() if pair[1].info.id == model_id), None)
+        if found is None:
+            raise CacheError(path=str(self._location), detail=f"it holds no model {model_id!r}")
+        folder, cached = found
+        try:
+            manifest = await to_thread.run_sync(_manifest_of, folder, cached.info, limiter=self._limiter)
+            await to_thread.run_sync(bundle.write_bundle, folder.path, manifest, file, progress, limiter=self._limiter)
+        except OSError as error:
+            raise CacheError.from_os(error, file.parent, needed_bytes=cached.size_bytes) from error
+
+    async def import_file(self, file: Path, progress: Progress) -> CachedModel:
+        """Take in a model from a file that `export` wrote. Staged, checked and committed as a download is."""
+        try:
+            manifest = await to_thread.run_sync(bundle.read_bundle_manifest, file, limiter=self._limiter)
+        except OSError as error:
+            raise ModelFormatError(path=str(file), detail=f"cannot be read: {error.strerror or error}") from error
+        if cached := await self.find(manifest.model.id):
+            return cached
+        room = msgspec.structs.replace(manifest.model, size_bytes=manifest.size_bytes)
+        async with await self.reserve(room) as staging:
+            await staging.discard()
+            try:
+                await self._in_thread(bundle.unpack_bundle, file, manifest, staging.path, progress)
+            except BaseException:
+                with CancelScope(shield=True):
+                    await staging.discard()
+                raise
+        async with await self.reserve(manifest.model) as staging:
+            return await staging.commit()
+
+    def _name_of(self, folder: ModelFolder) -> str:
+        """Return the id of a model, "" if nothing tells it."""
+        try:
+            data = (folder.path / folder.manifest).read_bytes()
+            if folder.manifest == MANIFEST:
+                return manifests.decode(data).model.id
+            return foundry.describe(data, b"{}", publisher="", size_bytes=0).id
+        except (OSError, msgspec.DecodeError):
+            return ""
 
     async def _models(self) -> Sequence[tuple[ModelFolder, CachedModel]]:
         candidates = await self._in_thread(folders.model_folders, self._location)
@@ -103,6 +169,7 @@ class FilesystemCache(CacheStore):
         config = await _content(folder.path / GENAI_CONFIG)
         size_bytes = await to_thread.run_sync(folders.size_of, folder.path, limiter=self._limiter)
         info = foundry.describe(data, config, publisher=folder.publisher, size_bytes=size_bytes)
+        info = await to_thread.run_sync(self._foundry.completed, info, limiter=self._limiter)
         return CachedModel(info, folder.path, size_bytes)
 
     def _report(self, path: Path, reason: str) -> None:
@@ -112,7 +179,8 @@ class FilesystemCache(CacheStore):
             logger.warning("Skipped the broken model in %s: %s. Remove the folder and download it again.", path, reason)
 
     def _prepare(self, path: Path, model: ModelInfo) -> None:
-        path.mkdir(exist_ok=True)
+        make_shared(path)
+        folders.drop_what_others_hold(path)
         folders.empty_trash(self._location)
         needed_bytes = max(0, model.size_bytes - folders.size_of(path))
         free_bytes = shutil.disk_usage(path).free
@@ -130,6 +198,13 @@ class FilesystemCache(CacheStore):
             return await to_thread.run_sync(call, *args, limiter=self._limiter)
         except OSError as error:
             raise CacheError.from_os(error, self._location) from error
+
+
+def _manifest_of(folder: ModelFolder, model: ModelInfo) -> Manifest:
+    """Read a model's manifest, or make one for a model that has none of ours."""
+    if folder.manifest == MANIFEST:
+        return manifests.decode((folder.path / MANIFEST).read_bytes())
+    return manifests.describe(folder.path, model)
 
 
 async def _content(path: Path) -> bytes:

@@ -1,0 +1,154 @@
+"""A folder with a genai_config.json, as model-builder and Olive write it and people download it. Blocks."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from cupola import DeviceType, ImportWishes, ModelFormatError, ModelInfo
+from cupola_plugins.local.naming import id_and_alias, publisher_of
+
+_CONFIG = "genai_config.json"
+# What caches write beside a model, ours and Foundry Local's: ours writes its own.
+_OF_CACHES = ("cupola.manifest.json", "inference_model.json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What provider options of a model say about where it runs."""
+
+    provider: str
+    device: DeviceType
+    suffix: str
+
+
+_TARGETS: Mapping[str, _Target] = {
+    "cuda": _Target("CUDAExecutionProvider", "GPU", "cuda-gpu"),
+    "dml": _Target("DmlExecutionProvider", "GPU", "directml-gpu"),
+    "webgpu": _Target("WebGpuExecutionProvider", "GPU", "generic-gpu"),
+    "nvtensorrtrtx": _Target("NvTensorRTRTXExecutionProvider", "GPU", "trtrtx-gpu"),
+    "qnn": _Target("QNNExecutionProvider", "NPU", "qnn-npu"),
+    "vitisai": _Target("VitisAIExecutionProvider", "NPU", "vitis-npu"),
+}
+_CPU = _Target("CPUExecutionProvider", "CPU", "generic-cpu")
+
+
+class _SessionOptions(Struct):
+    provider_options: list[dict[str, dict[str, Any]]] = []
+
+
+class _Decoder(Struct):
+    session_options: _SessionOptions = msgspec.field(default_factory=_SessionOptions)
+
+
+class _Model(Struct):
+    type: str = ""
+    context_length: int = 0
+    decoder: _Decoder = msgspec.field(default_factory=_Decoder)
+
+
+class _GenaiConfig(Struct):
+    model: _Model
+
+
+def model_root(path: Path) -> Path | None:
+    """Return the folder that holds genai_config.json: this one, or the only one below it; None if there is none.
+
+    Raises:
+        ModelFormatError: There are several.
+    """
+    if not path.is_dir():
+        return None
+    if (path / _CONFIG).is_file():
+        return path
+    found = sorted(config.parent for config in path.rglob(_CONFIG) if not _is_hidden(config.relative_to(path)))
+    if len(found) > 1:
+        names = ", ".join(str(folder) for folder in found[:5])
+        raise ModelFormatError(path=str(path), detail=f"holds several models; name one of them: {names}")
+    return found[0] if found else None
+
+
+def describe(root: Path, wishes: ImportWishes, *, source: str) -> ModelInfo:
+    """Say what the folder is as a model.
+
+    Raises:
+        ModelFormatError: Its configuration is damaged, or a file is missing.
+    """
+    try:
+        model = msgspec.json.decode((root / _CONFIG).read_bytes(), type=_GenaiConfig).model
+    except (OSError, msgspec.DecodeError) as error:
+        raise ModelFormatError(path=str(root / _CONFIG), detail=f"cannot be read: {error}") from error
+    target = _target(model.decoder.session_options.provider_options)
+    model_id, alias = id_and_alias(root, wishes, suffix=target.suffix)
+    template = _template(root)
+    return ModelInfo(
+        id=model_id,
+        alias=alias,
+        source=source,
+        publisher=publisher_of(root),
+        display_name=model_id.rpartition(":")[0],
+        task=_task(model.type, has_template=bool(template)),
+        device=target.device,
+        provider=target.provider,
+        size_bytes=sum(path.stat().st_size for path in model_files(root)),
+        context_length=model.context_length,
+        supports_tool_calling="tools" in template,
+        uri=root.resolve().as_uri(),
+    )
+
+
+def model_files(root: Path) -> list[Path]:
+    """List the files that belong to the model: not hidden ones, nor what caches write.
+
+    Raises:
+        ModelFormatError: A link leads nowhere, as in a download that did not end.
+    """
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if name.startswith(".") or name in _OF_CACHES or name.endswith(".part"):
+                continue
+            if not path.exists():
+                raise ModelFormatError(path=str(path), detail="is a link that leads nowhere; is the download whole?")
+            found.append(path)
+    return found
+
+
+def _target(options: Sequence[Mapping[str, Mapping[str, Any]]]) -> _Target:
+    """Tell where a model runs from its first provider; none means the CPU."""
+    for entry in options:
+        for name, values in entry.items():
+            key = name.lower().removesuffix("executionprovider")
+            if key == "openvino":
+                kind = str(values.get("device_type", "CPU")).upper()
+                device: DeviceType = "NPU" if "NPU" in kind else "GPU" if "GPU" in kind else "CPU"
+                return _Target("OpenVINOExecutionProvider", device, f"openvino-{device.lower()}")
+            if key in _TARGETS:
+                return _TARGETS[key]
+    return _CPU
+
+
+def _template(root: Path) -> str:
+    """Return the text in which a chat template would be."""
+    template = root / "chat_template.jinja"
+    if template.is_file():
+        return template.read_text("utf-8", "replace")
+    config = root / "tokenizer_config.json"
+    text = config.read_text("utf-8", "replace") if config.is_file() else ""
+    return text if '"chat_template"' in text else ""
+
+
+def _task(kind: str, *, has_template: bool) -> str:
+    if kind == "whisper":
+        return "automatic-speech-recognition"
+    return "chat-completion" if has_template else "text-generation"
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -1,0 +1,131 @@
+"""The catalog source of models that lie on this machine, outside of the cache."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from anyio import to_thread
+
+from cupola import (
+    CacheError,
+    CatalogSource,
+    Downloader,
+    DownloadError,
+    ImportWishes,
+    ModelFormatError,
+    ModelInfo,
+    Progress,
+    RemoteFile,
+    Staging,
+)
+from cupola_plugins.gguf import Layout, import_in_subprocess
+from cupola_plugins.local import folder as folders
+from cupola_plugins.local.copying import bring_files
+from cupola_plugins.local.naming import id_and_alias, publisher_of
+
+_GGUF_MAGIC = b"GGUF"
+
+
+class LocalModels(CatalogSource):
+    """Takes in folders with a genai_config.json, and GGUF files. Lists nothing: the cache lists what was taken in."""
+
+    name: ClassVar[str] = "local"
+
+    def __init__(self) -> None:
+        self._offered: dict[str, tuple[Path, ImportWishes]] = {}
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """Return nothing; see above."""
+        return []
+
+    async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:  # noqa: ARG002 - nothing has an address
+        """Return nothing; see `fetch`."""
+        return []
+
+    async def offer(self, path: Path, wishes: ImportWishes) -> ModelInfo | None:
+        """Describe a folder with a genai_config.json, or a GGUF file; None for anything else.
+
+        Raises:
+            ModelFormatError: It is one of those, but damaged, or of an architecture that is not supported.
+        """
+        described = await to_thread.run_sync(_described, path, wishes)
+        if described is None:
+            return None
+        info, place = described
+        self._offered[info.id] = place, wishes
+        return info
+
+    async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:  # noqa: ARG002
+        """Bring what was offered into the staging folder."""
+        if model.id not in self._offered:
+            raise DownloadError(model=model.id, detail="it was imported from this machine and can only be so again")
+        path, wishes = self._offered[model.id]
+        await staging.discard()  # what an earlier try left may be of another state of the source
+        if path.is_file():
+            await import_in_subprocess(path, staging.path, layout=_layout(wishes.layout), progress=progress)
+            return
+        try:
+            await to_thread.run_sync(_bring, path, staging.path, wishes.link, progress)
+        except OSError as error:
+            raise CacheError.from_os(error, staging.path, needed_bytes=model.size_bytes) from error
+
+
+def _described(path: Path, wishes: ImportWishes) -> tuple[ModelInfo, Path] | None:
+    """Describe what lies there, and say where exactly."""
+    path = path.expanduser().absolute()
+    if root := folders.model_root(path):
+        if wishes.layout:
+            raise ModelFormatError(path=str(path), detail="is a model already; only files such as GGUF take a layout")
+        return folders.describe(root, wishes, source=LocalModels.name), root
+    if _is_gguf(path):
+        return _describe_gguf(path, wishes), path
+    return None
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
+    except OSError:
+        return False
+
+
+def _describe_gguf(path: Path, wishes: ImportWishes) -> ModelInfo:
+    """Describe a GGUF file from its header."""
+    # Heavy, and needed by nobody who imports no GGUF.
+    from cupola_plugins.gguf.checkpoint import LlamaCheckpoint  # noqa: PLC0415
+    from cupola_plugins.gguf.container import GgufFile  # noqa: PLC0415
+    from cupola_plugins.gguf.storing import stored_bytes  # noqa: PLC0415
+
+    layout = _layout(wishes.layout)
+    with GgufFile(path) as file:
+        checkpoint = LlamaCheckpoint(file)
+        size_bytes = stored_bytes(checkpoint.hyperparameters, layout, own_head=checkpoint.has_own_head)
+        template = str(file.metadata.get("tokenizer.chat_template", ""))
+        license_name = str(file.metadata.get("general.license", ""))
+    model_id, alias = id_and_alias(path, wishes, suffix="generic-cpu")
+    return ModelInfo(
+        id=model_id,
+        alias=alias,
+        source=LocalModels.name,
+        publisher=publisher_of(path),
+        display_name=model_id.rpartition(":")[0],
+        task="chat-completion" if template else "text-generation",
+        size_bytes=size_bytes,
+        context_length=checkpoint.hyperparameters.context,
+        license=license_name,
+        supports_tool_calling="tools" in template,
+        uri=path.resolve().as_uri(),
+    )
+
+
+def _layout(name: str) -> Layout:
+    try:
+        return Layout(name) if name else Layout.INT8_ROWS
+    except ValueError:
+        known = ", ".join(layout.value for layout in Layout)
+        raise ModelFormatError(path=name, detail=f"is no layout; there are {known}") from None
+
+
+def _bring(root: Path, folder: Path, link: bool, progress: Progress) -> None:
+    bring_files(folders.model_files(root), root, folder, link=link, progress=progress)
