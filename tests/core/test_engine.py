@@ -221,7 +221,8 @@ async def test_observers_are_told_of_turns_whole_and_left_early(opened):
     whole, early = (event for event in plugin.events if isinstance(event, TurnEnded))
     assert (whole.reason, whole.usage.completion_tokens) == ("stop", 5)
     assert 0 < whole.first_token_s <= whole.total_s
-    assert (early.reason, early.usage) == ("cancelled", None)
+    assert early.reason == "cancelled"
+    assert 1 <= early.usage.completion_tokens < 100  # what had been computed when its reader left
 
 
 async def test_explicit_loading_and_unloading(opened):

@@ -52,8 +52,11 @@ class Record:
 
     def is_true(self, *path: str) -> bool:
         """Tell whether there is true, or a text that says so."""
-        value = self.at(*path)
-        return value is True or (isinstance(value, str) and value.lower() == "true")
+        return self.truth(*path) is True
+
+    def truth(self, *path: str) -> bool | None:
+        """Return true or false, also from a text that says so; None if there is neither."""
+        return {"true": True, "false": False}.get(str(self.at(*path)).lower())
 
 
 def model_of(data: object, *, source: str) -> ModelInfo:
@@ -132,8 +135,8 @@ def _from_entity(record: Record, source: str) -> ModelInfo:
         max_output_tokens=catalog.number("maxOutputTokens") or tags.number("maxOutputTokens") or None,
         license=tags.text("license") or catalog.text("license"),
         license_description=tags.text("licenseDescription"),
-        supports_tool_calling=tags.is_true("supportsToolCalling") or "tool-calling" in capabilities,
-        supports_reasoning=tags.is_true("supportsReasoning") or "reasoning" in capabilities,
+        supports_tool_calling=_claims(tags, "supportsToolCalling", "tool-calling" in capabilities),
+        supports_reasoning=_claims(tags, "supportsReasoning", "reasoning" in capabilities),
         tool_call_start=tags.text("toolCallStart"),
         tool_call_end=tags.text("toolCallEnd"),
         reasoning_start=tags.text("reasoningStart"),
@@ -146,6 +149,12 @@ def _from_entity(record: Record, source: str) -> ModelInfo:
         output_modalities=catalog.texts("outputModalities"),
         capabilities=capabilities,
     )
+
+
+def _claims(tags: Record, tag: str, listed: bool) -> bool:
+    """Tell whether a model can do something: its tag decides, the list of capabilities where there is none."""
+    said = tags.truth(tag)
+    return listed if said is None else said
 
 
 def _from_summary(record: Record, source: str) -> ModelInfo:
