@@ -1,6 +1,7 @@
 import onnx
 import pytest
 
+from cupola_plugins.gguf import Layout
 from cupola_providers.runtime.layout import read_layout
 from tiny_model import write_tiny_model
 
@@ -17,6 +18,23 @@ def test_a_file_that_says_nothing_has_no_layout(tmp_path, content):
     assert read_layout(path) == ""
     path.write_bytes(content)
     assert read_layout(path) == ""
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_the_layout_of_other_files_is_recognised(tmp_path, layout):
+    path = write_tiny_model(tmp_path, layout=layout) / "model.onnx"
+    said = read_layout(path)
+    model = onnx.load(path, load_external_data=False)
+    model.ClearField("metadata_props")
+    path.write_bytes(model.SerializeToString())
+    assert read_layout(path) == said
+
+
+def test_matrices_of_floats_are_recognised(tmp_path):
+    weights = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT16, [2, 2], [1.0] * 4)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "one", [], [], [weights])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
+    assert read_layout(tmp_path / "model.onnx") == "float16"
 
 
 def test_other_properties_are_not_the_layout(tmp_path):

@@ -1,21 +1,71 @@
 """How the weights of a model are stored, as its ONNX file says."""
 
 import mmap
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto
 
 PROPERTY = b"cupola.layout"
 """Metadata property of the ONNX files that Cupola writes."""
+
+_USUAL_BLOCK = 32
+_LARGEST_GRAPH_BYTES = 64_000_000
+_FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
 _METADATA_PROPS = 14  # of ModelProto, each with a key (1) and a value (2)
 _FIXED_SIZES = {1: 8, 5: 4}
 
 
 def read_layout(path: Path) -> str:
-    """Return that property of an ONNX file; empty where there is none.
+    """Return how the weights of an ONNX file are stored: as it says, else as `layout_of` finds; empty if unknown."""
+    return _property(path) or _recognised(path)
 
-    Only the outermost fields are visited. The graph is skipped, however large it is.
+
+def layout_of(model: Any) -> str:
+    """Name how the matrices of a model are stored, as it says itself or else as most of its weights are.
+
+    Names are those of Cupola's own importer: "int8-rows", "int4-blocks" for blocks of 32, "int4-blocks-128" for others.
     """
+    for entry in model.metadata_props:
+        if entry.key == PROPERTY.decode():
+            return str(entry.value)
+    sizes: Counter[str] = Counter()
+    for name, size in _matrices(model.graph):
+        sizes[name] += size
+    return sizes.most_common(1)[0][0] if sizes else ""
+
+
+def _matrices(graph: Any) -> Iterator[tuple[str, int]]:
+    """Iterate over the matrices that activations are multiplied with: how they are stored, and their size."""
+    constants = {one.name: one for one in graph.initializer}
+    for node in graph.node:
+        numbers = {attribute.name: attribute.i for attribute in node.attribute}
+        if node.op_type == "MatMulNBits":
+            bits, block = numbers.get("bits", 4), numbers["block_size"]
+            suffix = "" if block == _USUAL_BLOCK else f"-{block}"
+            yield f"int{bits}-blocks{suffix}", numbers["K"] * numbers["N"]
+        elif node.op_type.startswith("MatMul") and node.input[1] in constants:
+            matrix = constants[node.input[1]]
+            rows, columns = matrix.dims[-2:] if len(matrix.dims) > 1 else (1, matrix.dims[0])
+            yield _FLOATS.get(matrix.data_type, "int8-rows"), rows * columns
+
+
+def _recognised(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LARGEST_GRAPH_BYTES:  # its weights are in it; to read them all would take long
+            return ""
+        return layout_of(onnx.load(path, load_external_data=False))
+    except (OSError, DecodeError):
+        return ""
+
+
+def _property(path: Path) -> str:
+    """Return the property that says it. Only the outermost fields are visited, so it does not matter how large."""
     try:
         with path.open("rb") as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -9,8 +9,9 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from cupola_providers.runtime.config import GenaiConfig
+from cupola_providers.runtime.layout import layout_of
 from cupola_providers.runtime.slots.rewriting import ATTENTION, LOGITS_INDEX, fingerprint, origin_of
-from cupola_providers.runtime.slots.weights import layout_of, weights_bytes
+from cupola_providers.runtime.slots.weights import weights_bytes
 
 _FLOAT, _INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
