@@ -57,6 +57,7 @@ class FakeEngine:
         report: What a loaded model says of itself.
         embed_requests: Which vectors were asked for, in order.
         prompts: Whose tokens were asked for, in order; a token is the code of a character.
+        generation_prompt: What a chat's prompt ends with.
         running: Turns whose context is open.
         left: Set whenever a turn's context is left.
     """
@@ -75,6 +76,7 @@ class FakeEngine:
         self.report = SessionReport("slots", "tests", 8, 2048, 1, "CPUExecutionProvider", 0.1, 1)
         self.embed_requests: list[EmbedRequest] = []
         self.prompts: list[ChatPrompt | TextPrompt] = []
+        self.generation_prompt = "<assistant>"
         self.running = 0
         self.entering = anyio.Event()
         self.left = anyio.Event()
@@ -113,7 +115,7 @@ class FakeEngine:
         if isinstance(prompt, ChatPrompt):
             text = "".join(f"<{message.role}>{message.content}" for message in prompt.messages)
             open_end = prompt.template_options.get("add_generation_prompt", True)
-            return tuple(map(ord, text + "<assistant>" * open_end))
+            return tuple(map(ord, text + self.generation_prompt * open_end))
         return tuple(map(ord, prompt.text))
 
     async def detokenize(self, name: str, tokens: Sequence[int]) -> str:

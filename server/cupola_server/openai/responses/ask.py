@@ -1,12 +1,13 @@
 """From a request and its conversation to what the model is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from cupola import ChatPrompt, GenerateRequest, Guidance, Sampling
 from cupola_server.openai.answers import ChatAsk, Params, ToolChoice
 from cupola_server.openai.errors import FieldError
+from cupola_server.openai.responses import schema
 from cupola_server.openai.responses.checks import LOGPROBS
 from cupola_server.openai.responses.conversation import to_messages
 from cupola_server.openai.responses.items import Item
@@ -69,23 +70,31 @@ def _top_logprobs(request: ResponseRequest) -> int | None:
 
 def _tools(request: ResponseRequest) -> tuple[tuple[FunctionTool, ...], ToolChoice]:
     """Return the functions that may be called, and how they are chosen."""
-    tools = tuple(
-        FunctionTool(tool.name, tool.description or "", tool.parameters, tool.strict is not False)
-        for tool in request.tools or ()
-    )
+    tools = {tool.name: tool for tool in _described(request.tools or ())}
     choice = request.tool_choice or "auto"
+    if choice == "required" and not tools:
+        detail = "'tool_choice' is 'required', but there are no 'tools' to choose from."
+        raise FieldError(param="tool_choice", code="invalid_value", detail=detail)
     if isinstance(choice, FunctionChoice):
-        _check_known(choice, tools, "tool_choice.name")
-        return tools, NamedFunction(choice.name)
+        return tuple(tools.values()), NamedFunction(_known(choice, tools, "tool_choice.name").name)
     if isinstance(choice, AllowedTools):
-        for i, allowed in enumerate(choice.tools):
-            _check_known(allowed, tools, f"tool_choice.tools[{i}].name")
-        names = {allowed.name for allowed in choice.tools}
-        return tuple(tool for tool in tools if tool.name in names), choice.mode
-    return tools, choice
+        known = [_known(one, tools, f"tool_choice.tools[{i}].name") for i, one in enumerate(choice.tools)]
+        return tuple({tool.name: tool for tool in known}.values()), choice.mode
+    return tuple(tools.values()), choice
 
 
-def _check_known(choice: FunctionChoice, tools: Sequence[FunctionTool], param: str) -> None:
-    if all(tool.name != choice.name for tool in tools):
+def _described(tools: Sequence[schema.FunctionTool]) -> Iterator[FunctionTool]:
+    names = set()
+    for i, tool in enumerate(tools):
+        if tool.name in names:
+            detail = f"There are two tools named '{tool.name}'."
+            raise FieldError(param=f"tools[{i}].name", code="invalid_value", detail=detail)
+        names.add(tool.name)
+        yield FunctionTool(tool.name, tool.description or "", tool.parameters, tool.strict is not False)
+
+
+def _known(choice: FunctionChoice, tools: Mapping[str, FunctionTool], param: str) -> FunctionTool:
+    if choice.name not in tools:
         detail = f"'{param}' is '{choice.name[:80]}', but 'tools' has no function of that name."
         raise FieldError(param=param, code="invalid_value", detail=detail)
+    return tools[choice.name]

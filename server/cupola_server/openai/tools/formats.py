@@ -102,8 +102,8 @@ class JsonFormat(ToolFormat):
         opening = self.openings[0] if self.openings else ""
         if self.listed:
             return f"{opening}[{', '.join(objects)}]{self.closing}"
-        if not opening:
-            return "\n".join(objects)
+        if not self.closing:
+            return "; ".join(objects)
         return "\n".join(f"{opening}\n{written}\n{self.closing}" for written in objects)
 
     def marks(self) -> tuple[str, str] | None:

@@ -7,7 +7,8 @@ from typing import Protocol
 from cupola_server.openai.reasoning import overlap
 from cupola_server.openai.tools.reading import CallPart, CallReader
 
-_SEPARATORS = re.compile(r"[\s,;\[\]}]*")
+_BEFORE = re.compile(r"[\s\[]*")
+_BETWEEN = re.compile(r"[\s,;\]}]*")
 _BEFORE_FIRST = re.compile(r"\s*(?:```(?:json)?\s*)?\[?\s*")
 _FENCE = "```json"
 _NAME = re.compile(r"(?P<name>[\w.-]{1,64})(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?(?=\{)")
@@ -65,8 +66,8 @@ class JsonCallParser:
         reader, self._reader = self._reader, None
         if reader and not reader.opened:
             self._raw += reader.raw
-        # behind a call, the beginning of another one, brackets or half a marker mean nothing to a reader
-        if self._step == self._text or not self._called:
+        # behind a call, line ends, brackets or the beginning of another one mean nothing to a reader
+        if not self._called or (self._step == self._text and not self._held.isspace()):
             self._emit(self._raw + self._held)
         self._raw = self._held = ""
         return self._taken()
@@ -107,7 +108,7 @@ class JsonCallParser:
 
     def _block(self) -> bool:
         """Between calls: another one, or the end of them?"""
-        gap = _SEPARATORS.match(self._held)
+        gap = (_BEFORE if self._raw else _BETWEEN).match(self._held)
         rest = self._held[gap.end() :] if gap else self._held
         if not rest or _may_become(rest, self._endings):
             return False

@@ -70,6 +70,8 @@ WRONG = [
     ({"stream_options": {}}, "stream_options", "invalid_value", "'stream': true"),
     ({"background": True, "store": False}, "background", "invalid_value", "must be stored"),
     ({"tool_choice": {"type": "function", "name": "g"}, **tool()}, "tool_choice.name", "invalid_value", "no function"),
+    ({"tool_choice": "required"}, "tool_choice", "invalid_value", "no 'tools' to choose from"),
+    ({"tools": [TOOL, TOOL]}, "tools[1].name", "invalid_value", "two tools named 'f'"),
     (
         {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]}},
         "tool_choice.tools[0].name",

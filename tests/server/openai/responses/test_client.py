@@ -196,6 +196,29 @@ async def test_a_function_call_is_an_item_and_its_result_goes_on_from_it(client,
     assert types == ["message", "function_call", "function_call_output"]
 
 
+@pytest.mark.parametrize(
+    ("choice", "offered"),
+    [
+        ("auto", ["weather", "time"]),
+        ("required", ["weather", "time"]),
+        ("none", []),
+        ({"type": "function", "name": "time"}, ["time"]),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "time"}]}, ["time"]),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "time"}]}, ["time"]),
+    ],
+    ids=str,
+)
+async def test_only_the_tools_that_may_be_called_are_shown_to_the_model(http, thinking, choice, offered):
+    tools = [WEATHER, {**WEATHER, "name": "time"}]
+    reply = await http.post(
+        "/v1/responses", json={"model": "tiny", "input": "Hi", "tools": tools, "tool_choice": choice}
+    )
+    response = check_response(reply.json())
+    assert reply.json()["tool_choice"] == choice
+    assert [tool.name for tool in response.tools] == ["weather", "time"]
+    assert [tool.name for tool in thinking.requests[-1].prompt.tools] == offered
+
+
 async def test_thoughts_are_an_item_before_the_answer_and_counted(client, thinking):
     thinking.script = ("<think>", "Let me ", "see.", "</think>", "Four.")
     reply = await client.responses.create(model="tiny", input="2+2?")
