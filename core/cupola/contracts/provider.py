@@ -24,7 +24,13 @@ class Device(Struct, frozen=True):
 
 
 class ProviderReport(Struct, frozen=True):
-    """What a provider found on this machine: its devices, or why there are none and the command that mends it."""
+    """What a provider found on this machine: its devices, or why there are none and what mends it.
+
+    Attributes:
+        versions: Of the libraries that it works with, by name.
+        problem: A sentence; "" if it is usable.
+        remedy: The one command or address that mends it.
+    """
 
     provider: str
     devices: tuple[Device, ...] = ()
@@ -250,12 +256,21 @@ class ExecutionProvider(ABC):
     Attributes:
         name: As ONNX Runtime and the catalogs call it, "OpenVINOExecutionProvider".
         device_types: What it can run on, in order of preference.
+        requirements: What it needs beside Cupola's core and providers packages, as pip takes it, with environment
+            markers: `"onnxruntime-ep-openvino==1.8.1; sys_platform == 'linux' and platform_machine == 'x86_64'"`.
+            Pin what was tried, the ONNX Runtime included. If there are any, the provider lives in an environment of
+            its own, which `cupola provider install ALIAS` makes from those that apply to the machine; where none
+            applies, the provider is not made for the machine. Without any it runs in the service's own environment.
+        prerequisites: A sentence about what pip cannot bring, such as a driver or a vendor's software, with the place
+            where it is to be had. Shown where the provider is listed and where it finds no device.
         options_type: The Struct its options are decoded to, from `[providers.<alias>]` of the settings. Unknown
             keys and wrong types are errors at start, so a Struct with `forbid_unknown_fields=True`.
     """
 
     name: ClassVar[str]
     device_types: ClassVar[tuple[DeviceType, ...]]
+    requirements: ClassVar[tuple[str, ...]] = ()
+    prerequisites: ClassVar[str] = ""
     options_type: ClassVar[type[Struct]] = Struct
 
     @property
@@ -269,7 +284,10 @@ class ExecutionProvider(ABC):
 
     @abstractmethod
     def probe(self) -> ProviderReport:
-        """Find the devices. Never raises for missing hardware: that is what the report is for."""
+        """Find the devices. Never raises for missing hardware: that is what the report is for.
+
+        Called in a process of its own, with a time limit, and remembered until what is installed changes.
+        """
 
     @abstractmethod
     def load(self, model: ModelFiles, device: Device, options: Any, limits: Limits) -> Session | EmbeddingSession:
