@@ -20,8 +20,8 @@ SETTINGS = {
     "2 threads, spinning": {"CUPOLA_PROVIDERS_CPU_THREADS": "2"},
     "2 threads, not spinning": {"CUPOLA_PROVIDERS_CPU_THREADS": "2", "CUPOLA_PROVIDERS_CPU_SPINNING": "false"},
     "1 thread": {"CUPOLA_PROVIDERS_CPU_THREADS": "1"},
-    "2 threads, chunks of 64": {"CUPOLA_PROVIDERS_CPU_THREADS": "2", "CUPOLA_WORKER_PREFILL_CHUNK": "64"},
-    "2 threads, chunks of 256": {"CUPOLA_PROVIDERS_CPU_THREADS": "2", "CUPOLA_WORKER_PREFILL_CHUNK": "256"},
+    "2 threads, chunks of 128": {"CUPOLA_PROVIDERS_CPU_THREADS": "2", "CUPOLA_WORKER_PREFILL_CHUNK": "128"},
+    "2 threads, chunks of 512": {"CUPOLA_PROVIDERS_CPU_THREADS": "2", "CUPOLA_WORKER_PREFILL_CHUNK": "512"},
 }
 """The first is the default on a machine with two cores, and what the others are compared with."""
 

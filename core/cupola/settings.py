@@ -125,13 +125,13 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     Attributes:
         load_timeout_s: A model that is not loaded by then is given up.
         step_timeout_s: A worker that makes no step for this long while turns run is ended.
-        prefill_chunk: Prompt tokens computed in one step.
+        prefill_chunk: Most prompt tokens computed in one step; half as many while others wait for it.
         restart_limit: Starts of one model within a minute after which it is refused for the rest of it.
     """
 
     load_timeout_s: Seconds = 600.0
     step_timeout_s: Seconds = 120.0
-    prefill_chunk: Annotated[int, Meta(ge=16)] = 128
+    prefill_chunk: Annotated[int, Meta(ge=16)] = 256
     restart_limit: Count = 5
 
 

@@ -57,7 +57,7 @@ class Limits:
     """
 
     context_length: int | None = None
-    prefill_chunk: int = 128
+    prefill_chunk: int = 256
 
 
 class TextStream(Protocol):

@@ -23,6 +23,7 @@ KEPT_CAPACITY = 1024
 """A KV cache of up to this many tokens is kept however little of it is used."""
 ROOMY_TURNS = 4
 """A larger one is replaced after so many turns in a row that needed at most a quarter of it."""
+_LONGEST_CHUNK = 128  # longer ones gain nothing with this library, and delay a cancellation
 
 
 def capacity_for(tokens: int, context_length: int) -> int:
@@ -155,7 +156,7 @@ class GeneratorSession(Session):
         self.reason = reason
         self.context_length = min(config.model.context_length, limits.context_length or config.model.context_length)
         self._config = config
-        self._chunk = max(1, limits.prefill_chunk)
+        self._chunk = max(1, min(limits.prefill_chunk, _LONGEST_CHUNK))
         self._cache = KeyValueCache(model, self.context_length)
         self._model = model
         self._rows = Rows(config, tokenizer, vocab_size=config.model.vocab_size, context_length=self.context_length)

@@ -192,10 +192,16 @@ class SlotsSession(Session):
             ) from error
 
     def _place_waiting(self) -> None:
-        """Give slots to the turns that wait, except those whose beginning is just being computed for another one."""
+        """Give slots to the turns that wait, except those whose beginning is just being computed for another one.
+
+        Several short prompts share a pass if nothing of them is in the cache. That saves more than a prefix of a few
+        tokens does, such as the one with which every prompt of a template begins.
+        """
+        beginning = len(self._waiting) + sum(not row.is_ready for row in self._running.values())
+        worthwhile = PASS_COST if beginning > 1 else 1
         for row in self._waiting[:]:
             if self._table.has_room and not self._table.should_wait(row.prompt):
-                row.begin(self._table.place(row.id, row.prompt))
+                row.begin(self._table.place(row.id, row.prompt, worthwhile=worthwhile))
                 self._running[row.id] = row
                 self._waiting.remove(row)
 

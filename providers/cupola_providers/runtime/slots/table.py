@@ -86,14 +86,15 @@ class SlotTable:
         coming = max((common_prefix(slot.prompt, usable) for slot in filling), default=0)
         return coming >= WORTH_WAITING and coming >= WORTH_WAITING + max(self._shared_prefixes(usable))
 
-    def place(self, turn: int, prompt: Sequence[int]) -> int:
+    def place(self, turn: int, prompt: Sequence[int], *, worthwhile: int = 1) -> int:
         """Give a turn a free slot; returns how many tokens of its prompt the slot holds already.
 
         The slot with the longest common prefix becomes the turn's own, unless it is taken or most of what it holds
-        would be lost: then the prefix is copied to the free slot that was not used for the longest time.
+        would be lost: then the prefix is copied to the free slot that was not used for the longest time. One of fewer
+        than `worthwhile` tokens counts as none.
         """
         usable = prompt[: _usable(prompt)]
-        shared = self._shared_prefixes(usable)
+        shared = [length if length >= worthwhile else 0 for length in self._shared_prefixes(usable)]
         source = max(
             range(len(self)), key=lambda i: (shared[i], self._slots[i].turn is None, -len(self._slots[i].held))
         )
