@@ -35,6 +35,7 @@ from cupola.errors import (
     DownloadError,
     ModelFormatError,
     ModelNotCachedError,
+    ModelNotFoundError,
     NoProviderError,
     WorkerError,
 )
@@ -117,6 +118,11 @@ class Engine:
         """The store that new models go to."""
         return self._store()
 
+    async def holder(self, model_id: str) -> CacheStore:
+        """The store that holds a model, by its exact id; the one for new models if none does."""
+        holding = [store for store in self._plugins.cache_stores if await store.find(model_id)]
+        return holding[0] if holding else self._store()
+
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
         return [self._status(entry) for entry in await self._catalog.entries()]
@@ -130,8 +136,9 @@ class Engine:
         return [entry.cached for entry in await self._catalog.entries() if entry.cached]
 
     async def resolve(self, name: str) -> ModelStatus:
-        """Look a model up by id, id without version, or alias; the variant that would run here."""
-        return self._status((await self._choose(name))[0])
+        """Look a model up by id, id without version, or alias: the variant that would run here, else the first."""
+        entries, place = await self._candidates(name)
+        return self._status(next((e for e in entries if place and e.info.id == place.variant.id), entries[0]))
 
     async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
         """Bring a model into the cache; returns at once if it is there already.
@@ -176,14 +183,17 @@ class Engine:
         raise ModelFormatError(path=str(path), detail=detail)
 
     async def remove(self, name: str) -> bool:
-        """Unload a model and delete its files; False if there were none.
+        """Unload a model and delete its files, broken ones too if the name is an id; False if there were none.
 
         Raises:
             ModelBusyError: It is answering.
         """
-        entry, _ = await self._choose(name)
-        await self._residency.unload(entry.info.id, wait_s=0)
-        return any([await store.remove(entry.info.id) for store in self._plugins.cache_stores])
+        try:
+            model_id = (await self.resolve(name)).info.id
+        except ModelNotFoundError:  # what is broken is in no listing
+            model_id = name
+        await self._residency.unload(model_id, wait_s=0)
+        return any([await store.remove(model_id) for store in self._plugins.cache_stores])
 
     async def tune(
         self, name: str, goal: Goal, *, max_divergence: float, progress: Progress, told: Callable[[Trial], None]
@@ -265,17 +275,20 @@ class Engine:
         cached = await self._bring(entry, _ignore)
         return cached.info, self._spec(cached, place)
 
-    async def _choose(self, name: str) -> tuple[Entry, Placement]:
-        """Choose among the variants a name can mean; what is on this machine comes before what is not."""
+    async def _candidates(self, name: str) -> tuple[list[Entry], Placement | None]:
+        """Find the variants a name can mean and where one would run; what is here comes before what is not."""
         entries = await self._catalog.variants(name)
         entries = [entry for entry in entries if entry.cached] or entries
-        variants = [entry.info for entry in entries]
-        devices = self._devices()
-        place = self._plugins.place(name, variants, devices) or placement.place(variants, devices)
+        variants, devices = [entry.info for entry in entries], self._devices()
+        return entries, self._plugins.place(name, variants, devices) or placement.place(variants, devices)
+
+    async def _choose(self, name: str) -> tuple[Entry, Placement]:
+        """Choose among the variants a name can mean."""
+        entries, place = await self._candidates(name)
         chosen = next((entry for entry in entries if place and entry.info.id == place.variant.id), None)
         if place is None or chosen is None:
-            needs = " or ".join(sorted({f"{v.provider} on {v.device}" for v in variants}))
-            available = ", ".join(f"{d.provider} on {d.type}" for d in devices)
+            needs = " or ".join(sorted({f"{e.info.provider} on {e.info.device}" for e in entries}))
+            available = ", ".join(f"{d.provider} on {d.type}" for d in self._devices())
             raise NoProviderError(model=name, needs=needs, available=available)
         return chosen, place
 

@@ -234,6 +234,11 @@ def default_path() -> Path:
     return Path(platformdirs.user_config_dir("cupola", appauthor=False)) / "config.toml"
 
 
+def file_path(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return which settings file counts: the one given, what `CUPOLA_CONFIG` names, or the platform's place."""
+    return path or (Path(environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in environ else default_path())
+
+
 def load_settings(
     overrides: Iterable[str] = (),
     *,
@@ -250,9 +255,9 @@ def load_settings(
     Raises:
         SettingsError: Names the key and where it was set.
     """
-    named = path or (Path(environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in environ else None)
-    tables = _read_file(named or default_path(), must_exist=named is not None)
-    _check(tables, source=str(named or default_path()))
+    file = file_path(path, environ=environ)
+    tables = _read_file(file, must_exist=path is not None or CONFIG_VARIABLE in environ)
+    _check(tables, source=str(file))
     for name, value in sorted(environ.items()):
         if name.startswith("CUPOLA_") and name != CONFIG_VARIABLE:
             tables = _overridden(tables, _key_of(name), value, source=f"the environment variable {name}")

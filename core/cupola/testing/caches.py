@@ -12,12 +12,13 @@ For a store of your own::
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
 
-from cupola.contracts import CachedModel, CacheStore, ModelInfo, Staging
-from cupola.errors import DiskFullError, ModelFormatError
+from cupola.contracts import CachedModel, CacheStore, ModelInfo, ProgressEvent, Staging
+from cupola.errors import CacheError, DiskFullError, ModelFormatError
 
 MODEL = ModelInfo(id="tiny-generic-cpu:1", alias="tiny", source="suite", publisher="Publisher", context_length=512)
 FILES: Mapping[str, bytes] = {"genai_config.json": b"{}", "model.onnx": b"\0" * 100, "deep/er/tokenizer.json": b"{ }"}
@@ -43,7 +44,15 @@ async def commit_model(store: CacheStore, model: ModelInfo = MODEL, files: Mappi
 
 @pytest.mark.anyio
 class CacheStoreSuite:
-    """Conformance tests for cache stores. Override the fixture `store`; `anyio_backend` too if yours runs on trio."""
+    """Conformance tests for cache stores. Override the fixture `store`; `anyio_backend` too if yours runs on trio.
+
+    Attributes:
+        verifies: Set to False if the store has no `verify`.
+        exports: Set to False if it has no `export` and `import_file`.
+    """
+
+    verifies: ClassVar[bool] = True
+    exports: ClassVar[bool] = True
 
     @pytest.fixture
     def anyio_backend(self) -> str:
@@ -211,9 +220,76 @@ class CacheStoreSuite:
         assert caught.value.needed_bytes > caught.value.free_bytes > 0
         await self._reserve_soon(store)
 
+    async def test_a_whole_model_passes_verification_and_progress_reaches_its_end(self, store: CacheStore) -> None:
+        self._need(self.verifies)
+        cached = await commit_model(store)
+        events: list[ProgressEvent] = []
+        (result,) = await store.verify(MODEL.id, events.append)
+        assert (result.model_id, result.faults, result.has_digests) == (MODEL.id, (), True)
+        assert (events[-1].done, events[-1].total) == (cached.size_bytes, cached.size_bytes)
+        assert [event.done for event in events] == sorted(event.done for event in events)
+
+    async def test_verification_names_the_file_that_differs_though_its_size_does_not(self, store: CacheStore) -> None:
+        self._need(self.verifies)
+        cached = await commit_model(store)
+        (cached.path / "model.onnx").write_bytes(b"\0" * 99 + b"\1")
+        (result,) = await store.verify(None, _ignore)
+        assert len(result.faults) == 1
+        assert "model.onnx" in result.faults[0]
+
+    async def test_verification_reports_models_that_are_in_no_listing(self, store: CacheStore) -> None:
+        self._need(self.verifies)
+        cached = await commit_model(store)
+        (cached.path / "model.onnx").unlink()
+        (result,) = await store.verify(MODEL.id, _ignore)
+        assert "model.onnx" in result.faults[0]
+        assert await store.remove(MODEL.id) is True
+        assert list(await store.verify(None, _ignore)) == []
+
+    async def test_an_exported_model_comes_back_byte_for_byte(self, store: CacheStore, tmp_path: Path) -> None:
+        self._need(self.exports)
+        first = await commit_model(store)
+        await store.export(MODEL.id, tmp_path / "out" / "tiny.file", _ignore)
+        assert await store.import_file(tmp_path / "out" / "tiny.file", _ignore) == first  # it is there already
+        await store.remove(MODEL.id)
+        again = await store.import_file(tmp_path / "out" / "tiny.file", _ignore)
+        assert again == first
+        assert {name: (again.path / name).read_bytes() for name in FILES} == FILES
+        assert list(await store.list()) == [again]
+
+    async def test_a_damaged_export_leaves_nothing(self, store: CacheStore, tmp_path: Path) -> None:
+        self._need(self.exports)
+        await commit_model(store)
+        await store.export(MODEL.id, tmp_path / "tiny.file", _ignore)
+        await store.remove(MODEL.id)
+        content = (tmp_path / "tiny.file").read_bytes()
+        for damaged in (content[: len(content) // 10], b"", b"something else"):
+            (tmp_path / "bad.file").write_bytes(damaged)
+            with pytest.raises(ModelFormatError):
+                await store.import_file(tmp_path / "bad.file", _ignore)
+        assert list(await store.list()) == []
+        staging = await self._reserve_soon(store, keep=True)
+        assert list(staging.path.iterdir()) == []
+        await staging.release()
+
+    async def test_a_model_that_is_not_there_cannot_be_exported(self, store: CacheStore, tmp_path: Path) -> None:
+        self._need(self.exports)
+        with pytest.raises(CacheError):
+            await store.export(MODEL.id, tmp_path / "tiny.file", _ignore)
+        assert not (tmp_path / "tiny.file").exists()
+
+    @staticmethod
+    def _need(ability: bool) -> None:
+        if not ability:
+            pytest.skip("the store does not offer it")
+
     async def _reserve_soon(self, store: CacheStore, *, keep: bool = False) -> Staging:
         with anyio.fail_after(_SOON_S):
             staging = await store.reserve(MODEL)
         if not keep:
             await staging.release()
         return staging
+
+
+def _ignore(event: ProgressEvent) -> None:
+    """Take no interest in progress."""

@@ -80,8 +80,9 @@ class FilesystemCache(CacheStore):
         return FilesystemStaging(path, model, self._location, lock=lock, limiter=self._limiter)
 
     async def remove(self, model_id: str) -> bool:
-        """Delete a model; it is gone for everybody before its files are."""
-        wanted = [folder for folder, model in await self._models() if model.info.id == model_id]
+        """Delete a model, also a broken one; it is gone for everybody before its files are."""
+        candidates = await self._in_thread(folders.model_folders, self._location)
+        wanted = [folder for folder in candidates if await self._in_thread(self._name_of, folder) == model_id]
         for folder in wanted:
             await self._in_thread(folders.throw_away, folder.whole, self._location)
         await self._in_thread(folders.empty_trash, self._location)
@@ -120,17 +121,16 @@ class FilesystemCache(CacheStore):
             raise ModelFormatError(path=str(file), detail=f"cannot be read: {error.strerror or error}") from error
         if cached := await self.find(manifest.model.id):
             return cached
-        room = msgspec.structs.replace(manifest.model, size_bytes=manifest.size_bytes)
-        async with await self.reserve(room) as staging:
+        async with await self.reserve(manifest.model) as staging:
             await staging.discard()
             try:
+                await self._in_thread(self._require_room, staging.path, manifest.size_bytes)
                 await self._in_thread(bundle.unpack_bundle, file, manifest, staging.path, progress)
+                return await staging.commit()
             except BaseException:
                 with CancelScope(shield=True):
                     await staging.discard()
                 raise
-        async with await self.reserve(manifest.model) as staging:
-            return await staging.commit()
 
     def _name_of(self, folder: ModelFolder) -> str:
         """Return the id of a model, "" if nothing tells it."""
@@ -182,7 +182,9 @@ class FilesystemCache(CacheStore):
         make_shared(path)
         folders.drop_what_others_hold(path)
         folders.empty_trash(self._location)
-        needed_bytes = max(0, model.size_bytes - folders.size_of(path))
+        self._require_room(path, model.size_bytes - folders.size_of(path))
+
+    def _require_room(self, path: Path, needed_bytes: int) -> None:
         free_bytes = shutil.disk_usage(path).free
         if free_bytes < needed_bytes:
             raise DiskFullError(

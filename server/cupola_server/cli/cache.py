@@ -1,11 +1,14 @@
-"""`cupola cache`: list, location, remove."""
+"""`cupola cache`: list, location, cd, remove; `verify`, `export` and `import` have a file of their own."""
 
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.keeping import export, held_id, import_, verify
 from cupola_server.cli.tables import Column, Output, output_option, show_rows, size_text
 
 _COLUMNS = (
@@ -19,6 +22,10 @@ _COLUMNS = (
 @click.group()
 def cache() -> None:
     """Manage the models on this machine."""
+
+
+for command in (verify, export, import_):
+    cache.add_command(command)
 
 
 @cache.command("list")
@@ -55,6 +62,26 @@ def location(invocation: Invocation) -> None:
 
 
 @cache.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_obj
+def cd(invocation: Invocation, folder: Path) -> None:
+    """Keep models in FOLDER from now on. Models that are elsewhere stay there.
+
+    It is written into the settings file; a running service takes it up when it is started again.
+    """
+    from cupola_server.cli.settings_file import write_setting  # noqa: PLC0415
+
+    folder = folder.expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = write_setting(invocation.settings_path(), "cache", "dir", str(folder))
+    click.echo(f"Models are kept in {folder} from now on, says {path}.")
+    used = invocation.settings().cache_dir
+    if used != folder:
+        by = "CUPOLA_CACHE_DIR" if "CUPOLA_CACHE_DIR" in os.environ else "--set"
+        click.echo(f"But {by} names {used}, and wins over the settings file.", err=True)
+
+
+@cache.command()
 @click.argument("name", metavar="MODEL")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
@@ -63,16 +90,13 @@ def remove(invocation: Invocation, name: str, yes: bool) -> None:
 
     async def find() -> str:
         async with invocation.engine() as engine:
-            status = await engine.resolve(name)
-            return status.info.id if status.cached else ""
+            return await held_id(engine, name)
 
     async def delete() -> bool:
         async with invocation.engine() as engine:
             return await engine.remove(model_id)
 
     model_id = run(find)
-    if not model_id:
-        raise click.ClickException(f"{name!r} is not downloaded. `cupola cache list` shows what is.")
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("There is nobody to ask. Add --yes to delete the model.")

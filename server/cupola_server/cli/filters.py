@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import click
 
-from cupola.contracts.models import ModelInfo
+if TYPE_CHECKING:
+    from cupola.contracts.models import ModelInfo
 
-_VALUES: Mapping[str, Callable[[ModelInfo], Iterable[str]]] = MappingProxyType(
+_VALUES: Mapping[str, Callable[["ModelInfo"], Iterable[str]]] = MappingProxyType(
     {
         "device": lambda info: (info.device,),
         "task": lambda info: (
@@ -47,7 +49,7 @@ class Filter:
     pattern: str
     negated: bool = False
 
-    def admits(self, info: ModelInfo) -> bool:
+    def admits(self, info: "ModelInfo") -> bool:
         """Tell whether a model fulfils the condition."""
         wanted = re.compile(".*".join(map(re.escape, self.pattern.split("*"))), re.IGNORECASE | re.DOTALL)
         return any(map(wanted.fullmatch, _VALUES[self.key](info))) is not self.negated
@@ -70,7 +72,7 @@ def parse_filter(text: str) -> Filter:
     return Filter(key, pattern, negated)
 
 
-def admitted(info: ModelInfo, filters: Iterable[Filter]) -> bool:
+def admitted(info: "ModelInfo", filters: Iterable[Filter]) -> bool:
     """Tell whether all filters admit a model."""
     return all(each.admits(info) for each in filters)
 

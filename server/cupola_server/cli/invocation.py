@@ -38,6 +38,12 @@ class Invocation:
 
         return load_settings((*self.overrides, *overrides), path=self.config)
 
+    def settings_path(self) -> Path:
+        """Return where the settings file is, or would be."""
+        from cupola.settings import file_path  # noqa: PLC0415
+
+        return file_path(self.config)
+
     def plugins(self, settings: "Settings | None" = None) -> "PluginSet":
         """Discover the plugins, working or not."""
         from cupola.plugins import load_plugins  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`cupola model`: list, info, download, run; `tune` has a file of its own."""
+"""`cupola model`: list, info, download, run; `tune`, `add` and `import` have files of their own."""
 
 import sys
 import time
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cupola_server.cli.bringing import add, import_
+from cupola_server.cli.filters import Filter, admitted, filter_option
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Column, Output, output_option, show_fields, show_rows, size_text
 from cupola_server.cli.tune import tune
@@ -44,21 +46,27 @@ def model() -> None:
 
 
 model.add_command(tune)
+model.add_command(add)
+model.add_command(import_)
 
 
 @model.command("list")
+@filter_option
 @output_option
 @click.pass_obj
-def list_models(invocation: Invocation, output: Output) -> None:
-    """Show every model of every catalog."""
+def list_models(invocation: Invocation, filters: "Sequence[Filter]", output: Output) -> None:
+    """Show every model of every catalog, or those that the filters admit."""
 
     async def models() -> "tuple[Sequence[ModelStatus], Sequence[Listing]]":
         async with invocation.engine() as engine:
             return await engine.models(), engine.listings()
 
     statuses, listings = run(models)
-    rows = [_row(status) for status in statuses]
-    show_rows(rows, _COLUMNS, output=output, empty="No catalog offers a model. `cupola plugins` shows the catalogs.")
+    rows = [_row(status) for status in statuses if admitted(status.info, filters)]
+    empty = "No catalog offers a model. `cupola plugins` shows the catalogs."
+    if statuses:
+        empty = f"None of {len(statuses)} models is admitted by the filters."
+    show_rows(rows, _COLUMNS, output=output, empty=empty)
     for listing in listings:
         if remark := _remark(listing):
             click.echo(remark, err=True)

@@ -12,7 +12,13 @@ from cupola_server.cli.tables import size_text
 
 LOADING = ProgressEvent("load", 0, 0, "")
 
-_VERBS = {"download": "Downloading", "import": "Importing", "load": "Loading"}
+_VERBS = {
+    "download": "Downloading",
+    "import": "Importing",
+    "load": "Loading",
+    "verify": "Checking",
+    "export": "Exporting",
+}
 
 
 @contextmanager
