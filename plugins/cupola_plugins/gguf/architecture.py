@@ -7,9 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cupola import ModelFormatError
 from cupola_plugins.gguf.container import Value
+from cupola_plugins.gguf.families import ARCHITECTURES, Architecture
 
 _LONGEST_CONTEXT = 1 << 20
 _HEAD_SIZE_STEP = 16  # GroupQueryAttention refuses to rotate others
@@ -31,43 +33,14 @@ _UNDERSTOOD = {
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
-    """What sets one GGUF architecture apart. A new one is a new entry of `ARCHITECTURES`, and what it needs beyond it.
+class Hyperparameters:
+    """The sizes of a decoder. `context`, `vocabulary` and `window` are in tokens.
 
     Attributes:
-        genai_type: What onnxruntime-genai calls it.
-        interleaves_rotary_rows: llama.cpp's converter reorders the rows of q and k so that the two values of a
-            rotary pair are neighbours; the graph wants them half a head apart.
-        neutral: Metadata beyond the sizes that may be there with one of these values, which change nothing.
+        window: How far back the layers see that attend locally; 0 if there are none.
+        position_factor: What the positions of the other layers are divided by.
+        attention_cap, logits_cap: Largest magnitudes of scores and logits; 0 for none.
     """
-
-    genai_type: str
-    interleaves_rotary_rows: bool
-    neutral: Mapping[str, tuple[Value, ...]]
-
-
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "llama": Architecture(
-        genai_type="llama",
-        interleaves_rotary_rows=True,
-        neutral={
-            "rope.scaling.type": ("none",),
-            "rope.scaling.factor": (0.0, 1.0),
-            "rope.scaling.finetuned": (False,),
-            "rope.scale_linear": (0.0, 1.0),
-            "attention.causal": (True,),
-            "attention.sliding_window": (0,),
-            "expert_count": (0,),
-            "expert_used_count": (0,),
-            "tensor_data_layout": ("Meta AI original pth",),
-        },
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Hyperparameters:
-    """The sizes of a decoder. `context` and `vocabulary` are in tokens."""
 
     architecture: Architecture
     layers: int
@@ -80,6 +53,21 @@ class Hyperparameters:
     context: int
     rope_base: float
     norm_epsilon: float
+    window: int = 0
+    local_rope_base: float = 0.0
+    position_factor: float = 1.0
+    attention_cap: float = 0.0
+    logits_cap: float = 0.0
+
+    def is_local(self, layer: int) -> bool:
+        """Tell whether a layer attends to the window only."""
+        return self.window > 0 and (layer + 1) % self.architecture.window_period != 0
+
+    @property
+    def score_scale(self) -> float:
+        """What the scores of attention are multiplied by."""
+        by_hidden = self.layers == self.architecture.heads_share_hidden
+        return float((self.hidden / self.heads if by_hidden else self.head_size) ** -0.5)
 
 
 def read_hyperparameters(path: Path, metadata: Mapping[str, Value]) -> Hyperparameters:
@@ -122,7 +110,8 @@ class _MetadataReader:
         prefix = f"{self._name}."
         for key, value in self._metadata.items():
             rest = key.removeprefix(prefix)
-            if rest == key or rest in _UNDERSTOOD or value in self._architecture.neutral.get(rest, ()):
+            known = _UNDERSTOOD | self._architecture.keys
+            if rest == key or rest in known or value in self._architecture.neutral.get(rest, ()):
                 continue
             raise self._refusal(
                 f"says {key} = {value!r}, which is not supported, and ignoring it would give wrong answers. "
@@ -145,9 +134,26 @@ class _MetadataReader:
             context=self._whole("context_length"),
             rope_base=self._real("rope.freq_base", 10_000.0),
             norm_epsilon=self._real("attention.layer_norm_rms_epsilon"),
+            **self._peculiarities(),
         )
         self._check(sizes)
         return sizes
+
+    def _peculiarities(self) -> dict[str, Any]:
+        """Read what only some architectures have."""
+        architecture, found = self._architecture, dict[str, Any]()
+        if architecture.window_period:
+            found["window"] = self._whole("attention.sliding_window")
+        if architecture.local_rope_base:
+            found["local_rope_base"] = self._real("rope.freq_base_swa", architecture.local_rope_base)
+        if architecture.soft_caps:
+            found["attention_cap"] = self._real("attn_logit_softcapping")
+            found["logits_cap"] = self._real("final_logit_softcapping")
+        if architecture.scales_positions and (kind := self._value("rope.scaling.type", "none")) != "none":
+            if kind != "linear":
+                raise self._refusal(f"scales positions by {kind!r}, which is not supported. Use another model.")
+            found["position_factor"] = self._real("rope.scaling.factor")
+        return found
 
     def _check(self, sizes: Hyperparameters) -> None:
         problems = {
@@ -185,7 +191,7 @@ class _MetadataReader:
             raise self._refusal(f"says {self._name}.{key} = {value!r}, which should be a positive number.")
         return float(value)
 
-    def _value(self, key: str, default: float | None) -> Value:
+    def _value(self, key: str, default: float | str | None) -> Value:
         value = self._metadata.get(f"{self._name}.{key}", default)
         if value is None:
             raise self._refusal(f"lacks {self._name}.{key}. Convert the model anew with a current converter.")

@@ -15,6 +15,8 @@ from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK, Blocks, Float32
 EMBEDDING = "token_embd.weight"
 FINAL_NORM = "output_norm.weight"
 HEAD = "output.weight"
+ROTARY_FACTORS = "rope_freqs.weight"
+_OPTIONAL = {HEAD, ROTARY_FACTORS}
 
 _TENSOR_TYPES = {
     GGMLQuantizationType.F32,
@@ -35,7 +37,7 @@ _TENSOR_TYPES = {
 }
 
 
-class LlamaCheckpoint:
+class Checkpoint:
     """The weights of a decoder. Nothing is read until it is asked for, and nothing is kept.
 
     Attributes:
@@ -52,9 +54,14 @@ class LlamaCheckpoint:
         self.has_own_head = HEAD in file.tensors
         self._check_tensors()
 
-    def vector(self, name: str) -> Float32:
-        """Return a norm's weights, [size]."""
-        return self._dequantized(self._file.tensors[name])
+    @property
+    def rotary_factors(self) -> Float32 | None:
+        """What the rotary frequencies are divided by, [head_size / 2]; None for nothing."""
+        return self.vector(ROTARY_FACTORS) if ROTARY_FACTORS in self._file.tensors else None
+
+    def vector(self, *names: str) -> Float32:
+        """Return a norm's weights, [size], or several biases one behind the other."""
+        return np.concatenate([self._dequantized(self._file.tensors[name]) for name in names])
 
     def matrix(self, *names: str) -> Float32:
         """Return one matrix, or several one below the other, [rows, columns]."""
@@ -81,7 +88,7 @@ class LlamaCheckpoint:
             raise self._refusal(f"announces {self.hyperparameters.layers} layers but holds {len(found)} tensors.")
         expected = dict(_expected_shapes(self.hyperparameters))
         for name, shape in expected.items():
-            if name not in found and name != HEAD:
+            if name not in found and name not in _OPTIONAL:
                 raise self._refusal(f"lacks the tensor {name!r}. Download or convert the model again.")
             if name in found and found[name].shape != shape:
                 raise self._refusal(f"holds {name!r} with the shape {found[name].shape} instead of {shape}.")
@@ -125,14 +132,30 @@ def _expected_shapes(sizes: Hyperparameters) -> Iterator[tuple[str, tuple[int, .
     yield EMBEDDING, (sizes.vocabulary, sizes.hidden)
     yield FINAL_NORM, (sizes.hidden,)
     yield HEAD, (sizes.vocabulary, sizes.hidden)
+    if sizes.architecture.takes_rotary_factors:
+        yield ROTARY_FACTORS, (sizes.head_size // 2,)
     for layer in range(sizes.layers):
-        block = f"blk.{layer}."
-        yield block + "attn_norm.weight", (sizes.hidden,)
-        yield block + "attn_q.weight", (queries, sizes.hidden)
-        yield block + "attn_k.weight", (keys, sizes.hidden)
-        yield block + "attn_v.weight", (keys, sizes.hidden)
-        yield block + "attn_output.weight", (sizes.hidden, queries)
-        yield block + "ffn_norm.weight", (sizes.hidden,)
-        yield block + "ffn_gate.weight", (sizes.intermediate, sizes.hidden)
-        yield block + "ffn_up.weight", (sizes.intermediate, sizes.hidden)
-        yield block + "ffn_down.weight", (sizes.hidden, sizes.intermediate)
+        for name, shape in _layer_shapes(sizes, queries, keys):
+            yield f"blk.{layer}.{name}", shape
+
+
+def _layer_shapes(sizes: Hyperparameters, queries: int, keys: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "attn_norm.weight", (sizes.hidden,)
+    yield "attn_q.weight", (queries, sizes.hidden)
+    yield "attn_k.weight", (keys, sizes.hidden)
+    yield "attn_v.weight", (keys, sizes.hidden)
+    yield "attn_output.weight", (sizes.hidden, queries)
+    yield "ffn_norm.weight", (sizes.hidden,)
+    yield "ffn_gate.weight", (sizes.intermediate, sizes.hidden)
+    yield "ffn_up.weight", (sizes.intermediate, sizes.hidden)
+    yield "ffn_down.weight", (sizes.hidden, sizes.intermediate)
+    if sizes.architecture.biases:
+        yield "attn_q.bias", (queries,)
+        yield "attn_k.bias", (keys,)
+        yield "attn_v.bias", (keys,)
+    if sizes.architecture.normalizes_heads:
+        yield "attn_q_norm.weight", (sizes.head_size,)
+        yield "attn_k_norm.weight", (sizes.head_size,)
+    if sizes.architecture.normalizes_results:
+        yield "post_attention_norm.weight", (sizes.hidden,)
+        yield "post_ffw_norm.weight", (sizes.hidden,)

@@ -1,4 +1,4 @@
-"""The decoder graph: the operators that onnxruntime-genai's own model builder emits for this family of models.
+"""The decoder graph: the operators that onnxruntime-genai's own model builder emits for these families of models.
 
 Shapes in the comments: B rows of the batch, S new tokens of each, T past and new tokens, P picked positions.
 """
@@ -16,12 +16,18 @@ from cupola_plugins.gguf.layout import Layout
 from cupola_plugins.gguf.matrices import (
     EMBEDDING_WEIGHTS,
     FINAL_NORM_WEIGHTS,
+    LOCAL_ROTARY_COS,
+    LOCAL_ROTARY_SIN,
     ROTARY_COS,
     ROTARY_SIN,
     attention_norm,
+    attention_result_norm,
     head_matrix,
+    head_norm,
     layer_matrices,
     mlp_norm,
+    mlp_result_norm,
+    qkv_bias,
 )
 from cupola_plugins.gguf.nodes import CONTRIB, Nodes
 from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK
@@ -59,14 +65,7 @@ class _Decoder:
     def model(self, weights: Mapping[str, onnx.TensorProto]) -> onnx.ModelProto:
         self._count_tokens()
         residual = self._embed()
-        normed = self._nodes.add(
-            "SimplifiedLayerNormalization",
-            [residual, attention_norm(0)],
-            "layer.0.normed",
-            axis=-1,
-            epsilon=self._sizes.norm_epsilon,
-            stash_type=1,
-        )
+        normed = self._norm(residual, attention_norm(0), "layer.0.normed")
         for layer in range(self._sizes.layers):
             residual, normed = self._layer(layer, residual, normed)
         self._project(normed)
@@ -82,7 +81,7 @@ class _Decoder:
         add("Cast", [add("Sub", [tokens, one], "row.last")], "last_positions", to=TensorProto.INT32)
 
     def _embed(self) -> str:
-        return self._nodes.add(
+        embedded = self._nodes.add(
             "GatherBlockQuantized",
             [f"{EMBEDDING_WEIGHTS}.values", "input_ids", f"{EMBEDDING_WEIGHTS}.scales"],
             "embedded",
@@ -92,47 +91,91 @@ class _Decoder:
             gather_axis=0,
             quantize_axis=1,
         )
+        if not self._sizes.architecture.scales_embedding:
+            return embedded
+        scale = self._nodes.constant("embedding.scale", np.float32(self._sizes.hidden**0.5))
+        return self._nodes.add("Mul", [embedded, scale], "embedded.scaled")
 
     def _layer(self, layer: int, residual: str, normed: str) -> tuple[str, str]:
         """Add a layer; return the residual stream behind it, and the same normed for what comes next."""
         name, last = f"layer.{layer}", layer == self._sizes.layers - 1
-        matrices = layer_matrices(self._sizes, layer)
+        matrices, result_norms = layer_matrices(self._sizes, layer), self._sizes.architecture.normalizes_results
         attended = self._attention(layer, self._body.multiply(self._nodes, normed, matrices.qkv, f"{name}.qkv.out"))
         if last and self._logits is Logits.PICKED:  # keys and values are complete: from here on only picked rows
             attended = self._pick(attended, matrices.attention_output.columns)
             residual = self._pick(residual, self._sizes.hidden)
         attended = self._body.multiply(self._nodes, attended, matrices.attention_output, f"{name}.attention.out")
+        if result_norms:
+            attended = self._norm(attended, attention_result_norm(layer), f"{name}.attention.normed")
         residual, normed = self._add_and_norm(residual, attended, mlp_norm(layer), f"{name}.mlp")
         transformed = self._mlp(layer, normed)
+        if result_norms:
+            transformed = self._norm(transformed, mlp_result_norm(layer), f"{name}.mlp.result")
         weights = FINAL_NORM_WEIGHTS if last else attention_norm(layer + 1)
         return self._add_and_norm(residual, transformed, weights, f"layer.{layer + 1}")
 
     def _attention(self, layer: int, qkv: str) -> str:
         """Rotate, append to the KV cache and attend: [B, S, (heads + 2 * kv_heads) * head_size] to [B, S, ...]."""
-        inputs = [qkv, "", "", PAST_KEY % layer, PAST_VALUE % layer, "last_positions", "total_length"]
+        sizes, local = self._sizes, self._sizes.is_local(layer)
+        if sizes.architecture.biases:
+            qkv = self._nodes.add("Add", [qkv, qkv_bias(layer)], f"layer.{layer}.qkv.biased")
+        projected = self._normed_heads(layer, qkv) if sizes.architecture.normalizes_heads else [qkv, "", ""]
+        inputs = [*projected, PAST_KEY % layer, PAST_VALUE % layer, "last_positions", "total_length"]
+        tables = [LOCAL_ROTARY_COS, LOCAL_ROTARY_SIN] if local and sizes.local_rope_base else [ROTARY_COS, ROTARY_SIN]
         return self._nodes.add(
             "GroupQueryAttention",
-            [*inputs, ROTARY_COS, ROTARY_SIN],
+            [*inputs, *tables],
             f"layer.{layer}.attended",
             PRESENT_KEY % layer,
             PRESENT_VALUE % layer,
             domain=CONTRIB,
-            num_heads=self._sizes.heads,
-            kv_num_heads=self._sizes.kv_heads,
-            scale=self._sizes.head_size**-0.5,
+            num_heads=sizes.heads,
+            kv_num_heads=sizes.kv_heads,
+            scale=sizes.score_scale,
             do_rotary=1,
             rotary_interleaved=0,
-            local_window_size=-1,
+            local_window_size=sizes.window if local else -1,
+            **({"softcap": sizes.attention_cap} if sizes.attention_cap else {}),
         )
+
+    def _normed_heads(self, layer: int, qkv: str) -> list[str]:
+        """Split queries, keys and values, and norm each head of the first two."""
+        sizes, name = self._sizes, f"layer.{layer}"
+        widths = np.array([sizes.heads, sizes.kv_heads, sizes.kv_heads], np.int64) * sizes.head_size
+        split = self._nodes.constant("qkv.widths", widths)
+        parts = [f"{name}.q", f"{name}.k", f"{name}.v"]
+        self._nodes.add("Split", [qkv, split], *parts, axis=-1)
+        by_head = self._nodes.constant("by_head", np.array([0, 0, -1, sizes.head_size], np.int64))
+        joined = self._nodes.constant("heads_joined", np.array([0, 0, -1], np.int64))
+        normed = []
+        for part, weights in zip(parts[:2], (head_norm(layer, "q"), head_norm(layer, "k")), strict=True):
+            heads = self._nodes.add("Reshape", [part, by_head], f"{part}.heads")
+            heads = self._norm(heads, weights, f"{part}.normed")
+            normed.append(self._nodes.add("Reshape", [heads, joined], f"{part}.joined"))
+        return [*normed, parts[2]]
 
     def _mlp(self, layer: int, normed: str) -> str:
         add, name = self._nodes.add, f"layer.{layer}"
         matrices = layer_matrices(self._sizes, layer)
         both = self._body.multiply(self._nodes, normed, matrices.gate_up, f"{name}.gate_up.out")
         gate = add("Split", [both], f"{name}.gate", f"{name}.up", axis=-1, num_outputs=2)
-        active = add("QuickGelu", [gate], f"{name}.silu", domain=CONTRIB, alpha=1.0)
+        if self._sizes.architecture.activation == "gelu":
+            active = add("Gelu", [gate], f"{name}.gelu", approximate="tanh")
+        else:
+            active = add("QuickGelu", [gate], f"{name}.silu", domain=CONTRIB, alpha=1.0)
         gated = add("Mul", [active, f"{name}.up"], f"{name}.gated")
         return self._body.multiply(self._nodes, gated, matrices.down, f"{name}.mlp.out")
+
+    def _norm(self, x: str, weights: str, name: str) -> str:
+        """Return x divided by its root mean square, times the weights."""
+        return self._nodes.add(
+            "SimplifiedLayerNormalization",
+            [x, weights],
+            name,
+            axis=-1,
+            epsilon=self._sizes.norm_epsilon,
+            stash_type=1,
+        )
 
     def _add_and_norm(self, residual: str, change: str, weights: str, name: str) -> tuple[str, str]:
         """Return the sum, and the sum normed with the weights."""
@@ -157,7 +200,11 @@ class _Decoder:
     def _project(self, normed: str) -> None:
         # Whichever tensor serves as the head, its weights were stored under the one name.
         head = head_matrix(self._sizes, own=False)
-        linear.HEAD[self._layout].multiply(self._nodes, normed, head, "logits")
+        cap, add = self._sizes.logits_cap, self._nodes.add
+        raw = linear.HEAD[self._layout].multiply(self._nodes, normed, head, "logits.raw" if cap else "logits")
+        if cap:
+            largest = self._nodes.constant("logits.cap", np.float32(cap))
+            add("Mul", [add("Tanh", [add("Div", [raw, largest], "logits.scaled")], "logits.tanh"), largest], "logits")
 
     def _inputs(self) -> list[onnx.ValueInfoProto]:
         tokens = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cupola import CacheError, CupolaError, DiskFullError, ModelFormatError, Progress, ProgressEvent
 from cupola_plugins.gguf import files
-from cupola_plugins.gguf.checkpoint import LlamaCheckpoint
+from cupola_plugins.gguf.checkpoint import Checkpoint
 from cupola_plugins.gguf.container import GgufFile
 from cupola_plugins.gguf.genai_config import write_genai_config
 from cupola_plugins.gguf.graph import Logits, build_graph
@@ -29,7 +29,7 @@ def import_gguf(
         ModelFormatError, DiskFullError, CacheError: As there.
     """
     with GgufFile(source) as file, _memory_explained(source):
-        checkpoint = LlamaCheckpoint(file)
+        checkpoint = Checkpoint(file)
         tokenizer = GgufTokenizer(source, file.metadata)
         try:
             _write(checkpoint, tokenizer, folder, layout, progress)
@@ -39,7 +39,7 @@ def import_gguf(
 
 
 def _write(
-    checkpoint: LlamaCheckpoint, tokenizer: GgufTokenizer, folder: Path, layout: Layout, progress: Progress | None
+    checkpoint: Checkpoint, tokenizer: GgufTokenizer, folder: Path, layout: Layout, progress: Progress | None
 ) -> None:
     sizes = checkpoint.hyperparameters
     needed = stored_bytes(sizes, layout, own_head=checkpoint.has_own_head) + _GRAPHS_AND_TOKENIZER_BYTES

@@ -1,6 +1,7 @@
 """Names and sizes: which tensors of the checkpoint become which weights of the graph."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 from cupola_plugins.gguf.architecture import Hyperparameters
 from cupola_plugins.gguf.checkpoint import EMBEDDING, HEAD
@@ -8,6 +9,7 @@ from cupola_plugins.gguf.checkpoint import EMBEDDING, HEAD
 EMBEDDING_WEIGHTS = "embedding"
 FINAL_NORM_WEIGHTS = "final_norm"
 ROTARY_COS, ROTARY_SIN = "rotary.cos", "rotary.sin"
+LOCAL_ROTARY_COS, LOCAL_ROTARY_SIN = "rotary.local.cos", "rotary.local.sin"
 
 
 class Matrix(NamedTuple):
@@ -57,3 +59,47 @@ def attention_norm(layer: int) -> str:
 def mlp_norm(layer: int) -> str:
     """Name the norm before a layer's MLP."""
     return f"layer.{layer}.mlp_norm"
+
+
+class Vector(NamedTuple):
+    """A vector of the graph, put together from tensors of the checkpoint."""
+
+    name: str
+    sources: tuple[str, ...]
+    size: int
+
+
+def layer_vectors(sizes: Hyperparameters, layer: int) -> Iterator[Vector]:
+    """Iterate over the norms and biases of a layer."""
+    architecture, block = sizes.architecture, f"blk.{layer}."
+    yield Vector(attention_norm(layer), (block + "attn_norm.weight",), sizes.hidden)
+    yield Vector(mlp_norm(layer), (block + "ffn_norm.weight",), sizes.hidden)
+    if architecture.biases:
+        biases = tuple(f"{block}attn_{part}.bias" for part in "qkv")
+        yield Vector(qkv_bias(layer), biases, (sizes.heads + 2 * sizes.kv_heads) * sizes.head_size)
+    if architecture.normalizes_heads:
+        yield Vector(head_norm(layer, "q"), (block + "attn_q_norm.weight",), sizes.head_size)
+        yield Vector(head_norm(layer, "k"), (block + "attn_k_norm.weight",), sizes.head_size)
+    if architecture.normalizes_results:
+        yield Vector(attention_result_norm(layer), (block + "post_attention_norm.weight",), sizes.hidden)
+        yield Vector(mlp_result_norm(layer), (block + "post_ffw_norm.weight",), sizes.hidden)
+
+
+def qkv_bias(layer: int) -> str:
+    """Name the bias of queries, keys and values."""
+    return f"layer.{layer}.qkv.bias"
+
+
+def head_norm(layer: int, part: Literal["q", "k"]) -> str:
+    """Name the norm of each head of queries or keys."""
+    return f"layer.{layer}.{part}_norm"
+
+
+def attention_result_norm(layer: int) -> str:
+    """Name the norm behind a layer's attention."""
+    return f"layer.{layer}.attention_result_norm"
+
+
+def mlp_result_norm(layer: int) -> str:
+    """Name the norm behind a layer's MLP."""
+    return f"layer.{layer}.mlp_result_norm"

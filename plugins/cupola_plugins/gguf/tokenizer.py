@@ -1,11 +1,11 @@
 """The tokenizer of a GGUF file as the files that onnxruntime-genai reads.
 
 Only tokenizers whose every step can be reproduced are accepted: with another one a model answers worse, and nothing
-says why. onnxruntime-genai splits text by the expressions below exactly as Hugging Face's tokenizers do (compared on
-thousands of texts), but passes over their pre-tokenizer `Digits` in silence; hence an expression for the digits.
+says why.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 from cupola import ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.container import Scalar, Value
+from cupola_plugins.gguf.tokenizer_kinds import SPACE, SPLITS, byte_level, sentencepiece
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_SINGLE_DIGITS = r"\p{N}"
-_SPLITS = {"gpt-2": (_GPT2,), "smollm": (_SINGLE_DIGITS, _GPT2)}
-"""For each `tokenizer.ggml.pre`, the expressions that split a text, one after the other."""
-
-_CONTROL, _USER_DEFINED = 3, 4
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
+_SENTENCEPIECE = "llama"
+_SPM_PRE = (None, "default")
+_BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+_ENDS_A_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
+"""Tokens that end an answer even where the file does not say so, as llama.cpp has it."""
 
 
 class GgufTokenizer:
@@ -37,15 +38,16 @@ class GgufTokenizer:
     def __init__(self, path: Path, metadata: Mapping[str, Value]) -> None:
         self._path = path
         self._metadata = metadata
-        self._splits = self._supported_splits()
+        self._is_sentencepiece = self._supported_kind() == _SENTENCEPIECE
         self._tokens = self._texts("tokens")
         self._ids = {token: number for number, token in enumerate(self._tokens)}
         if len(self._ids) != len(self._tokens):
             raise self._refusal("is damaged: a token occurs twice in its vocabulary. Download the file again.")
-        self._types = self._token_types()
-        self._merges = self._checked_merges()
+        self._types = self._numbers("token_type")
+        self._model = self._sentencepiece() if self._is_sentencepiece else self._byte_level()
         self.bos_id = self._token("bos_token_id")
         self.eos_ids = self._eos_ids()
+        self._adds_bos = self._wants_bos()
         self._template = self._chat_template()
         pad_id = self._token("padding_token_id")
         self.pad_id = self.eos_ids[0] if pad_id is None else pad_id
@@ -58,40 +60,42 @@ class GgufTokenizer:
             (folder / files.CHAT_TEMPLATE).write_text(self._template, "utf-8", newline="")
 
     def _tokenizer(self) -> dict[str, Any]:
-        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-        splits = [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-            for pattern in self._splits
-        ]
         return {
             "version": "1.0",
             "truncation": None,
             "padding": None,
             "added_tokens": self._added_tokens(),
-            "normalizer": None,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, byte_level]},
             "post_processor": None,
-            "decoder": byte_level | {"add_prefix_space": True, "use_regex": True},
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "vocab": self._ids,
-                # As pairs: onnxruntime-genai never returns from a first merge written as text that begins with '#'.
-                "merges": self._merges,
-            },
+            **self._model,
         }
+
+    def _byte_level(self) -> dict[str, Any]:
+        splits = SPLITS[str(self._metadata["tokenizer.ggml.pre"])]
+        return byte_level(self._ids, self._checked_merges(), splits)
+
+    def _sentencepiece(self) -> dict[str, Any]:
+        if missing := [token for token in _BYTES if token not in self._ids]:
+            raise self._refusal(f"has a vocabulary without the byte {missing[0]}, which is not supported.")
+        spelling = {
+            token: score
+            for token, score, kind in zip(self._tokens, self._numbers("scores"), self._types, strict=True)
+            if kind in (_NORMAL, _USER_DEFINED, _UNUSED)
+        }
+        unknown = self._token("unknown_token_id")
+        return sentencepiece(
+            self._ids,
+            spelling,
+            unknown=self._tokens[0 if unknown is None else unknown],
+            prefixes_space=self._metadata.get("tokenizer.ggml.add_space_prefix", True) is True,
+        )
 
     def _added_tokens(self) -> list[dict[str, Any]]:
         plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
         return [
-            {"id": number, "content": token, **plain, "special": kind == _CONTROL}
+            {"id": number, "content": token, **plain, "special": kind != _USER_DEFINED}
             for number, (token, kind) in enumerate(zip(self._tokens, self._types, strict=True))
-            if kind in (_CONTROL, _USER_DEFINED)
+            if kind in (_CONTROL, _USER_DEFINED) or (kind == _UNKNOWN and self._is_sentencepiece)
+            if not (kind == _USER_DEFINED and self._is_sentencepiece and SPACE in token)  # a text has spaces there
         ]
 
     def _config(self, context: int) -> dict[str, Any]:
@@ -102,9 +106,9 @@ class GgufTokenizer:
             "unk_token": self._token("unknown_token_id"),
         }
         return {
-            "tokenizer_class": "GPT2Tokenizer",
+            "tokenizer_class": "GemmaTokenizer" if self._is_sentencepiece else "GPT2Tokenizer",
             **{name: self._tokens[number] for name, number in named.items() if number is not None},
-            "add_bos_token": False,
+            "add_bos_token": self._adds_bos,
             "add_eos_token": False,
             "model_max_length": context,
             "clean_up_tokenization_spaces": False,
@@ -114,23 +118,37 @@ class GgufTokenizer:
     def _refusal(self, detail: str) -> ModelFormatError:
         return ModelFormatError(path=str(self._path), detail=detail)
 
-    def _supported_splits(self) -> tuple[str, ...]:
+    def _supported_kind(self) -> str:
+        """Return which kind it is; says which there are where it is none of them."""
         kind, pre = (self._metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
-        if kind != "gpt2" or not isinstance(pre, str) or pre not in _SPLITS:
+        known = pre in _SPM_PRE if kind == _SENTENCEPIECE else kind == "gpt2" and pre in SPLITS
+        if not known:
             raise self._refusal(
                 f"has a tokenizer of the kind {kind!r} with the pre-tokenizer {pre!r}, which cannot be reproduced "
-                f"exactly. Supported: 'gpt2' with {' or '.join(map(repr, sorted(_SPLITS)))}."
+                f"exactly. Supported: 'gpt2' with {' or '.join(map(repr, sorted(SPLITS)))}, and {_SENTENCEPIECE!r}."
             )
-        return _SPLITS[pre]
+        for key in ("precompiled_charsmap", "remove_extra_whitespaces", "add_eos_token"):
+            if self._metadata.get(f"tokenizer.ggml.{key}"):
+                raise self._refusal(f"has a tokenizer that needs {key}, which is not supported. Use another model.")
+        return str(kind)
+
+    def _wants_bos(self) -> bool:
+        """Tell whether texts begin with a token; where the file does not say, as llama.cpp takes it."""
+        wanted = self._metadata.get("tokenizer.ggml.add_bos_token")
+        if wanted is None:
+            wanted = self._is_sentencepiece or self._metadata.get("tokenizer.ggml.pre") == "llama-bpe"
+        if wanted and self.bos_id is None:
+            raise self._refusal("begins texts with a token (add_bos_token), but does not say with which.")
+        return bool(wanted)
 
     def _chat_template(self) -> str | None:
-        """Return the template; what it does not write itself is never added, so a model that needs that is refused."""
+        """Return the template; it writes the token that texts begin with, since nothing adds that to a chat."""
         template = self._metadata.get("tokenizer.chat_template")
-        text = template if isinstance(template, str) else None
-        for key, written in (("add_bos_token", "bos_token" in (text or "")), ("add_eos_token", False)):
-            if self._metadata.get(f"tokenizer.ggml.{key}") is True and not written:
-                raise self._refusal(f"wants a token added to every prompt ({key}), which is not supported.")
-        return text
+        if not isinstance(template, str):
+            return None
+        if not self._adds_bos or "bos_token" in template or self._tokens[self.bos_id or 0] in template:
+            return template
+        return "{{ bos_token }}" + template
 
     def _list(self, key: str) -> list[Scalar]:
         values = self._metadata.get(f"tokenizer.ggml.{key}")
@@ -144,13 +162,15 @@ class GgufTokenizer:
             raise self._refusal(f"is damaged: tokenizer.ggml.{key} holds something else than texts. Convert it anew.")
         return texts
 
-    def _token_types(self) -> list[Scalar]:
-        types = self._list("token_type")
-        if len(types) != len(self._tokens):
+    def _numbers(self, key: str) -> list[float]:
+        """Return a list of a number for each token."""
+        numbers = [value for value in self._list(key) if isinstance(value, int | float) and math.isfinite(value)]
+        if not len(numbers) == len(self._list(key)) == len(self._tokens):
+            what = key.replace("_", " ").removesuffix("s") + "s"
             raise self._refusal(
-                f"is damaged: it has {len(self._tokens)} tokens but {len(types)} token types. Convert the model anew."
+                f"is damaged: it has {len(self._tokens)} tokens but {len(numbers)} {what}. Convert the model anew."
             )
-        return types
+        return numbers
 
     def _checked_merges(self) -> list[list[str]]:
         merges = [merge.split(" ") for merge in self._texts("merges")]
@@ -163,7 +183,8 @@ class GgufTokenizer:
         named = [self._token(f"{name}_token_id") for name in ("eos", "eot", "eom")]
         if named[0] is None:
             raise self._refusal("does not say which token ends an answer (tokenizer.ggml.eos_token_id).")
-        return list(dict.fromkeys(number for number in named if number is not None))
+        known = [self._ids[token] for token in _ENDS_A_TURN if token in self._ids]
+        return list(dict.fromkeys(number for number in (*named, *known) if number is not None))
 
     def _token(self, key: str) -> int | None:
         number = self._metadata.get(f"tokenizer.ggml.{key}")

@@ -93,13 +93,13 @@ def _is_gguf(path: Path) -> bool:
 def _describe_gguf(path: Path, wishes: ImportWishes) -> ModelInfo:
     """Describe a GGUF file from its header."""
     # Heavy, and needed by nobody who imports no GGUF.
-    from cupola_plugins.gguf.checkpoint import LlamaCheckpoint  # noqa: PLC0415
+    from cupola_plugins.gguf.checkpoint import Checkpoint  # noqa: PLC0415
     from cupola_plugins.gguf.container import GgufFile  # noqa: PLC0415
     from cupola_plugins.gguf.storing import stored_bytes  # noqa: PLC0415
 
     layout = _layout(wishes.layout)
     with GgufFile(path) as file:
-        checkpoint = LlamaCheckpoint(file)
+        checkpoint = Checkpoint(file)
         size_bytes = stored_bytes(checkpoint.hyperparameters, layout, own_head=checkpoint.has_own_head)
         template = str(file.metadata.get("tokenizer.chat_template", ""))
         license_name = str(file.metadata.get("general.license", ""))

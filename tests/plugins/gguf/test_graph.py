@@ -19,6 +19,13 @@ SHAPES = {
     "heads wider than the hidden size": {"heads": 6, "kv_heads": 3, "head_size": 32, "hidden": 96},
     "another rotary base": {"rope_base": 500_000.0, "norm_epsilon": 1e-3},
     "one layer": {"layers": 1},
+    "qwen2": {"architecture": "qwen2"},
+    "qwen3": {"architecture": "qwen3", "head_size": 32},
+    "gemma": {"architecture": "gemma", "head_size": 32, "kv_heads": 1},
+    "gemma2": {"architecture": "gemma2", "layers": 3},
+    "gemma2 with a window of one": {"architecture": "gemma2", "window": 1},
+    "gemma3": {"architecture": "gemma3", "layers": 7, "rope_base": 1_000_000.0},
+    "gemma3 with scaled positions": {"architecture": "gemma3", "layers": 6, "rope_factor": 8.0},
 }
 
 

@@ -128,19 +128,50 @@ def test_what_is_optional_may_be_missing(imported, tmp_path, key):
     assert (tmp_path / files.CHAT_TEMPLATE).exists() == (key != "chat_template")
 
 
-def test_a_template_that_writes_the_first_token_itself_is_accepted(imported):
-    imported(changed(ggml__add_bos_token=True, chat_template="{{ bos_token }}{{ messages[0]['content'] }}"))
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        ("{{ bos_token }}{{ messages[0]['content'] }}", "{{ bos_token }}{{ messages[0]['content'] }}"),
+        ("<|im_start|>{{ messages[0]['content'] }}", "<|im_start|>{{ messages[0]['content'] }}"),
+        ("{{ messages[0]['content'] }}", "{{ bos_token }}{{ messages[0]['content'] }}"),
+    ],
+)
+def test_texts_and_chats_begin_once_with_the_token_that_the_file_wants(imported, tmp_path, template, written):
+    tokenizer = imported(changed(ggml__add_bos_token=True, chat_template=template))
+    assert (tmp_path / files.CHAT_TEMPLATE).read_text() == written
+    tokenizer.update_options(add_special_tokens="true")
+    assert encode(tokenizer, "hello") == ids("<|im_start|>", "hello")
+
+
+def test_llama_3_wants_it_without_saying_so(imported):
+    gguf = changed(ggml__pre="llama-bpe")
+    del gguf.metadata["tokenizer.ggml.add_bos_token"]
+    tokenizer = imported(gguf)
+    tokenizer.update_options(add_special_tokens="true")
+    assert encode(tokenizer, "hello") == ids("<|im_start|>", "hello")
+
+
+def test_a_text_that_must_begin_with_an_unknown_token_is_refused(tmp_path):
+    gguf = changed(ggml__add_bos_token=True)
+    del gguf.metadata["tokenizer.ggml.bos_token_id"]
+    with pytest.raises(ModelFormatError, match="with which"):
+        GgufTokenizer(tmp_path, gguf.metadata)
+
+
+def test_tokens_that_are_known_to_end_a_turn_end_it_though_the_file_names_another(imported):
+    assert imported(changed(ggml__eos_token_id=0)).eos_token_ids.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"ggml__model": "llama"}, "kind 'llama'"),
+        ({"ggml__model": "llama"}, "pre-tokenizer 'smollm'"),
+        ({"ggml__model": "t5", "ggml__pre": "default"}, "Supported: 'gpt2' with"),
         ({"ggml__model": "bert"}, "kind 'bert'"),
-        ({"ggml__pre": "llama-bpe"}, "pre-tokenizer 'llama-bpe'"),
+        ({"ggml__pre": "tekken"}, "pre-tokenizer 'tekken'"),
         ({"ggml__pre": "default"}, "pre-tokenizer 'default'"),
         ({"ggml__pre": 7}, "pre-tokenizer 7"),
-        ({"ggml__add_bos_token": True}, "add_bos_token"),
+        ({"ggml__precompiled_charsmap": [1]}, "precompiled_charsmap"),
         ({"ggml__add_eos_token": True}, "add_eos_token"),
         ({"ggml__tokens": ["a"] * len(IDS)}, "occurs twice"),
         ({"ggml__tokens": list(range(len(IDS)))}, "something else than texts"),

@@ -23,7 +23,7 @@ from cupola_plugins import local
 from cupola_plugins.filesystem import FilesystemCache
 from cupola_plugins.local import LocalModels
 from genai_folders import genai_folder
-from tiny_model import tiny_gguf, write_tiny_gguf
+from tiny_model import sentencepiece_gguf, tiny_gguf, write_tiny_gguf
 
 pytestmark = pytest.mark.anyio
 
@@ -114,8 +114,9 @@ async def test_removing_an_added_model_leaves_the_folder_it_came_from(engine, tm
     assert contents(folder) == before
 
 
-async def test_a_gguf_file_becomes_a_model_that_answers(engine, tmp_path):
-    source = write_tiny_gguf(tmp_path / "Tiny-Q8_0.gguf")
+@pytest.mark.parametrize("gguf", [tiny_gguf(), sentencepiece_gguf()], ids=["byte-level llama", "sentencepiece gemma"])
+async def test_a_gguf_file_becomes_a_model_that_answers(engine, tmp_path, gguf):
+    source = gguf.write(tmp_path / "Tiny-Q8_0.gguf")
     events = []
     cached = await engine.import_model(source, ImportWishes(), events.append)
     assert (cached.info.id, cached.info.task) == ("Tiny-generic-cpu:1", "chat-completion")
