@@ -26,18 +26,16 @@ from cupola.contracts import (
     Progress,
     ProgressEvent,
     ResidentStatus,
-    TurnEnded,
 )
 from cupola.downloads import DownloadJobs, HttpDownloader, bring, keep_addresses_out_of_logs
 from cupola.errors import (
     CacheError,
-    CupolaError,
     DownloadError,
+    InvalidParameterError,
     ModelFormatError,
     ModelNotCachedError,
     ModelNotFoundError,
     NoProviderError,
-    WorkerError,
 )
 from cupola.messages import (
     ChatPrompt,
@@ -47,54 +45,19 @@ from cupola.messages import (
     EmbedTexts,
     GenerateRequest,
     Load,
-    SessionReport,
     Text,
     TextPrompt,
     TokenizeText,
     Tokens,
-    TurnFinished,
-    TurnText,
-    Usage,
 )
 from cupola.plugins import PluginSet, ProviderEntry, load_plugins
 from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
 from cupola.tuning import TUNED, Goal, Trial, Tuner, Tuning
-from cupola.worker.process import Worker, WorkerSpec, WorkerTurn
+from cupola.turns import Turn
+from cupola.worker.process import WorkerSpec
 
 logger = logging.getLogger(__name__)
-
-
-class Turn:
-    """A running turn, as a front-end sees it (`Generation`)."""
-
-    def __init__(self, model: ModelInfo, report: SessionReport, turn: WorkerTurn) -> None:
-        self.model = model
-        self.report = report
-        self.prompt_tokens = turn.prompt_tokens
-        self.first_token_at: float | None = None
-        self.finished: TurnFinished | None = None
-        self.failed = False
-        self.tokens = 0
-        self._turn = turn
-
-    async def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
-        """Iterate over the events of the answer; the last one is `TurnFinished`."""
-        while self.finished is None:
-            try:
-                event = await self._turn.mailbox.get()
-            except CupolaError:
-                self.failed = True
-                raise
-            if isinstance(event, TurnFinished):
-                self.finished = event
-            elif not isinstance(event, TurnText):
-                raise WorkerError(detail=f"The worker sent a {type(event).__name__} in mid-answer.")
-            else:
-                self.tokens += event.tokens
-                if self.first_token_at is None:
-                    self.first_token_at = anyio.current_time()
-            yield event
 
 
 class Engine:
@@ -104,7 +67,8 @@ class Engine:
         self._settings = settings
         self._plugins = plugins
         self._residency = residency
-        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self._devices())
+        self._gpu_index = 0
+        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self.devices())
         self._downloader = HttpDownloader(settings.downloads)
         self._jobs = jobs
 
@@ -122,6 +86,18 @@ class Engine:
         """The store that holds a model, by its exact id; the one for new models if none does."""
         holding = [store for store in self._plugins.cache_stores if await store.find(model_id)]
         return holding[0] if holding else self._store()
+
+    def devices(self) -> Sequence[Device]:
+        """List what models can be placed on, in order of preference."""
+        return [
+            Device(entry.provider.name, kind, index=self._gpu_index if kind == "GPU" else 0)
+            for entry in self._plugins.providers
+            for kind in entry.provider.device_types
+        ]
+
+    def use_gpu(self, index: int) -> None:
+        """Load models on the GPU of this index from now on, where they run on one."""
+        self._gpu_index = index
 
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
@@ -206,9 +182,9 @@ class Engine:
         tuner = Tuner(source, lambda model: self._spec(model, place), self._plugins.converters, self._store())
         return await tuner.run(goal, max_divergence, progress, told)
 
-    async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
-        """Load a model, or restart the idle clock of a loaded one."""
-        info, spec = await self._prepare(name)
+    async def load(self, name: str, *, ttl_s: float | None = None, provider: str | None = None) -> ResidentStatus:
+        """Load a model, or restart the idle clock of a loaded one; one that is loaded on another provider moves."""
+        info, spec = await self._prepare(name, provider and self._provider_name(provider))
         return await self._residency.load(info, spec, ttl_s)
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
@@ -234,7 +210,7 @@ class Engine:
             finally:
                 with anyio.CancelScope(shield=True):
                     await worker.cancel(started.id)
-                self._plugins.observe(_ended(turn, worker, arrived))
+                self._plugins.observe(turn.ended(arrived))
 
     async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
         """Return the tokens of a prompt; loads the model."""
@@ -262,42 +238,41 @@ class Engine:
         async with self._residency.use(info, spec, ttl_s) as worker:
             return await worker.ask(question)
 
-    async def _prepare(self, name: str) -> tuple[ModelInfo, WorkerSpec]:
+    async def _prepare(self, name: str, provider: str | None = None) -> tuple[ModelInfo, WorkerSpec]:
         """Decide variant and device, see that the files are here, and say how to start the worker.
 
         A loaded model that goes by that name is taken as it is: no catalog and no disk is asked on the way to it.
         """
-        if loaded := self._residency.find(name):
+        if (loaded := self._residency.find(name)) and provider in (None, loaded[1].load.provider):
             return loaded
-        entry, place = await self._choose(name)
+        entry, place = await self._choose(name, provider)
+        if (loaded := self._residency.find(entry.info.id)) and loaded[1].load.provider != place.device.provider:
+            await self._residency.unload(entry.info.id, wait_s=0)
         if entry.cached is None and not self._settings.models.auto_download:
             raise ModelNotCachedError(model=name)
         cached = await self._bring(entry, _ignore)
         return cached.info, self._spec(cached, place)
 
-    async def _candidates(self, name: str) -> tuple[list[Entry], Placement | None]:
+    async def _candidates(self, name: str, provider: str | None = None) -> tuple[list[Entry], Placement | None]:
         """Find the variants a name can mean and where one would run; what is here comes before what is not."""
         entries = await self._catalog.variants(name)
+        devices = [device for device in self.devices() if provider in (None, device.provider)]
+        if provider:
+            entries = [e for e in entries if placement.place([e.info], devices, provider)] or entries
         entries = [entry for entry in entries if entry.cached] or entries
-        variants, devices = [entry.info for entry in entries], self._devices()
-        return entries, self._plugins.place(name, variants, devices) or placement.place(variants, devices)
+        variants = [entry.info for entry in entries]
+        place = self._plugins.place(name, variants, devices) or placement.place(variants, devices, provider)
+        return entries, place
 
-    async def _choose(self, name: str) -> tuple[Entry, Placement]:
+    async def _choose(self, name: str, provider: str | None = None) -> tuple[Entry, Placement]:
         """Choose among the variants a name can mean."""
-        entries, place = await self._candidates(name)
+        entries, place = await self._candidates(name, provider)
         chosen = next((entry for entry in entries if place and entry.info.id == place.variant.id), None)
         if place is None or chosen is None:
             needs = " or ".join(sorted({f"{e.info.provider} on {e.info.device}" for e in entries}))
-            available = ", ".join(f"{d.provider} on {d.type}" for d in self._devices())
+            available = ", ".join(f"{d.provider} on {d.type}" for d in self.devices())
             raise NoProviderError(model=name, needs=needs, available=available)
         return chosen, place
-
-    def _devices(self) -> list[Device]:
-        return [
-            Device(entry.provider.name, kind)
-            for entry in self._plugins.providers
-            for kind in entry.provider.device_types
-        ]
 
     async def _bring(self, entry: Entry, progress: Progress) -> CachedModel:
         """Have a model's files here; one download at a time per model, which others join."""
@@ -347,6 +322,15 @@ class Engine:
             raise CacheError(path="(none)", detail="no plugin brings a cache store; `cupola plugins` says why")
         return self._plugins.cache_stores[0]
 
+    def _provider_name(self, wanted: str) -> str:
+        """Return the whole name of a provider that is called by it or by its short one, "cuda"."""
+        for entry in self._plugins.providers:
+            if wanted.lower() in (entry.provider.name.lower(), entry.provider.alias):
+                return entry.provider.name
+        known = ", ".join(entry.provider.alias for entry in self._plugins.providers)
+        detail = f"There is no execution provider {wanted[:80]!r} here; there are: {known or 'none'}."
+        raise InvalidParameterError(param="provider", detail=detail)
+
     def _provider(self, name: str) -> ProviderEntry:
         return next(entry for entry in self._plugins.providers if entry.provider.name == name)
 
@@ -380,18 +364,6 @@ def _limits(settings: Settings) -> ResidencyLimits:
         restart_limit=settings.worker.restart_limit,
         memory_budget_bytes=models.memory_budget_mb * 10**6 or psutil.virtual_memory().total * 3 // 4,
         pinned=frozenset(name.lower() for name in models.pinned),
-    )
-
-
-def _ended(turn: Turn, worker: Worker, arrived: float) -> TurnEnded:
-    first = turn.first_token_at
-    return TurnEnded(
-        model=turn.model.id,
-        provider=worker.report.provider,
-        reason=turn.finished.reason if turn.finished else None if turn.failed else "cancelled",
-        usage=turn.finished.usage if turn.finished else Usage(turn.prompt_tokens, turn.tokens),
-        first_token_s=None if first is None else first - arrived,
-        total_s=anyio.current_time() - arrived,
     )
 
 

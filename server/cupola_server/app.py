@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cupola import ApiFrontend, ASGIApp, EngineView, PluginConflictError
+from cupola import ApiFrontend, ASGIApp, EngineView, PluginConflictError, ServiceView
 from cupola.contracts import Receive, Scope, Send
 from cupola_server.health import Health
 from cupola_server.openai.exchange import ROUTE, Exchange, not_found
@@ -18,11 +18,22 @@ _PLAIN = ((b"content-type", b"text/plain; charset=utf-8"),)
 _OWN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 
 
-def compose(frontends: Iterable[ApiFrontend], engine: EngineView, health: Health | None = None) -> ASGIApp:
+def compose(
+    frontends: Iterable[ApiFrontend],
+    engine: EngineView,
+    health: Health | None = None,
+    service: ServiceView | None = None,
+) -> ASGIApp:
     """Build the application that hands every request to the front-end whose prefix fits, the longest one first.
 
     Beside the front-ends, the service itself answers under "/", /healthz, /readyz and /openapi.json. A front-end that
     cannot build its application is logged and left out; the others serve on.
+
+    Args:
+        frontends: What answers.
+        engine: Whom they ask.
+        health: Where front-ends that failed are noted.
+        service: What they are told of the service; None where there is none to tell of.
 
     Raises:
         PluginConflictError: Two front-ends claim one prefix.
@@ -32,6 +43,8 @@ def compose(frontends: Iterable[ApiFrontend], engine: EngineView, health: Health
     apps: dict[ApiFrontend, ASGIApp] = {}
     for frontend in dict.fromkeys(claims.values()):
         try:
+            if service is not None:
+                frontend.attach(service)
             apps[frontend] = frontend.app(engine)
         except Exception:
             logger.exception("The front-end %r failed to start; nothing of it answers", frontend.name)

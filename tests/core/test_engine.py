@@ -46,6 +46,7 @@ class Shelf(CatalogSource):
             ModelInfo(
                 id="npu-only-npu:1", alias="npu-only", device="NPU", provider="NobodysExecutionProvider", **shared
             ),
+            ModelInfo(id="twin-gpu:1", alias="twin", device="GPU", provider="TwinExecutionProvider", **shared),
             ModelInfo(id="absent-generic-cpu:1", alias="absent", provider="EchoExecutionProvider", **shared),
         ]
 
@@ -121,7 +122,11 @@ def opened(tmp_path, monkeypatch):
     @asynccontextmanager
     async def opened(**models):
         settings = Settings(cache=CacheSettings(dir=str(tmp_path)), models=ModelSettings(**models))
-        entries = [EntryPoint("echo", "echo_plugin", "cupola"), EntryPoint("all", f"{__name__}:plugin", "cupola")]
+        entries = [
+            EntryPoint("echo", "echo_plugin", "cupola"),
+            EntryPoint("twin", "twin_plugin", "cupola"),
+            EntryPoint("all", f"{__name__}:plugin", "cupola"),
+        ]
         async with open_engine(settings, PluginSet(settings, entries)) as engine:
             yield engine
 
@@ -240,3 +245,39 @@ async def test_tokens_are_counted_and_read_back(opened):
         assert await engine.detokenize("echo", [104, 105]) == "hi"
         with pytest.raises(InvalidParameterError, match="no embeddings"):
             await engine.embed(EmbedRequest("echo", ("hi",)))
+
+
+async def test_a_model_is_loaded_on_the_provider_that_is_asked_for_and_moves_only_when_idle(opened):
+    async with opened() as engine:
+        await engine.download("echo")
+        assert (await engine.load("echo")).report.reason == "it only echoes"
+        for name in ("echo", "EchoExecutionProvider"):
+            assert (await engine.load("echo", provider=name)).report.reason == "it only echoes"
+        pid = (await engine.load("echo")).pid
+        async with engine.generate(chat("forever", model="echo")):
+            with pytest.raises(ModelBusyError):
+                await engine.load("echo", provider="twin")
+            assert (await engine.load("echo")).pid == pid
+        assert (await engine.load("echo", provider="Twin")).report.reason == "it echoes on CPU 0"
+        assert (await engine.load("echo")).report.reason == "it echoes on CPU 0"
+
+
+async def test_a_provider_that_is_not_here_is_named_with_those_that_are(opened):
+    async with opened() as engine:
+        await engine.download("echo")
+        with pytest.raises(InvalidParameterError, match="'cuda' here; there are: .*echo, twin") as caught:
+            await engine.load("echo", provider="cuda")
+        assert caught.value.param == "provider"
+        with pytest.raises(NoProviderError):
+            await engine.load("npu-only", provider="twin")
+
+
+async def test_models_run_on_the_gpu_that_was_chosen(opened):
+    async with opened() as engine:
+        await engine.download("twin")
+        assert (await engine.load("twin")).report.reason == "it echoes on GPU 0"
+        await engine.unload("twin")
+        engine.use_gpu(3)
+        assert (await engine.load("twin")).report.reason == "it echoes on GPU 3"
+        assert {device.index for device in engine.devices() if device.type == "GPU"} == {3}
+        assert {device.index for device in engine.devices() if device.type == "CPU"} == {0}

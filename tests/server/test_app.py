@@ -1,11 +1,13 @@
 """How requests find their front-end."""
 
+import anyio
 import httpx
 import pytest
 
 from cupola import ApiFrontend, PluginConflictError
 from cupola_server.app import compose
 from cupola_server.openai import OpenAIFrontend
+from cupola_server.service import RunningService
 from server.fake_engine import FakeEngine, running
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +82,28 @@ async def test_a_front_end_that_cannot_start_costs_only_itself(caplog):
     assert (await get(app, "/bad/x")).status_code == 404
     assert "'broken'" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_front_ends_are_told_of_the_service_before_they_build_and_one_that_fails_costs_only_itself():
+    told = []
+
+    class Curious(Named):
+        def attach(self, service):
+            told.append((self.name, service.urls))
+            if self.name == "fails":
+                raise ZeroDivisionError
+
+        def app(self, engine):
+            told.append(self.name)
+            return super().app(engine)
+
+    service = RunningService(anyio.Event(), ("http://127.0.0.1:1",))
+    app = compose([Curious("fails", "/a"), Curious("works", "/b"), Named("plain", "/c")], FakeEngine(), None, service)
+    assert told == [("fails", service.urls), ("works", service.urls), "works"]
+    assert [(await get(app, path)).status_code for path in ("/a", "/b", "/c")] == [404, 200, 200]
+    assert not service.stopping.is_set()
+    service.stop()
+    assert service.stopping.is_set()
 
 
 async def test_a_websocket_is_turned_away():

@@ -25,6 +25,7 @@ from cupola.contracts.frontend import (
     Receive,
     Scope,
     Send,
+    ServiceView,
 )
 from cupola.contracts.models import (
     CachedModel,
@@ -92,6 +93,7 @@ __all__ = [
     "ResidentStatus",
     "Scope",
     "Send",
+    "ServiceView",
     "Session",
     "Staging",
     "TextStream",

@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from cupola.contracts.models import CachedModel, DownloadStatus, ModelInfo, ModelStatus, Progress, ResidentStatus
+from cupola.contracts.provider import Device
 from cupola.messages import (
     ChatPrompt,
     Embeddings,
@@ -45,6 +47,16 @@ class Generation(Protocol):
 class EngineView(Protocol):
     """What a front-end may do with the engine. Safe to call from any task of the event loop."""
 
+    @property
+    def cache_location(self) -> Path:
+        """The folder that new models go to. Raises `CacheError` if there is none."""
+
+    def devices(self) -> Sequence[Device]:
+        """List what models can be placed on, in order of preference."""
+
+    def use_gpu(self, index: int) -> None:
+        """Load models on the GPU of this index from now on, where they run on one."""
+
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
 
@@ -80,8 +92,20 @@ class EngineView(Protocol):
             InvalidParameterError: The model is no embedding model, an input is empty or too long.
         """
 
-    async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
-        """Load a model, or reset the idle clock of a loaded one."""
+    async def load(self, name: str, *, ttl_s: float | None = None, provider: str | None = None) -> ResidentStatus:
+        """Load a model, or reset the idle clock of a loaded one.
+
+        Args:
+            name: Which model.
+            ttl_s: Idle seconds after which it may be unloaded, 0 for never; None keeps what is set.
+            provider: The execution provider that shall run it, by its name or its short one, "cuda"; None leaves the
+                choice. An idle model that is loaded on another one is loaded anew.
+
+        Raises:
+            InvalidParameterError: There is no such provider.
+            NoProviderError: None of the model's variants is made for it.
+            ModelBusyError: The model is answering, on another provider.
+        """
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         """Unload a model; False if it was not loaded.
@@ -114,6 +138,17 @@ class EngineView(Protocol):
         """List the downloads under way, then the last ones that ended."""
 
 
+class ServiceView(Protocol):
+    """What a front-end may know of the service that it is part of, and ask of it."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Base URLs under which it answers; none before it listens."""
+
+    def stop(self) -> None:
+        """Ask it to stop: running requests may end, new ones are refused."""
+
+
 class ApiFrontend(ABC):
     """Serves the engine over HTTP under some path prefixes. Lives in the service process.
 
@@ -124,6 +159,9 @@ class ApiFrontend(ABC):
 
     name: ClassVar[str]
     prefixes: ClassVar[tuple[str, ...]]
+
+    def attach(self, service: ServiceView) -> None:  # noqa: B027 - most front-ends need not know it
+        """Take note of the service around. Called once, before `app`, where there is one."""
 
     @abstractmethod
     def app(self, engine: EngineView) -> ASGIApp:

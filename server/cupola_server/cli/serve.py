@@ -55,6 +55,7 @@ async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[s
 
     from cupola_server.app import compose  # noqa: PLC0415
     from cupola_server.request_ids import label_logs  # noqa: PLC0415
+    from cupola_server.service import RunningService  # noqa: PLC0415
     from cupola_server.serving import serve as serve_app  # noqa: PLC0415
 
     plugins = invocation.usable_plugins(settings)
@@ -64,14 +65,16 @@ async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[s
     label_logs()
     _raise_file_limit()
     stop = anyio.Event()
+    service = RunningService(stop)
     async with invocation.engine(settings, plugins) as engine, anyio.create_task_group() as group:
 
         def ready(url: str) -> None:
+            service.urls = (url,)
             group.start_soon(_announce, engine, preloads, url, health)
 
         async def serving() -> None:
             # In a task of its own: on Python 3.11 hypercorn leaves the task that ran it marked as cancelled.
-            app = compose(frontends, engine, health)
+            app = compose(frontends, engine, health, service)
             await serve_app(app, settings.server, ready=ready, stop=stop, health=health, observe=plugins.observe)
             group.cancel_scope.cancel()
 

@@ -1,0 +1,23 @@
+"""A second provider that echoes, on GPUs as well, for models that may run on either."""
+
+import cupola
+from cupola import Device, ProviderReport
+from echo_plugin import EchoProvider
+
+
+class TwinProvider(EchoProvider):
+    name = "TwinExecutionProvider"
+    device_types = ("CPU", "GPU")
+
+    def probe(self):
+        return ProviderReport(self.name, (Device(self.name, "CPU", "twin"),))
+
+    def load(self, model, device, options, limits):
+        session = super().load(model, device, options, limits)
+        session.reason = f"it echoes on {device.type} {device.index}"
+        return session
+
+
+@cupola.hookimpl
+def execution_providers(settings):
+    return [TwinProvider()]
