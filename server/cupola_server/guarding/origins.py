@@ -40,8 +40,7 @@ class Origins:
         """
         origin = headers.get(b"origin")
         if origin is None:
-            if headers.get(b"sec-fetch-site") in _FOREIGN:
-                raise OriginRefusedError(origin="another site")
+            self._check_page(headers)
             return ()
         text = origin.decode("latin-1")
         if text.lower() in self._listed or "*" in self._listed:
@@ -53,6 +52,20 @@ class Origins:
         if not _is_own(text, headers):
             raise OriginRefusedError(origin=text[:80])
         return ()
+
+    def _check_page(self, headers: Mapping[bytes, bytes]) -> None:
+        """Check a request without an Origin, such as a page makes with an image: browsers say where it comes from.
+
+        Those that are too old to send Sec-Fetch-Site name the page as the referrer, unless it asks them not to.
+        """
+        site = headers.get(b"sec-fetch-site")
+        if site in _FOREIGN:
+            raise OriginRefusedError(origin="another site")
+        page = headers.get(b"referer", b"").decode("latin-1")
+        if site is None and page:
+            origin = "/".join(page.split("/", 3)[:3])
+            if not (_is_own(origin, headers) or origin.lower() in self._listed or "*" in self._listed):
+                raise OriginRefusedError(origin=origin[:80])
 
 
 def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:

@@ -20,9 +20,11 @@ CupolaError
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from cupola import (
     CacheError,
@@ -194,6 +196,24 @@ class ErrorReply:
     def encode(self) -> bytes:
         """Return the JSON body."""
         return msgspec.json.encode(ErrorBody(self.error))
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How a dialect writes errors.
+
+    Attributes:
+        body: The Struct of it.
+        media_type: What it is announced as.
+        encode: Makes the body.
+    """
+
+    body: type[Struct]
+    media_type: str
+    encode: Callable[[ErrorReply], bytes]
+
+
+OPENAI_ERRORS = ErrorShape(ErrorBody, "application/json", ErrorReply.encode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from msgspec import Struct
 
 from cupola.contracts import Receive, Scope, Send
 from cupola_server.openai.errors import (
+    OPENAI_ERRORS,
     BodyError,
     ErrorReply,
+    ErrorShape,
     Headers,
     MediaTypeError,
     MethodNotAllowedError,
@@ -41,13 +43,16 @@ _EVENTS: Headers = (
 class Exchange:
     """A request, and the one reply to it. As soon as the body is read, the client's leaving cancels the handler."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, tasks: TaskGroup) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, tasks: TaskGroup, errors: ErrorShape = OPENAI_ERRORS
+    ) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.path_params: dict[str, str] = scope.get("path_params", {})
         self._query_string: bytes = scope["query_string"]
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive, self._send, self._tasks = receive, send, tasks
+        self._errors = errors
         self._state = "waiting"
         self._outlives_client = False
         self._last_events: Callable[[ErrorReply], bytes] = _error_event
@@ -97,9 +102,15 @@ class Exchange:
             first: The first of them.
             failing: Makes the last events of a stream that breaks off; without it that is one with the error's object.
         """
+        await self.start_stream(_EVENTS, first, failing)
+
+    async def start_stream(
+        self, headers: Headers, first: bytes, failing: Callable[[ErrorReply], bytes] | None = None
+    ) -> None:
+        """Begin a stream of whatever the headers announce; `send_events` and `end_events` go on with it."""
         self._state = "streaming"
         self._last_events = failing or self._last_events
-        await self._send({"type": "http.response.start", "status": 200, "headers": list(_EVENTS)})
+        await self._send({"type": "http.response.start", "status": 200, "headers": list(headers)})
         await self.send_events(first)
 
     async def send_events(self, events: bytes) -> None:
@@ -119,7 +130,8 @@ class Exchange:
         elif reply.status >= 500:
             logger.warning("%s %s failed: %s", self.method, self.path, error)
         if self._state == "waiting":
-            await self.reply(reply.status, reply.encode(), reply.headers)
+            media = (b"content-type", self._errors.media_type.encode())
+            await self.reply(reply.status, self._errors.encode(reply), (media, *reply.headers))
         elif self._state == "streaming":
             await self.end_events(self._last_events(reply))
 
@@ -142,11 +154,17 @@ class Endpoint:
 
     Args:
         path: The path as routes write it, for metrics.
+        errors: How errors are written.
+        head: Whether GET answers HEAD as well; not where it changes something.
         handlers: What answers, by method.
     """
 
-    def __init__(self, path: str = "", **handlers: Handler) -> None:
+    def __init__(
+        self, path: str = "", *, errors: ErrorShape = OPENAI_ERRORS, head: bool = True, **handlers: Handler
+    ) -> None:
         self._path = path
+        self._errors = errors
+        self._head = head
         self._handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +172,7 @@ class Endpoint:
         if self._path:
             scope[ROUTE] = self._path
         async with anyio.create_task_group() as tasks:
-            exchange = Exchange(scope, receive, send, tasks)
+            exchange = Exchange(scope, receive, send, tasks, self._errors)
             try:
                 await self._handler(exchange)(exchange)
             except Exception as error:  # noqa: BLE001 - the request boundary
@@ -162,7 +180,7 @@ class Endpoint:
             tasks.cancel_scope.cancel()
 
     def _handler(self, exchange: Exchange) -> Handler:
-        method = "GET" if exchange.method == "HEAD" else exchange.method
+        method = "GET" if exchange.method == "HEAD" and self._head else exchange.method
         if method not in self._handlers:
             allow = ", ".join(self._handlers)
             raise MethodNotAllowedError(method=exchange.method, path=exchange.path, allow=allow)

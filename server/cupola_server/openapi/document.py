@@ -39,7 +39,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 
 def _types(operation: Operation) -> Iterable[Any]:
-    kinds = (operation.request, operation.query, operation.reply, operation.events)
+    kinds = (operation.request, operation.query, operation.reply, operation.events, operation.shape.body)
     return (kind for kind in kinds if kind is not None and not isinstance(kind, str))
 
 
@@ -103,5 +103,9 @@ class _Described:
             statuses |= {*_WITH_BODY}
         if operation.query is not None:
             statuses |= {400}
-        content = {"application/json": {"schema": self._schema(ErrorBody)}}
+        shape = operation.shape
+        content = {  # what guards all dialects speaks OpenAI's
+            "application/json": {"schema": self._schema(ErrorBody)},
+            shape.media_type: {"schema": self._schema(shape.body)},
+        }
         return {str(n): {"description": HTTPStatus(n).phrase, "content": content} for n in sorted(statuses)}

@@ -37,6 +37,9 @@ async def listed():
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+        {"referer": f"{PAGE}/page"},
+        {"referer": "http://127.0.0.1:1/page"},
+        {"referer": "about:blank"},
     ],
     ids=str,
 )
@@ -50,7 +53,10 @@ async def test_another_page_is_refused_with_every_method(closed, method, headers
 
 async def test_programs_and_own_pages_come_in(closed):
     own = str(closed.base_url).rstrip("/")
-    for headers in ({}, {"origin": own}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+    for headers in (
+        *({}, {"origin": own}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}),
+        *({"referer": f"{own}/page"}, {"referer": PAGE, "sec-fetch-site": "none"}, {"referer": ""}),
+    ):
         reply = await closed.post("/", headers=headers)
         assert reply.text == "in"
         assert not any(name.startswith("access-control") for name in reply.headers)
@@ -64,6 +70,8 @@ async def test_a_listed_page_comes_in_and_may_read_the_reply(listed):
     assert reply.headers["vary"] == "origin"
     assert "access-control-allow-credentials" not in reply.headers
     assert (await listed.post("/", headers={"origin": "https://app.example.evil"})).status_code == 403
+    assert (await listed.get("/", headers={"referer": f"{PAGE}/page"})).text == "in"
+    assert (await listed.get("/", headers={"referer": f"{PAGE}.evil/page"})).status_code == 403
     assert (await listed.get("/", headers={"sec-fetch-site": "cross-site"})).status_code == 403
 
 
