@@ -116,6 +116,14 @@ class Engine:
         entries, place = await self._candidates(name)
         return self._status(next((e for e in entries if place and e.info.id == place.variant.id), entries[0]))
 
+    async def variants(self, name: str) -> Sequence[ModelStatus]:
+        """List what a name can mean, best first; more than one only for an alias.
+
+        Raises:
+            ModelNotFoundError: Nothing.
+        """
+        return [self._status(entry) for entry in await self._catalog.variants(name)]
+
     async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
         """Bring a model into the cache; returns at once if it is there already.
 

@@ -7,24 +7,42 @@
 import contextlib
 import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import click
 
 __all__ = ["main"]
 
 
-def main() -> NoReturn:
-    """Run the command that `sys.argv` names, then exit: 0 done, 1 failed, 2 misused, 130 interrupted."""
-    from cupola_server.cli.app import cli  # noqa: PLC0415 - importing the package stays free
+def main(program: str | None = None) -> NoReturn:
+    """Run the command that `sys.argv` names, then exit: 0 done, 1 failed, 2 misused, 130 interrupted.
 
+    Args:
+        program: "cupola" or "foundry"; None means the name by which this program was called.
+    """
+    program = program or Path(sys.argv[0]).stem.lower()
     for stream in (sys.stdout, sys.stderr):
         # A model may write any character, whatever the encoding of the pipe.
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
     try:
-        cli()
+        _program(program)(prog_name="foundry" if program == "foundry" else None)
     finally:
         _flush()
     raise AssertionError("click exits by itself")
+
+
+def _program(name: str) -> "click.Command":
+    """Import the program that goes by a name; importing this package stays free."""
+    if name == "foundry":
+        from cupola_server.cli.foundry.app import foundry  # noqa: PLC0415
+
+        return foundry
+    from cupola_server.cli.app import cli  # noqa: PLC0415
+
+    return cli
 
 
 def _flush() -> None:

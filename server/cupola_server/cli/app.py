@@ -99,12 +99,14 @@ def _contributed(ctx: click.Context) -> dict[str, click.Command]:
     try:
         plugins = _invocation(ctx).plugins()
     except CupolaError as error:
-        click.echo(f"Warning: commands of plugins are missing. {error}", err=True)
+        if not ctx.resilient_parsing:
+            click.echo(f"Warning: commands of plugins are missing. {error}", err=True)
         return commands
     for command in plugins.commands:
         name = command.name or ""
         if name in BUILT_IN:
-            click.echo(f"Warning: {clash_sentence(name)}", err=True)
+            if not ctx.resilient_parsing:  # a shell that completes a word shows nothing else
+                click.echo(f"Warning: {clash_sentence(name)}", err=True)
         else:
             commands[name] = command if isinstance(command, click.Command) else _wrapped(name, command.main)
     return commands

@@ -1,0 +1,93 @@
+"""The root of `foundry`: the help that the original shows, its options, and its groups of commands."""
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import files, version
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from cupola_server.cli.foundry.failing import told
+from cupola_server.cli.foundry.layout import FoundryGroup
+from cupola_server.cli.invocation import Invocation
+
+COMPATIBLE_WITH = "0.8.119"  # the last release of the program whose command line this is
+
+_GROUPS: Mapping[str, str] = MappingProxyType(
+    {
+        "model": "cupola_server.cli.foundry.model:model",
+        "cache": "cupola_server.cli.foundry.cache:cache",
+    }
+)
+
+
+_HELP = """\
+Foundry Local CLI: Run AI models on your device.
+
+🚀 Getting started:
+
+   1. To view available models: foundry model list
+   2. To run a model: foundry model run <model>
+
+   EXAMPLES:
+       foundry model run phi-3-mini-4k"""
+
+
+class FoundryRoot(FoundryGroup):
+    """The program. It imports a group of commands when that is needed."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Name the groups."""
+        return list(_GROUPS)
+
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a group by its name."""
+        target = _GROUPS.get(cmd_name)
+        if target is None:
+            return None
+        module, attribute = target.split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever it raises becomes a line and an exit code."""
+        ctx.obj = Invocation()
+        with told(ctx):
+            return super().invoke(ctx)
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Show whose command line this is, then, as build metadata, what really runs."""
+    if wanted:
+        click.echo(f"{COMPATIBLE_WITH}+cupola.{version('cupola')}")
+        ctx.exit()
+
+
+def _show_license(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        found = next((file for file in files("cupola") or () if file.name == "LICENSE"), None)
+        text = found.read_text("utf-8") if found else "Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0"
+        click.echo(text.strip())
+        ctx.exit()
+
+
+@click.command(cls=FoundryRoot, help=_HELP)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show version information",
+)
+@click.option(
+    "--license",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_license,
+    help="Display foundry license information",
+)
+def foundry() -> None:
+    """Do what the command says; the help is in the original's words."""
