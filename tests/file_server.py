@@ -24,8 +24,8 @@ class FileServer:
         headers: More headers for every file.
     """
 
-    def __init__(self, files):
-        self.files = dict(files)
+    def __init__(self, files, *, tls=None):
+        self.files, self._tls = dict(files), tls
         self.requests = []
         self.drop_after, self.hold_after, self.status, self.redirects = {}, {}, {}, {}
         self.faults, self.refuse, self.lock = {}, set(), threading.Lock()
@@ -37,7 +37,9 @@ class FileServer:
     def __enter__(self):
         handler = type("Handler", (_Handler,), {"site": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         return self

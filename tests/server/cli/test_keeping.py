@@ -56,7 +56,9 @@ def test_an_empty_cache_has_nothing_to_verify(cupola):
     assert "nothing to check" in result.stderr
 
 
-def test_a_model_travels_in_one_file_to_a_machine_without_network(cupola, echo, machine, tmp_path, monkeypatch):
+def test_a_model_travels_in_one_file_to_a_machine_without_network_and_catalog(
+    cupola, echo, machine, tmp_path, monkeypatch
+):
     target = tmp_path / "stick"
     target.mkdir()
     exported = cupola("cache", "export", "echo", str(target))
@@ -70,7 +72,11 @@ def test_a_model_travels_in_one_file_to_a_machine_without_network(cupola, echo, 
     imported = cupola("cache", "import", str(file))
     assert imported.stdout.startswith("echo-generic-cpu:1 is in the cache")
     assert [each["alias"] for each in json.loads(cupola("model", "list", "-o", "json").stdout)] == ["echo"]
-    assert machine.run("model", "run", "echo", "--prompt", "hi", CUPOLA_CACHE_DIR=str(tmp_path / "elsewhere")).stdout
+    offline = {
+        "CUPOLA_CACHE_DIR": str(tmp_path / "elsewhere"),
+        "CUPOLA_PLUGINS_DISABLED": '["starter", "cpu", "shelf"]',
+    }
+    assert machine.run("model", "run", "echo", "--prompt", "hi", **offline).stdout == "hi\n"
 
 
 def test_a_file_that_is_no_export_is_one_sentence(cupola, tmp_path):
