@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cache, options.model = Path(work), anyio.run(stock_int4, settings, options.model, Path(work))
         folder = anyio.run(folder_of, replace(settings, cache=CacheSettings(dir=str(cache))), options.model)
         figures = _measure(folder, cache, options)
-    step_ms = 1000 / figures["raw, 1 stream"].median  # through HTTP a step may yield several tokens, guessed ahead
+    # One stream through HTTP has several tokens of a pass where they could be guessed; the raw one has one of each.
+    step_ms = 1000 / figures["raw, 1 stream"].median
     goals = {
         f"8 streams at least {options.streams_goal} of one raw stream": (
             figures["HTTP, 8 streams / raw, 1 stream"].median >= options.streams_goal
@@ -112,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "one stream at least 0.95 of raw": figures["HTTP, 1 stream / raw, 1 stream"].median >= 0.95,
         "prefill of 2,000 tokens at least 2 times raw": figures["HTTP prefill / raw prefill"].median >= 2,
         "a repeated prompt at most 0.15": figures["TTFT again / at first, 900 tokens"].median <= 0.15,
-        "requests of one token at least 0.6 of one stream's tokens": (
-            figures["HTTP, max_tokens=1, 8 at once / HTTP, 1 stream"].median >= 0.6
+        "requests of one token at least 0.6 of one raw stream's tokens": (
+            figures["HTTP, max_tokens=1, 8 at once / raw, 1 stream"].median >= 0.6
         ),
         "TTFT of 50 tokens at most 3 decode steps": figures["TTFT, 50 tokens"].median <= 3 * step_ms,
     }
@@ -150,6 +151,7 @@ def _measure(folder: Path, cache: Path, options: argparse.Namespace) -> dict[str
         ("HTTP, 8 streams", "session, 8 rows"),
         ("HTTP, 1 stream", "raw, 1 stream"),
         ("HTTP prefill", "raw prefill"),
+        ("HTTP, max_tokens=1, 8 at once", "raw, 1 stream"),
         ("HTTP, max_tokens=1, 8 at once", "HTTP, 1 stream"),
     ]:
         figures[f"{over} / {under}"] = ratio(figures[over], figures[under])

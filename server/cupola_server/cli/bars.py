@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from cupola.contracts import Progress as ProgressCallback
 from cupola.contracts import ProgressEvent
-from cupola_server.cli.progress import amount_text, headline
+from cupola_server.cli.phases import amount_text, headline
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from cupola.settings import Settings
 from cupola_server.cli.failures import cause
 from cupola_server.cli.interrupts import run_interruptible
 from cupola_server.cli.invocation import Invocation
-from cupola_server.cli.progress import LOADING, shown_progress
+from cupola_server.cli.phases import LOADING
+from cupola_server.cli.printing import printable
+from cupola_server.cli.progress import shown_progress
 
 Write = Callable[[str], Awaitable[None]]
 
@@ -237,11 +239,6 @@ async def _answer_within_context(
             if not isinstance(cause(raised), ContextLengthExceededError) or not session.forget_oldest():
                 raise
             terminal.notice("(The oldest exchange is forgotten; the conversation had outgrown the model's context.)")
-
-
-def printable(text: str) -> str:
-    """Return text without the control characters that a terminal would obey."""
-    return "".join(char for char in text if char in "\n\t" or char.isprintable() or ord(char) > 0x9F)
 
 
 def _break(parts: list[str]) -> str:

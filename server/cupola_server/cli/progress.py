@@ -8,17 +8,7 @@ from contextlib import contextmanager
 import click
 
 from cupola.contracts import Progress, ProgressEvent
-from cupola_server.cli.tables import size_text
-
-LOADING = ProgressEvent("load", 0, 0, "")
-
-_VERBS = {
-    "download": "Downloading",
-    "import": "Importing",
-    "load": "Loading",
-    "verify": "Checking",
-    "export": "Exporting",
-}
+from cupola_server.cli.phases import LOADING, amount_text, headline
 
 
 @contextmanager
@@ -54,18 +44,3 @@ class PlainProgress:
         self._phase, self._written = event.phase, now
         amount = amount_text(event)
         click.echo(f"{headline(event.phase, self._model)}{': ' if amount else ''}{amount}", err=True)
-
-
-def headline(phase: str, model: str) -> str:
-    """Return "Downloading smollm2-135m"."""
-    return f"{_VERBS.get(phase, phase.capitalize())} {model}"
-
-
-def amount_text(event: ProgressEvent) -> str:
-    """Return "12 MB of 93 MB" or "3 of 30 layers", or nothing when nothing is counted."""
-    if event.unit == "bytes":
-        done, total = size_text(event.done) or "0 MB", size_text(event.total)
-        return f"{done} of {total}" if total else done
-    if not event.total:
-        return f"{event.done} {event.unit}" if event.done else ""
-    return f"{event.done} of {event.total} {event.unit}"

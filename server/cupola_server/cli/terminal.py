@@ -12,7 +12,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output
 
-from cupola_server.cli.chat import printable
+from cupola_server.cli.printing import printable
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user pressed Ctrl+C while typing

@@ -10,7 +10,8 @@ import pytest
 from cupola import ModelInfo
 from cupola.errors import ContextLengthExceededError, WorkerDiedError
 from cupola.messages import Message, Sampling, TurnFinished, TurnText, Usage
-from cupola_server.cli.chat import HELP, ChatSession, chat, printable
+from cupola_server.cli.chat import HELP, ChatSession, chat
+from cupola_server.cli.printing import printable
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,8 @@ import io
 import pytest
 
 from cupola import ProgressEvent
-from cupola_server.cli.progress import LOADING, PlainProgress, amount_text, shown_progress
+from cupola_server.cli.phases import LOADING, amount_text
+from cupola_server.cli.progress import PlainProgress, shown_progress
 
 
 class Clock:

@@ -1,0 +1,29 @@
+"""Words for how far a long piece of work is."""
+
+from cupola.contracts import ProgressEvent
+from cupola_server.cli.tables import size_text
+
+LOADING = ProgressEvent("load", 0, 0, "")
+
+_VERBS = {
+    "download": "Downloading",
+    "import": "Importing",
+    "load": "Loading",
+    "verify": "Checking",
+    "export": "Exporting",
+}
+
+
+def headline(phase: str, model: str) -> str:
+    """Return "Downloading smollm2-135m"."""
+    return f"{_VERBS.get(phase, phase.capitalize())} {model}"
+
+
+def amount_text(event: ProgressEvent) -> str:
+    """Return "12 MB of 93 MB" or "3 of 30 layers", or nothing when nothing is counted."""
+    if event.unit == "bytes":
+        done, total = size_text(event.done) or "0 MB", size_text(event.total)
+        return f"{done} of {total}" if total else done
+    if not event.total:
+        return f"{event.done} {event.unit}" if event.done else ""
+    return f"{event.done} of {event.total} {event.unit}"
