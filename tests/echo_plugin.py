@@ -89,6 +89,7 @@ def misbehave(command):
 
 class EchoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capacity: int = 1
+    nodes: dict[str, int] = {}
 
 
 class EchoProvider(ExecutionProvider):
@@ -114,7 +115,9 @@ class EchoProvider(ExecutionProvider):
             case "embeds":
                 return EchoEmbeddings()
         assert os.environ["ECHO_CAPACITY"] == str(options.capacity)
-        return EchoSession(options.capacity)
+        session = EchoSession(options.capacity)
+        session.nodes = options.nodes
+        return session
 
 
 @cupola.hookimpl

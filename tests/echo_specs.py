@@ -7,13 +7,16 @@ import msgspec
 
 from cupola import ChatPrompt, GenerateRequest, Message, Settings, TurnFinished
 from cupola.messages import Load
+from cupola.settings import ModelSettings
 from cupola.worker.process import WorkerSpec
 
 TESTS = str(Path(__file__).parent)
 
 
-def echo_spec(folder, *, capacity=1, **limits):
-    settings = Settings(providers={"echo": {"capacity": capacity}})
+def echo_spec(folder, *, capacity=1, nodes=None, models=None, **limits):
+    settings = Settings(
+        providers={"echo": {"capacity": capacity, "nodes": nodes or {}}}, models=models or ModelSettings()
+    )
     return WorkerSpec(
         load=Load(
             "echo_plugin", "EchoExecutionProvider", "echo:1", str(folder), "CPU", 0, msgspec.to_builtins(settings)

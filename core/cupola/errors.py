@@ -23,6 +23,7 @@ CupolaError
     ├── WorkerDiedError           it ended while it was needed
     ├── WorkerHungError           it was ended: no step within the limit
     └── LoadError                 it could not load the model
+        └── FallbackError         the provider would run only a part of it
 
 Errors are dataclasses: their fields survive the trip from a worker process (`to_wire`, `from_wire`), and `str()` is
 the sentence for the user, which says what to do next.
@@ -354,3 +355,22 @@ class LoadError(WorkerError):
 
     def __str__(self) -> str:
         return f"{self.model!r} could not be loaded: {self.detail}"
+
+
+@dataclass(eq=False, kw_only=True)
+class FallbackError(LoadError):
+    """The provider took so few nodes of the model's graph that another one, mostly the CPU, would do the work."""
+
+    detail: str = ""
+    provider: str
+    taken: int
+    total: int
+    least_share: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model!r} was not loaded: {self.provider} took {self.taken} of the {self.total} nodes of its graph, "
+            f"a share of {self.taken / max(1, self.total):.0%}, and at least {self.least_share:.0%} are asked for. "
+            f"Choose a variant made for this provider, lower models.min_provider_share, "
+            f"or set models.allow_fallback = true."
+        )

@@ -305,9 +305,11 @@ class SessionReport(Struct, frozen=True, tag="ready"):
         capacity: Turns that can share a step.
         context_length: In tokens.
         threads: Compute threads; 0 where the provider does not say.
-        provider: The provider that really runs it.
+        provider: The provider that runs it: `nodes` says how much of it.
         layout: How the weights are stored, "int8-rows" or "int4-blocks"; empty where nothing says so.
         template: The chat template's source, for who must know how the model writes tool calls; empty without one.
+        nodes: How many nodes of its graph each ONNX Runtime execution provider took; empty where nobody knows.
+        fallback: `provider` took a smaller share of them than asked for, and that is allowed.
         load_s: How long loading took.
         resident_bytes: The worker's memory after loading.
     """
@@ -322,6 +324,8 @@ class SessionReport(Struct, frozen=True, tag="ready"):
     resident_bytes: int
     layout: str = ""
     template: str = ""
+    nodes: dict[str, int] = {}
+    fallback: bool = False
 
 
 class LoadFailed(Struct, frozen=True, tag="load_failed"):

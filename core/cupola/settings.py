@@ -107,6 +107,9 @@ class ModelSettings(Section, frozen=True, kw_only=True):
         memory_budget_mb: What all loaded models together may take, in 10^6 bytes, before idle ones make room; 0 takes
             three quarters of the machine's memory.
         pinned: Models that never have to make room.
+        min_provider_share: The share of a model's graph that its execution provider must take, of 1: the nodes that it
+            leaves are computed on the processor. With less, the model is refused.
+        allow_fallback: Whether a model runs all the same where its provider takes less.
     """
 
     default: str = "smollm2-135m"
@@ -117,6 +120,8 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     queue_limit: Annotated[int, Meta(ge=0)] = 64
     memory_budget_mb: Annotated[int, Meta(ge=0)] = 0
     pinned: tuple[str, ...] = ()
+    min_provider_share: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    allow_fallback: bool = False
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ import pytest
 from cupola import (
     ChatPrompt,
     ContextLengthExceededError,
+    FallbackError,
     InvalidParameterError,
     LoadError,
     Message,
@@ -27,6 +28,7 @@ from cupola import (
     WorkerHungError,
 )
 from cupola.messages import DetokenizeTokens, EmbedTexts, TokenizeText
+from cupola.settings import ModelSettings
 from cupola.worker.process import open_worker
 from echo_specs import chat, echo_spec, text_of
 from waiting import until
@@ -249,3 +251,27 @@ async def test_a_question_to_a_worker_that_is_killed_ends_with_a_clear_error(tmp
             group.start_soon(worker.ask, TokenizeText(TextPrompt("x")))
             await anyio.wait_all_tasks_blocked()
             os.kill(worker.pid, signal.SIGKILL)
+
+
+PARTLY = {"EchoExecutionProvider": 3, "CPUExecutionProvider": 9}
+
+
+async def test_a_model_of_which_the_provider_takes_too_little_is_refused_with_the_numbers(tmp_path):
+    with raises(FallbackError, "took 3 of the 12 nodes of its graph, a share of 25%, and at least 80% are asked for"):
+        async with running(echo_spec(tmp_path, nodes=PARTLY)):
+            pass
+
+
+async def test_the_least_share_can_be_set_and_what_reaches_it_is_no_fallback(tmp_path):
+    async with running(echo_spec(tmp_path, nodes=PARTLY, models=ModelSettings(min_provider_share=0.25))) as worker:
+        assert (worker.report.nodes, worker.report.fallback) == (PARTLY, False)
+
+
+async def test_a_fallback_that_is_allowed_is_reported(tmp_path):
+    async with running(echo_spec(tmp_path, nodes=PARTLY, models=ModelSettings(allow_fallback=True))) as worker:
+        assert (worker.report.nodes, worker.report.fallback) == (PARTLY, True)
+
+
+async def test_where_nobody_knows_the_nodes_nothing_is_claimed(tmp_path):
+    async with running(echo_spec(tmp_path)) as worker:
+        assert (worker.report.nodes, worker.report.fallback) == ({}, False)

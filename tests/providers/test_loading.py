@@ -7,6 +7,7 @@ import pytest
 from cupola import Limits, LoadError, ModelFiles, ModelFormatError
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.loading import RuntimeSetup, choose_kind, open_session
+from cupola_providers.runtime.target import Target
 from tiny_model import write_tiny_model
 
 
@@ -153,4 +154,10 @@ def test_a_model_that_computes_no_numbers_is_refused_at_once(folder, kind):
 
 def test_a_provider_that_is_not_there_is_a_load_error_with_the_librarys_reason(folder):
     with pytest.raises(LoadError, match="'tiny:1' could not be loaded: ONNX Runtime refuses it: Cuda"):
-        opened(folder, provider="cuda")
+        opened(folder, target=Target(provider="CUDAExecutionProvider", genai_name="cuda", host_cache=False))
+
+
+def test_who_takes_the_nodes_is_read_from_onnx_runtime(folder):
+    nodes = opened(folder, "slots").nodes
+    assert set(nodes) == {"CPUExecutionProvider"}
+    assert nodes["CPUExecutionProvider"] > 50

@@ -12,6 +12,7 @@ from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.generator import GeneratorSession
 from cupola_providers.runtime.loading import RuntimeSetup, choose_kind, open_session
 from cupola_providers.runtime.paged import PagedSession
+from cupola_providers.runtime.target import Target
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from tiny_model import write_tiny_model
 
@@ -115,5 +116,9 @@ def test_a_paged_export_is_refused_where_it_cannot_run_before_anything_is_loaded
     path.write_text(json.dumps({**json.loads(path.read_text()), "engine": {"dynamic_batching": {}}}))
     with pytest.raises(LoadError, match="CUDA and WebGPU only"):
         open_session(ModelFiles("paged:1", tmp_path / "paged"), setup=RuntimeSetup(), limits=Limits())
-    files, config, setup = ModelFiles("paged:1", tmp_path), read_config(tmp_path / "paged"), RuntimeSetup("cuda")
+    files, config, setup = (
+        ModelFiles("paged:1", tmp_path),
+        read_config(tmp_path / "paged"),
+        RuntimeSetup(target=Target(provider="CUDAExecutionProvider", genai_name="cuda")),
+    )
     assert choose_kind(files, config, setup, Limits()).kind == "paged"

@@ -27,7 +27,7 @@ class BusyEngine(FakeEngine):
     """Three turns on a model that runs two at a time."""
 
     def residents(self):
-        report = SessionReport("slots", "", 2, 2048, 2, "CPU", 0.5, 1000)
+        report = SessionReport("slots", "", 2, 2048, 2, "CPU", 0.5, 1000, nodes={"CPU": 3, "X": 9}, fallback=True)
         return [ResidentStatus(TINY, report, pid=1, turns=3, ttl_s=None, expires_in_s=None, memory_bytes=12345)]
 
 
@@ -79,6 +79,13 @@ async def test_slots_the_queue_and_memory_are_read_when_asked_for(plugin):
     assert meters[f"cupola_turns_active{{{CPU}}}"] == 2
     assert meters[f"cupola_turns_waiting{{{CPU}}}"] == 1
     assert meters[f"cupola_model_memory_bytes{{{CPU}}}"] == 12345
+
+
+async def test_who_computes_a_model_and_whether_that_was_asked_for_is_told(plugin):
+    meters = await shown(plugin)
+    assert meters[f'cupola_model_nodes{{computed_by="CPU",{CPU}}}'] == 3
+    assert meters[f'cupola_model_nodes{{computed_by="X",{CPU}}}'] == 9
+    assert meters[f"cupola_model_fallback{{{CPU}}}"] == 1
 
 
 async def test_models_that_come_go_fail_and_return_are_counted(plugin):

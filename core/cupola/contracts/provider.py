@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
@@ -180,6 +181,9 @@ class Session(ABC):
                 self.left = []
 
     `step` may raise: the worker then fails every active turn with that error and carries on with the next.
+
+    `nodes`, where a session has it, says how many nodes of the model's graph each ONNX Runtime execution provider took.
+    The worker refuses a model whose provider took less than the setting models.min_provider_share.
     """
 
     kind: str
@@ -189,6 +193,7 @@ class Session(ABC):
     tokenizer: Tokenizer
     threads: int = 0
     layout: str = ""
+    nodes: Mapping[str, int] = MappingProxyType({})
 
     def check(self, turn: Turn) -> None:  # noqa: B027 - a session may take every turn
         """Look at a turn before it is accepted, while it can still be refused as a bad request.
@@ -228,6 +233,7 @@ class EmbeddingSession(ABC):
     tokenizer: Tokenizer
     threads: int = 0
     layout: str = ""
+    nodes: Mapping[str, int] = MappingProxyType({})
 
     @abstractmethod
     def embed(self, inputs: Sequence[Sequence[int]]) -> Sequence[Sequence[float]]:

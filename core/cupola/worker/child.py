@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from cupola.contracts import Device, EmbeddingSession, ExecutionProvider, Limits, ModelFiles, Session
-from cupola.errors import CupolaError, InvalidParameterError, LoadError, to_wire
+from cupola.errors import CupolaError, FallbackError, InvalidParameterError, LoadError, to_wire
 from cupola.messages import (
     Ask,
     Cancel,
@@ -36,7 +36,7 @@ from cupola.messages import (
     TurnFailed,
 )
 from cupola.plugins import plugin_manager, provider_options
-from cupola.settings import Settings
+from cupola.settings import ModelSettings, Settings
 from cupola.worker.frames import FrameReader, encode
 from cupola.worker.loop import TurnLoop
 from cupola.worker.questions import answer
@@ -140,13 +140,29 @@ def load_session(load: Load) -> Session | EmbeddingSession:
 
     Raises:
         LoadError: The plugin does not bring that provider, or the provider could not load the model.
+        FallbackError: The provider took less of the model's graph than asked for.
     """
     settings = msgspec.convert(load.settings, Settings)
     provider = _provider(load, settings)
     device = Device(provider.name, load.device, index=load.device_index)  # type: ignore[arg-type]
     limits = Limits(settings.models.context_length or None, settings.worker.prefill_chunk)
     options = provider_options(provider, settings)
-    return provider.load(ModelFiles(load.model, Path(load.path)), device, options, limits)
+    session = provider.load(ModelFiles(load.model, Path(load.path)), device, options, limits)
+    if fell_back(session.nodes, load, settings.models) and not settings.models.allow_fallback:
+        session.close()
+        raise FallbackError(
+            model=load.model,
+            provider=load.provider,
+            taken=session.nodes.get(load.provider, 0),
+            total=sum(session.nodes.values()),
+            least_share=settings.models.min_provider_share,
+        )
+    return session
+
+
+def fell_back(nodes: Mapping[str, int], load: Load, models: ModelSettings) -> bool:
+    """Tell whether the provider took a smaller share of the nodes than asked for. Where nobody knows, it did not."""
+    return bool(nodes) and nodes.get(load.provider, 0) < models.min_provider_share * sum(nodes.values())
 
 
 def _provider(load: Load, settings: Settings) -> ExecutionProvider:
@@ -173,6 +189,8 @@ def _report(session: Session | EmbeddingSession, load: Load, load_s: float) -> S
         resident_bytes=psutil.Process().memory_info().rss,
         layout=session.layout,
         template=session.tokenizer.template,
+        nodes=dict(session.nodes),
+        fallback=fell_back(session.nodes, load, msgspec.convert(load.settings, Settings).models),
     )
 
 

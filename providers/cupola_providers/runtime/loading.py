@@ -1,8 +1,7 @@
 """Loading a model: which kind of session runs it, how ONNX Runtime is set up, and what its refusals mean."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,11 +11,13 @@ import psutil
 
 from cupola import CupolaError, Limits, LoadError, ModelFiles, ModelFormatError, Sampling, Session, TokenEvent, Turn
 from cupola.errors import from_wire
-from cupola_providers.runtime.config import FILE_NAME, GenaiConfig, read_config
+from cupola_providers.runtime.config import GenaiConfig, read_config
 from cupola_providers.runtime.generator import GeneratorSession
 from cupola_providers.runtime.layout import read_layout
 from cupola_providers.runtime.paged import PagedSession
+from cupola_providers.runtime.refusals import AGAIN, damage, explained, first_line
 from cupola_providers.runtime.slots import SlotPlan, SlotsGraph, SlotsSession, slots_graph
+from cupola_providers.runtime.target import CPU, ON_CPU, Target, nodes_taken
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 SessionKind = Literal["slots", "paged", "generator"]
@@ -24,7 +25,6 @@ SessionKind = Literal["slots", "paged", "generator"]
 _PAGED_PROVIDERS = {"cuda", "webgpu"}
 """Where ONNX Runtime has PagedAttention."""
 
-_AGAIN = "Delete the model's folder and download it again."
 _SHARE_OF_FREE_MEMORY = 4
 
 
@@ -33,8 +33,7 @@ class RuntimeSetup:
     """How ONNX Runtime is set up for a model.
 
     Attributes:
-        provider: onnxruntime-genai's name of the execution provider; empty means the CPU.
-        provider_options: For that provider; the CPU has none.
+        target: Where it runs.
         threads: Compute threads of one operator; 0 leaves it to ONNX Runtime, which is slower on the CPU.
         spinning: Whether threads wait for work actively.
         session: The kind of session to use, or "auto".
@@ -42,8 +41,7 @@ class RuntimeSetup:
         speculation: Whether a `slots` session may guess answers ahead.
     """
 
-    provider: str = ""
-    provider_options: Mapping[str, str] = field(default_factory=dict)
+    target: Target = ON_CPU
     threads: int = 0
     spinning: bool = True
     session: Literal["auto", "slots", "generator"] = "auto"
@@ -71,7 +69,7 @@ def choose_kind(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, lim
         LoadError: The setup asks for slots, and they cannot run it; or it is for devices of another kind.
     """
     if config.engine.dynamic_batching is not None:
-        if setup.provider.lower() not in _PAGED_PROVIDERS:
+        if setup.target.genai_name.lower() not in _PAGED_PROVIDERS:
             detail = "it was exported with PagedAttention, which runs on CUDA and WebGPU only. Take its CPU variant"
             raise LoadError(model=model.id, detail=detail)
         return Choice("paged", PagedSession.reason)
@@ -88,8 +86,10 @@ def choose_kind(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, lim
 
 def _slots_for(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, limits: Limits) -> SlotsGraph | str:
     """Return the graph that slots would run, or what is in the way."""
-    if setup.provider:
-        return f"slots run on the CPU only, not on {setup.provider}"
+    if not setup.target.host_cache:
+        return f"slots keep their KV cache in the machine's own memory, and {setup.target.genai_name} has its own"
+    if not setup.target.shares_cache:
+        return f"slots append to their KV cache in place, and the attention of {setup.target.genai_name} does not"
     graph = slots_graph(model.path, config)
     if isinstance(graph, str):
         return graph
@@ -114,8 +114,9 @@ def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> S
     config = read_config(model.path)
     graph_path = model.path / config.model.decoder.filename
     if config.model.decoder.filename and not graph_path.is_file():
-        raise ModelFormatError(path=str(graph_path), detail=f"the file is missing. {_AGAIN}")
+        raise ModelFormatError(path=str(graph_path), detail=f"the file is missing. {AGAIN}")
     choice = choose_kind(model, config, setup, limits)
+    nodes = {} if choice.graph else _nodes(model, config, graph_path, setup)
     tokenizer = GenaiTokenizer(model.path, config)
     session: Session
     if choice.graph:
@@ -126,7 +127,23 @@ def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> S
     else:
         session = _open_generator(model, config, tokenizer, choice.reason, setup=setup, limits=limits)
     session.layout = session.layout or read_layout(graph_path)
+    session.nodes = session.nodes or nodes
     return session
+
+
+def _nodes(model: ModelFiles, config: GenaiConfig, graph_path: Path, setup: RuntimeSetup) -> dict[str, int]:
+    """Return how many nodes each provider takes of a model that onnxruntime-genai runs, which does not tell.
+
+    So its graph is opened on the same target in plain ONNX Runtime before, and closed again. On the processor there is
+    nothing to be found out, and of a pipeline of several graphs nothing is said. A provider that ONNX Runtime does not
+    know is left to onnxruntime-genai, which says what it lacks.
+    """
+    if setup.target.provider == CPU or not config.model.decoder.filename or not setup.target.is_known:
+        return {}
+    try:
+        return nodes_taken(setup.target.open(graph_path, threads=setup.threads, spinning=setup.spinning))
+    except Exception as error:  # the binding raises classes of its own that derive from Exception alone
+        raise explained(model, config, str(error).strip()) from error
 
 
 def _open_slots(
@@ -140,7 +157,7 @@ def _open_slots(
 ) -> SlotsSession:
     if config.model.vocab_size != graph.vocab_size or max(config.control_token_ids, default=0) >= graph.vocab_size:
         detail = f"the tokens of its configuration are not the {graph.vocab_size} of its graph"
-        raise LoadError(model=model.id, detail=f"its files do not fit together ({detail}). {_AGAIN}")
+        raise LoadError(model=model.id, detail=f"its files do not fit together ({detail}). {AGAIN}")
     try:
         session = SlotsSession.open(
             model,
@@ -151,12 +168,13 @@ def _open_slots(
             limits=limits,
             memory_budget_bytes=setup.kv_budget_bytes,
             graph=graph,
-            speculation=setup.speculation,
+            speculation=setup.speculation and setup.target.provider == CPU,
+            target=setup.target,
         )
     except LoadError as error:
-        raise _damage(model, error.detail) or error from error
+        raise damage(model, error.detail) or error from error
     if problem := _problem_of_a_turn(session):
-        raise LoadError(model=model.id, detail=f"{problem} {_AGAIN}")
+        raise LoadError(model=model.id, detail=f"{problem} {AGAIN}")
     return session
 
 
@@ -183,7 +201,7 @@ def _open_generator(
     try:
         session.try_out()
     except RuntimeError as error:  # dimensions or token ids in the configuration that the graph does not have
-        detail = f"its files do not fit together ({_first_line(str(error))}). {_AGAIN}"
+        detail = f"its files do not fit together ({first_line(str(error))}). {AGAIN}"
         raise LoadError(model=model.id, detail=detail) from error
     return session
 
@@ -198,47 +216,14 @@ def open_model(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup) -> o
     try:
         return og.Model(_library_config(model.path, setup))
     except RuntimeError as error:
-        raise _explained(model, config, str(error).strip()) from error
+        raise explained(model, config, str(error).strip()) from error
 
 
 def _library_config(folder: Path, setup: RuntimeSetup) -> og.Config:
     config = og.Config(str(folder))
-    config.clear_providers()  # what the file names is the publisher's guess; the placement has decided
-    if setup.provider:
-        config.append_provider(setup.provider)
-        for key, value in setup.provider_options.items():
-            config.set_provider_option(setup.provider, key, value)
+    setup.target.write(config)
     options: dict[str, object] = {"session.intra_op.allow_spinning": "1" if setup.spinning else "0"}
     if setup.threads:
         options["intra_op_num_threads"] = setup.threads
     config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
     return config
-
-
-def _explained(model: ModelFiles, config: GenaiConfig, message: str) -> ModelFormatError | LoadError:
-    """Say what an error of og.Config or og.Model means. Its texts are those of 0.18.0."""
-    if "Unsupported model_type" in message:
-        kind = config.model.type
-        detail = f"models of the type {kind!r} are not supported by onnxruntime-genai {og.__version__}"
-        return ModelFormatError(path=str(model.path / FILE_NAME), detail=f"{detail}. Choose another model.")
-    if "while parsing" in message:
-        return ModelFormatError(path=str(model.path / FILE_NAME), detail=f"{message}. {_AGAIN}")
-    if damage := _damage(model, message):
-        return damage
-    if "allocate" in message or "bad_alloc" in message:
-        detail = f"there is not enough memory ({_first_line(message)}). Unload other models, or choose a smaller one."
-        return LoadError(model=model.id, detail=detail)
-    return LoadError(model=model.id, detail=f"ONNX Runtime refuses it: {_first_line(message)}")
-
-
-def _damage(model: ModelFiles, message: str) -> ModelFormatError | None:
-    """Recognise what ONNX Runtime says of files that are damaged."""
-    signs = ("Protobuf parsing failed", "No graph was found", "External data path", "out of bounds")
-    if not any(sign in message for sign in signs):
-        return None
-    detail = f"the model's files are damaged or incomplete ({_first_line(message)}). {_AGAIN}"
-    return ModelFormatError(path=str(model.path), detail=detail)
-
-
-def _first_line(message: str) -> str:
-    return message.split("\n", 1)[0][:500]

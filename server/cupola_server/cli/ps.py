@@ -12,11 +12,22 @@ def _left(expires_in_s: float | None) -> str:
     return "" if expires_in_s is None else f"{expires_in_s:.0f} s"
 
 
+def _nodes(nodes: dict[str, int]) -> str:
+    """Say who computes how much: "OpenVINO 279, CPU 30"."""
+    return ", ".join(f"{name.removesuffix('ExecutionProvider')} {count}" for name, count in nodes.items())
+
+
+def _fallback(fallback: bool) -> str:
+    return "yes" if fallback else ""
+
+
 _COLUMNS = (
     Column("alias", "Alias"),
     Column("session", "Session"),
     Column("layout", "Layout"),
     Column("provider", "Provider"),
+    Column("nodes", "Graph nodes", _nodes),
+    Column("fallback", "Fallback", _fallback),
     Column("turns", "Turns", right=True),
     Column("memory_bytes", "Memory", size_text, right=True),
     Column("expires_in_s", "Unloads in", _left, right=True),

@@ -148,6 +148,20 @@ class _Residents(Collector):
         yield _gauge("cupola_turns_waiting", "Turns in the queue, waiting for a slot.", residents, waiting)
         memory = [r.memory_bytes for r in residents]
         yield _gauge("cupola_model_memory_bytes", "Memory that a model's worker takes.", residents, memory)
+        fallbacks = [int(r.report.fallback) for r in residents]
+        text = "1 if a model's provider took a smaller share of its graph than asked for."
+        yield _gauge("cupola_model_fallback", text, residents, fallbacks)
+        yield _nodes(residents)
+
+
+def _nodes(residents: Iterable[ResidentStatus]) -> GaugeMetricFamily:
+    """Say how many nodes of each model each of ONNX Runtime's execution providers took."""
+    text = "Nodes of a model's graph, by who computes them."
+    family = GaugeMetricFamily("cupola_model_nodes", text, labels=(*_MODEL, "computed_by"))
+    for resident in residents:
+        for taker, count in resident.report.nodes.items():
+            family.add_metric((resident.info.id, resident.report.provider, taker), count)
+    return family
 
 
 def _gauge(name: str, text: str, residents: Iterable[ResidentStatus], values: Iterable[int]) -> GaugeMetricFamily:

@@ -80,6 +80,8 @@ def _loaded(status: ResidentStatus) -> LoadedModel:
         reason=report.reason,
         layout=report.layout,
         provider=report.provider,
+        nodes=report.nodes,
+        fallback=report.fallback,
         capacity=report.capacity,
         context_length=report.context_length,
         threads=report.threads,

@@ -16,6 +16,8 @@ class LoadedModel(Struct, kw_only=True):
         reason: Why this kind of session runs it.
         layout: How its weights are stored; empty where nothing says so.
         provider: The execution provider that runs it.
+        nodes: How many nodes of its graph each ONNX Runtime execution provider took; empty where nobody knows.
+        fallback: `provider` took a smaller share than models.min_provider_share asks for.
         capacity: Turns that share a step.
         context_length: In tokens.
         threads: Compute threads; 0 where the provider does not say.
@@ -34,6 +36,8 @@ class LoadedModel(Struct, kw_only=True):
     reason: str
     layout: str
     provider: str
+    nodes: dict[str, int]
+    fallback: bool
     capacity: int
     context_length: int
     threads: int

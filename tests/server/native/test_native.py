@@ -67,3 +67,21 @@ def test_ps_without_a_service_says_how_to_start_one(machine):
     run = machine.run("ps", "--url", "http://127.0.0.1:9")
     assert run.returncode == 1
     assert "cupola serve" in run.stderr
+
+
+def test_a_fallback_is_shown_with_the_nodes(machine):
+    machine.config.write_text(
+        "[models]\nallow_fallback = true\n"
+        "[providers.echo.nodes]\nEchoExecutionProvider = 1\nCPUExecutionProvider = 9\n",
+        "utf-8",
+    )
+    assert machine.run("model", "download", "echo").returncode == 0
+    process = machine.start("serve", "--port", "0")
+    url = re.search(r"http://\S+", process.stdout.readline()).group()
+    loaded = httpx.post(f"{url}/cupola/load", json={"model": "echo"}).json()
+    assert (loaded["nodes"], loaded["fallback"]) == ({"EchoExecutionProvider": 1, "CPUExecutionProvider": 9}, True)
+    shown = machine.run("ps", "--url", url, COLUMNS="200").stdout
+    assert "Echo 1, CPU 9" in shown
+    assert "yes" in shown
+    process.terminate()
+    process.communicate(timeout=30)

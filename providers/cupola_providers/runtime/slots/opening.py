@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import onnxruntime as ort
-
 from cupola import LoadError, ModelFiles
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.slots.graph import SlotsGraph
 from cupola_providers.runtime.slots.second_graph import one_by_one_graph, picking_graph
+from cupola_providers.runtime.target import ON_CPU, Target
 
 CHECKED_TOKENS = 4
 """Tokens of a turn in a pass that checks guesses: with more the attention, which takes them one by one, costs more
@@ -50,6 +49,7 @@ class OpenGraphs:
         threads: int,
         spinning: bool,
         speculation_budget_bytes: int,
+        target: Target = ON_CPU,
     ) -> "OpenGraphs":
         """Open a model's graph, after rewriting it where that helps.
 
@@ -61,11 +61,12 @@ class OpenGraphs:
             spinning: Whether idle threads spin.
             speculation_budget_bytes: For speculation ONNX Runtime holds the weights twice; it is done where they
                 take at most a quarter of this.
+            target: Where to open them.
 
         Raises:
             LoadError: ONNX Runtime refuses the graph.
         """
-        open_native = partial(native_session, files, threads=threads, spinning=spinning)
+        open_native = partial(native_session, files, target=target, threads=threads, spinning=spinning)
         if not graph.picks_logits:
             found = picking_graph(graph, config, open_native)
             remark = f"{graph.path.name} computes logits for every token, since {found}"
@@ -82,21 +83,14 @@ class OpenGraphs:
         return cls(main, OpenGraph(second, open_native(second)), (remark, "answers are guessed ahead where that pays"))
 
 
-def native_session(files: ModelFiles, graph: SlotsGraph, *, threads: int, spinning: bool) -> Any:
+def native_session(files: ModelFiles, graph: SlotsGraph, *, target: Target, threads: int, spinning: bool) -> Any:
     """Make the `onnxruntime.InferenceSession` of a graph.
 
     Raises:
         LoadError: ONNX Runtime refuses it.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    if graph.content is not None:
-        folder = str(graph.path.parent.absolute())
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    source = graph.path if graph.content is None else graph.content
+    folder = None if graph.content is None else graph.path.parent.absolute()
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return target.open(graph.content or graph.path, threads=threads, spinning=spinning, folder=folder)
     except Exception as error:  # the binding raises classes of its own that derive from Exception alone
         raise LoadError(model=files.id, detail=f"ONNX Runtime refuses {graph.path.name}: {error}") from error

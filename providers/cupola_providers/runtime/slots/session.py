@@ -20,6 +20,7 @@ from cupola_providers.runtime.slots.packing import PASS_COST, chunk_length, pack
 from cupola_providers.runtime.slots.plan import SlotPlan
 from cupola_providers.runtime.slots.speculation import Speculation
 from cupola_providers.runtime.slots.table import FED_AT_LEAST, SlotTable
+from cupola_providers.runtime.target import ON_CPU, Target, nodes_taken
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class SlotsSession(Session):
         self.capacity = plan.slots
         self.context_length = plan.length
         self.layout = graph.layout
+        self.nodes = nodes_taken(graphs.main.native)
         self.reason = "; ".join((_SHARED, *graphs.remarks))
         self._rows = Rows(config, tokenizer, vocab_size=graph.vocab_size, context_length=plan.length)
         self._chunk = max(1, chunk)
@@ -92,6 +94,7 @@ class SlotsSession(Session):
         memory_budget_bytes: int,
         graph: SlotsGraph | None = None,
         speculation: bool = True,
+        target: Target = ON_CPU,
     ) -> Self:
         """Load a model.
 
@@ -106,6 +109,7 @@ class SlotsSession(Session):
             graph: What `slots_graph` found, if that was asked before.
             speculation: Whether answers may be guessed ahead, for which the weights are held twice if they are small
                 beside that budget.
+            target: Where it runs. Its attention appends in place to a cache in the machine's own memory.
 
         Raises:
             LoadError: The graph is not of the right kind or does not load, or the budget is too small.
@@ -123,9 +127,14 @@ class SlotsSession(Session):
                 f"{found.kv_bytes_per_token / 1e3:,.0f} kB a token; unload other models or give it more memory"
             )
             raise LoadError(model=files.id, detail=detail)
-        budget = memory_budget_bytes if speculation else 0
         graphs = OpenGraphs.of(
-            files, found, config, threads=threads, spinning=spinning, speculation_budget_bytes=budget
+            files,
+            found,
+            config,
+            threads=threads,
+            spinning=spinning,
+            speculation_budget_bytes=memory_budget_bytes if speculation else 0,
+            target=target,
         )
         try:
             session = cls(graphs, plan, config, tokenizer, chunk=limits.prefill_chunk, threads=threads)
