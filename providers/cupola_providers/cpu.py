@@ -21,6 +21,7 @@ from cupola import (
     Settings,
     hookimpl,
 )
+from cupola_providers.threads import usable_cores
 
 
 class CpuOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,13 +105,6 @@ class CpuProvider(ExecutionProvider):
             speculation=options.speculation,
         )
         return open_session(model, setup=setup, limits=limits)
-
-
-def usable_cores() -> int:
-    """Count the physical cores, or the processors this process may run on if they are fewer."""
-    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none
-    allowed = len(affinity()) if affinity else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
 
 def processor_name() -> str:

@@ -46,6 +46,7 @@ class Accelerator:
         genai_library: Stem of a library that onnxruntime-genai must have been built with, "onnxruntime-genai-cuda".
         built_in: For an ONNX Runtime that was built with it, the options that choose each type of device.
         index_key: The option that counts devices of a built-in one, "device_id".
+        simulator: What it offers on a processor, if that is no device of its own.
         preloads: Whether ONNX Runtime has to be told to load the libraries that its packages bring.
     """
 
@@ -61,6 +62,7 @@ class Accelerator:
     built_in: Mapping[DeviceType, Mapping[str, str]] = field(default_factory=dict)
     index_key: str = ""
     preloads: bool = False
+    simulator: str = ""
 
     @property
     def install_command(self) -> str:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,7 +117,8 @@ def _plugged_in(accelerator: Accelerator) -> Iterator[FoundDevice]:
         kind: DeviceType = native.device.type.name
         if native.ep_name == accelerator.name and not native.device.metadata.get("is_virtual"):
             index = counts[kind] = counts.get(kind, -1) + 1
-            yield FoundDevice(Device(accelerator.name, kind, _title(native), index), native)
+            title = accelerator.simulator if kind == "CPU" and accelerator.simulator else _title(native)
+            yield FoundDevice(Device(accelerator.name, kind, title, index), native)
 
 
 def _title(native: Any) -> str:
@@ -162,13 +163,7 @@ def _genai_has(stem: str) -> bool:
 
 
 def _versions(accelerator: Accelerator) -> dict[str, str]:
-    """Return the versions of what is installed for an accelerator."""
-    names = ["onnxruntime", "onnxruntime-gpu", "onnxruntime-genai", "onnxruntime-genai-cuda"]
-    names += [package.replace("_", "-") for package in accelerator.packages]
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    """Return the versions of what is installed for an accelerator, by the names of distributions."""
+    by_package = packages_distributions()
+    packages = ("onnxruntime", "onnxruntime_genai", *accelerator.packages)
+    return {name: version(name) for package in packages for name in by_package.get(package, ())}

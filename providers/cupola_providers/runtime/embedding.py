@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cupola import EmbeddingSession, InvalidParameterError, Limits, LoadError, ModelFiles, ModelFormatError
 from cupola_providers.runtime.config import FILE_NAME
 from cupola_providers.runtime.embedding_wordpiece import WordPieceTokenizer
+from cupola_providers.runtime.target import ON_CPU, Target, nodes_taken
 
 EMBEDDING_TYPE = "bert-embedding"
 
@@ -143,7 +144,9 @@ def is_embedding_model(folder: Path) -> bool:
         return False
 
 
-def open_embedding(model: ModelFiles, *, threads: int, spinning: bool, limits: Limits) -> EmbeddingSession:
+def open_embedding(
+    model: ModelFiles, *, threads: int, spinning: bool, limits: Limits, target: Target = ON_CPU
+) -> EmbeddingSession:
     """Load an embedding model and run one token through it, so that what cannot compute is refused now.
 
     Raises:
@@ -160,25 +163,24 @@ def open_embedding(model: ModelFiles, *, threads: int, spinning: bool, limits: L
         raise ModelFormatError(path=str(model.path / FILE_NAME), detail=detail)
     tokenizer = WordPieceTokenizer(model.path)
     context_length = min(config.context_length, limits.context_length or config.context_length)
-    graph = _open_graph(model, config, threads=threads, spinning=spinning)
+    graph = _open_graph(model, config, target, threads=threads, spinning=spinning)
     try:
-        return PooledSession(graph, config, tokenizer, context_length=context_length, threads=threads)
+        session = PooledSession(graph, config, tokenizer, context_length=context_length, threads=threads)
     except Exception as error:  # ONNX Runtime's errors have no root of their own
         detail = f"its files do not fit together ({_first_line(error)}). {_AGAIN}"
         raise LoadError(model=model.id, detail=detail) from error
+    session.nodes = nodes_taken(graph)
+    return session
 
 
 def _open_graph(
-    model: ModelFiles, config: _ModelSection, *, threads: int, spinning: bool
+    model: ModelFiles, config: _ModelSection, target: Target, *, threads: int, spinning: bool
 ) -> onnxruntime.InferenceSession:
     path = model.path / config.embedding.filename
     if not path.is_file():
         raise ModelFormatError(path=str(path), detail=f"the file is missing. {_AGAIN}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     try:
-        graph = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        graph = target.open(path, threads=threads, spinning=spinning)
     except Exception as error:  # as above
         detail = f"ONNX Runtime cannot read the graph ({_first_line(error)}). {_AGAIN}"
         raise ModelFormatError(path=str(path), detail=detail) from error
