@@ -19,6 +19,16 @@ def anyio_backend():
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def machine_without_a_past(tmp_path_factory):
+    """Keep what is installed for this machine and known of it out of the tests, and theirs out of it."""
+    folder = tmp_path_factory.mktemp("machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(folder))
+        patch.setenv("CUPOLA_MACHINE_DIR", str(folder / "machine"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def starter_settings():
     """Settings whose cache holds the starter model. Downloaded once per machine; without it tests fail, not skip."""

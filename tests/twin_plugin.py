@@ -10,7 +10,8 @@ class TwinProvider(EchoProvider):
     device_types = ("CPU", "GPU")
 
     def probe(self):
-        return ProviderReport(self.name, (Device(self.name, "CPU", "twin"),))
+        gpus = [Device(self.name, "GPU", f"twin {index}", index) for index in (0, 3)]
+        return ProviderReport(self.name, (Device(self.name, "CPU", "twin"), *gpus))
 
     def load(self, model, device, options, limits):
         session = super().load(model, device, options, limits)

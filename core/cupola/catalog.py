@@ -47,7 +47,11 @@ class Catalog:
         self._sources = sources
         self._stores = stores
         self._problems: dict[str, str] = {}
-        for source in sources:
+        self.use_devices(devices)
+
+    def use_devices(self, devices: Sequence[Device]) -> None:
+        """Tell the sources which devices there are."""
+        for source in self._sources:
             _introduce(source, devices)
 
     async def entries(self) -> list[Entry]:

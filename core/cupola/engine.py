@@ -9,8 +9,8 @@ import anyio
 import msgspec
 import psutil
 
-from cupola import placement
 from cupola.catalog import Catalog, Entry, Listing
+from cupola.choosing import Chooser
 from cupola.contracts import (
     CachedModel,
     CacheStore,
@@ -28,14 +28,13 @@ from cupola.contracts import (
     ResidentStatus,
 )
 from cupola.downloads import DownloadJobs, HttpDownloader, bring, keep_addresses_out_of_logs
+from cupola.environments import Inventory
 from cupola.errors import (
     CacheError,
     DownloadError,
-    InvalidParameterError,
     ModelFormatError,
     ModelNotCachedError,
     ModelNotFoundError,
-    NoProviderError,
 )
 from cupola.messages import (
     ChatPrompt,
@@ -50,6 +49,7 @@ from cupola.messages import (
     TokenizeText,
     Tokens,
 )
+from cupola.placement import ANYWHERE, Wish
 from cupola.plugins import PluginSet, ProviderEntry, load_plugins
 from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
@@ -67,8 +67,9 @@ class Engine:
         self._settings = settings
         self._plugins = plugins
         self._residency = residency
-        self._gpu_index = 0
-        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self.devices())
+        self.inventory = Inventory(plugins.providers, settings)
+        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self.inventory.devices())
+        self._chooser = Chooser(settings, plugins, self._catalog, self.inventory, residency.loads)
         self._downloader = HttpDownloader(settings.downloads)
         self._jobs = jobs
 
@@ -87,20 +88,21 @@ class Engine:
         holding = [store for store in self._plugins.cache_stores if await store.find(model_id)]
         return holding[0] if holding else self._store()
 
+    def folders(self) -> dict[str, Path]:
+        """Name the folders that are written, by what lies there."""
+        return {"Models": self.cache_location, "Environments": self._settings.environments_dir}
+
     def devices(self) -> Sequence[Device]:
-        """List what models can be placed on, in order of preference."""
-        return [
-            Device(entry.provider.name, kind, index=self._gpu_index if kind == "GPU" else 0)
-            for entry in self._plugins.providers
-            for kind in entry.provider.device_types
-        ]
+        """List what models can be placed on, in order of preference, with the memory that is free there."""
+        return self._chooser.devices()
 
     def use_gpu(self, index: int) -> None:
         """Load models on the GPU of this index from now on, where they run on one."""
-        self._gpu_index = index
+        self._chooser.gpu_index = index
 
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
+        await self._chooser.know_devices()
         return [self._status(entry) for entry in await self._catalog.entries()]
 
     def listings(self) -> Sequence[Listing]:
@@ -113,7 +115,7 @@ class Engine:
 
     async def resolve(self, name: str) -> ModelStatus:
         """Look a model up by id, id without version, or alias: the variant that would run here, else the first."""
-        entries, place = await self._candidates(name)
+        entries, place = await self._chooser.candidates(name)
         return self._status(next((e for e in entries if place and e.info.id == place.variant.id), entries[0]))
 
     async def variants(self, name: str) -> Sequence[ModelStatus]:
@@ -130,12 +132,12 @@ class Engine:
         Raises:
             ModelNotFoundError, DownloadError, CacheError, ModelFormatError: Nothing half-done is left in the cache.
         """
-        entry, _ = await self._choose(name)
+        entry, _ = await self._chooser.choose(name)
         return await self._bring(entry, progress or _ignore)
 
     async def start_download(self, name: str) -> DownloadStatus:
         """Begin to bring a model into the cache, and return at once."""
-        entry, _ = await self._choose(name)
+        entry, _ = await self._chooser.choose(name)
         if entry.cached:
             return DownloadStatus(info=entry.info, state="done", progress=ProgressEvent("download", 0, 0))
         return await self._jobs.start(entry.info, self._work(entry))
@@ -183,16 +185,19 @@ class Engine:
         self, name: str, goal: Goal, *, max_divergence: float, progress: Progress, told: Callable[[Trial], None]
     ) -> Tuning:
         """Find the layout in which a model runs best here, and keep it; see `cupola.tuning`."""
-        entry, place = await self._choose(name)
+        entry, place = await self._chooser.choose(name)
         if entry.info.source == TUNED:
-            entry, place = await self._choose(entry.info.parent)
+            entry, place = await self._chooser.choose(entry.info.parent)
         source = await self._bring(entry, progress)
         tuner = Tuner(source, lambda model: self._spec(model, place), self._plugins.converters, self._store())
         return await tuner.run(goal, max_divergence, progress, told)
 
-    async def load(self, name: str, *, ttl_s: float | None = None, provider: str | None = None) -> ResidentStatus:
-        """Load a model, or restart the idle clock of a loaded one; one that is loaded on another provider moves."""
-        info, spec = await self._prepare(name, provider and self._provider_name(provider))
+    async def load(
+        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, device: str | None = None
+    ) -> ResidentStatus:
+        """Load a model, or restart the idle clock of a loaded one; one that is loaded elsewhere moves."""
+        wish = self._chooser.wish(provider, device) if provider or device else ANYWHERE
+        info, spec = await self._prepare(name, wish)
         return await self._residency.load(info, spec, ttl_s)
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
@@ -246,41 +251,22 @@ class Engine:
         async with self._residency.use(info, spec, ttl_s) as worker:
             return await worker.ask(question)
 
-    async def _prepare(self, name: str, provider: str | None = None) -> tuple[ModelInfo, WorkerSpec]:
+    async def _prepare(self, name: str, wish: Wish = ANYWHERE) -> tuple[ModelInfo, WorkerSpec]:
         """Decide variant and device, see that the files are here, and say how to start the worker.
 
         A loaded model that goes by that name is taken as it is: no catalog and no disk is asked on the way to it.
         """
-        if (loaded := self._residency.find(name)) and provider in (None, loaded[1].load.provider):
+        if (loaded := self._residency.find(name)) and wish.admits(loaded[1].load.provider, loaded[1].load.device):
             return loaded
-        entry, place = await self._choose(name, provider)
-        if (loaded := self._residency.find(entry.info.id)) and loaded[1].load.provider != place.device.provider:
+        entry, place = await self._chooser.choose(name, wish)
+        if loaded := self._residency.find(entry.info.id):
+            if wish.admits(loaded[1].load.provider, loaded[1].load.device):
+                return loaded
             await self._residency.unload(entry.info.id, wait_s=0)
         if entry.cached is None and not self._settings.models.auto_download:
             raise ModelNotCachedError(model=name)
         cached = await self._bring(entry, _ignore)
         return cached.info, self._spec(cached, place)
-
-    async def _candidates(self, name: str, provider: str | None = None) -> tuple[list[Entry], Placement | None]:
-        """Find the variants a name can mean and where one would run; what is here comes before what is not."""
-        entries = await self._catalog.variants(name)
-        devices = [device for device in self.devices() if provider in (None, device.provider)]
-        if provider:
-            entries = [e for e in entries if placement.place([e.info], devices, provider)] or entries
-        entries = [entry for entry in entries if entry.cached] or entries
-        variants = [entry.info for entry in entries]
-        place = self._plugins.place(name, variants, devices) or placement.place(variants, devices, provider)
-        return entries, place
-
-    async def _choose(self, name: str, provider: str | None = None) -> tuple[Entry, Placement]:
-        """Choose among the variants a name can mean."""
-        entries, place = await self._candidates(name, provider)
-        chosen = next((entry for entry in entries if place and entry.info.id == place.variant.id), None)
-        if place is None or chosen is None:
-            needs = " or ".join(sorted({f"{e.info.provider} on {e.info.device}" for e in entries}))
-            available = ", ".join(f"{d.provider} on {d.type}" for d in self.devices())
-            raise NoProviderError(model=name, needs=needs, available=available)
-        return chosen, place
 
     async def _bring(self, entry: Entry, progress: Progress) -> CachedModel:
         """Have a model's files here; one download at a time per model, which others join."""
@@ -308,6 +294,8 @@ class Engine:
 
     def _spec(self, model: CachedModel, place: Placement) -> WorkerSpec:
         entry = self._provider(place.device.provider)
+        if self.inventory.state(entry) not in ("built in", "installed"):
+            raise self._chooser.nothing_runs(model.info.id, [model.info], Wish(entry.provider.name))
         worker = self._settings.worker
         return WorkerSpec(
             load=Load(
@@ -320,6 +308,7 @@ class Engine:
                 settings=msgspec.to_builtins(self._settings.for_workers()),
             ),
             environment=entry.provider.environment(entry.options),
+            interpreter=self.inventory.interpreter(entry),
             load_timeout_s=worker.load_timeout_s,
             step_timeout_s=worker.step_timeout_s,
             queue_limit=self._settings.models.queue_limit,
@@ -329,15 +318,6 @@ class Engine:
         if not self._plugins.cache_stores:
             raise CacheError(path="(none)", detail="no plugin brings a cache store; `cupola plugins` says why")
         return self._plugins.cache_stores[0]
-
-    def _provider_name(self, wanted: str) -> str:
-        """Return the whole name of a provider that is called by it or by its short one, "cuda"."""
-        for entry in self._plugins.providers:
-            if wanted.lower() in (entry.provider.name.lower(), entry.provider.alias):
-                return entry.provider.name
-        known = ", ".join(entry.provider.alias for entry in self._plugins.providers)
-        detail = f"There is no execution provider {wanted[:80]!r} here; there are: {known or 'none'}."
-        raise InvalidParameterError(param="provider", detail=detail)
 
     def _provider(self, name: str) -> ProviderEntry:
         return next(entry for entry in self._plugins.providers if entry.provider.name == name)

@@ -9,6 +9,7 @@ CupolaError
 ├── ModelBusyError                unload refused: turns are running
 ├── CatalogError                  a catalog source cannot list its models
 ├── NoProviderError               no execution provider can run the model
+├── ProviderInstallError          the environment of an execution provider could not be made
 ├── DownloadError                 the files could not be fetched; a retry may help
 │   └── DigestMismatchError       what arrived is not what was announced
 ├── CacheError                    the cache folder cannot be read or written
@@ -165,12 +166,24 @@ class NoProviderError(CupolaError):
     model: str
     needs: str
     available: str
+    remedy: str = ""
 
     def __str__(self) -> str:
         return (
             f"Nothing here runs {self.model!r}: it needs {self.needs}; available: {self.available or 'none'}. "
-            f"`cupola plugins` shows which providers loaded and why others did not."
+            f"{self.remedy or '`cupola doctor` says of every provider what is in its way.'}"
         )
+
+
+@dataclass(eq=False, kw_only=True)
+class ProviderInstallError(CupolaError):
+    """The environment of an execution provider could not be made; what was there before is as it was."""
+
+    provider: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"The execution provider {self.provider!r} was not installed: {self.detail.rstrip('.')}."
 
 
 @dataclass(eq=False, kw_only=True)

@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import TypeVar
 
 import msgspec
@@ -67,11 +67,12 @@ class PluginRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProviderEntry:
-    """An execution provider, the plugin a worker must import to get it, and its checked options."""
+    """An execution provider, the plugin a worker must import to get it, what brought that, and its checked options."""
 
     provider: ExecutionProvider
     reference: str
     options: Struct
+    distribution: Distribution | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class _Plugin:
     distribution: str
     reference: str
     plugin: object
+    dist: Distribution | None = None
     contributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -192,7 +194,7 @@ class PluginSet:
                 self._manager.unregister(name=entry.name)
             self._fail(entry.name, distribution, stage, error)
         else:
-            self._plugins.append(_Plugin(entry.name, distribution, entry.value, plugin))
+            self._plugins.append(_Plugin(entry.name, distribution, entry.value, plugin, entry.dist))
 
     def _fail(self, plugin: str, distribution: str, stage: str, error: Exception) -> None:
         failure = PluginFailure(plugin, distribution, stage, f"{type(error).__name__}: {error}")
@@ -235,7 +237,7 @@ class PluginSet:
             except SettingsError as error:
                 self.conflicts.append(error)
             else:
-                yield ProviderEntry(provider, plugin.reference, options)
+                yield ProviderEntry(provider, plugin.reference, options, plugin.dist)
             tables.pop(provider.alias, None)
         for alias in tables:
             known = ", ".join(provider.alias for _, provider in found)

@@ -99,6 +99,8 @@ class ModelSettings(Section, frozen=True, kw_only=True):
 
     Attributes:
         default: The model that `cupola model run` takes when none is named.
+        provider: The execution provider that runs models, such as "openvino"; empty leaves the choice.
+        device: The type of device that they run on; empty leaves the choice.
         ttl_s: Idle seconds after which a model is unloaded; 0 keeps it for good.
         preload: Models to load when the service starts.
         auto_download: Whether a request may start a download.
@@ -115,6 +117,8 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     default: str = "smollm2-135m"
     ttl_s: Seconds = 600.0
     preload: tuple[str, ...] = ()
+    provider: str = ""
+    device: Literal["", "CPU", "GPU", "NPU"] = ""
     auto_download: bool = False
     context_length: Annotated[int, Meta(ge=0)] = 0
     queue_limit: Annotated[int, Meta(ge=0)] = 64
@@ -138,6 +142,19 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     step_timeout_s: Seconds = 120.0
     prefill_chunk: Annotated[int, Meta(ge=16)] = 256
     restart_limit: Count = 5
+
+
+class MachineSettings(Section, frozen=True, kw_only=True):
+    """What is installed for this machine and known of it.
+
+    Attributes:
+        dir: Folder of the environments of execution providers, of what their probes found, and of measurements.
+            Empty means `machine` in the platform's data folder.
+        probe_timeout_s: A provider that has not reported its devices by then has none.
+    """
+
+    dir: str = ""
+    probe_timeout_s: Annotated[float, Meta(gt=0)] = 4.0
 
 
 class ResponseSettings(Section, frozen=True, kw_only=True):
@@ -210,6 +227,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     downloads: DownloadSettings = DownloadSettings()
     models: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    machine: MachineSettings = MachineSettings()
     responses: ResponseSettings = ResponseSettings()
     plugins: PluginSettings = PluginSettings()
     azure: AzureSettings = AzureSettings()
@@ -225,6 +243,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.cache.dir:
             return Path(self.cache.dir).expanduser().absolute()
         return Path(platformdirs.user_cache_dir("cupola", appauthor=False)) / "models"
+
+    @property
+    def machine_dir(self) -> Path:
+        """The folder of what is installed for this machine and known of it, absolute."""
+        if self.machine.dir:
+            return Path(self.machine.dir).expanduser().absolute()
+        return Path(platformdirs.user_data_dir("cupola", appauthor=False)) / "machine"
+
+    @property
+    def environments_dir(self) -> Path:
+        """The folder of the environments of execution providers."""
+        return self.machine_dir / "environments"
+
+    @property
+    def measurements_path(self) -> Path:
+        """The file of measurements; see `cupola.measurements`."""
+        return self.machine_dir / "measurements.json"
 
     @property
     def responses_dir(self) -> Path:

@@ -29,6 +29,7 @@ from cupola import (
 )
 from cupola.messages import DetokenizeTokens, EmbedTexts, TokenizeText
 from cupola.settings import ModelSettings
+from cupola.worker.interpreter import Interpreter
 from cupola.worker.process import open_worker
 from echo_specs import chat, echo_spec, text_of
 from waiting import until
@@ -174,7 +175,7 @@ async def test_loading_that_fails_says_why_and_leaves_no_process(tmp_path, folde
 
 async def test_an_interpreter_that_is_not_there_is_a_clear_error(tmp_path):
     with pytest.raises(WorkerError, match="no-such-python"):
-        async with open_worker(echo_spec(tmp_path, python="/no-such-python")):
+        async with open_worker(echo_spec(tmp_path, interpreter=Interpreter("/no-such-python"))):
             pass
 
 

@@ -83,7 +83,10 @@ class CatalogSource(ABC):
     listed_at_unix: float | None = None
 
     def use_devices(self, devices: Sequence[Device]) -> None:  # noqa: B027 - most sources list for every machine
-        """Take note of the devices of this machine. Called once, before anything else; listing others is no fault."""
+        """Take note of the devices of this machine; listing others is no fault.
+
+        Called before anything else, and again when others are found.
+        """
 
     @abstractmethod
     async def models(self) -> Sequence[ModelInfo]:

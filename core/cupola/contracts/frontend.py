@@ -92,7 +92,9 @@ class EngineView(Protocol):
             InvalidParameterError: The model is no embedding model, an input is empty or too long.
         """
 
-    async def load(self, name: str, *, ttl_s: float | None = None, provider: str | None = None) -> ResidentStatus:
+    async def load(
+        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, device: str | None = None
+    ) -> ResidentStatus:
         """Load a model, or reset the idle clock of a loaded one.
 
         Args:
@@ -100,11 +102,12 @@ class EngineView(Protocol):
             ttl_s: Idle seconds after which it may be unloaded, 0 for never; None keeps what is set.
             provider: The execution provider that shall run it, by its name or its short one, "cuda"; None leaves the
                 choice. An idle model that is loaded on another one is loaded anew.
+            device: The kind of device that it shall run on, likewise.
 
         Raises:
-            InvalidParameterError: There is no such provider.
-            NoProviderError: None of the model's variants is made for it.
-            ModelBusyError: The model is answering, on another provider.
+            InvalidParameterError: There is no such provider or kind of device.
+            NoProviderError: It runs none of the model's variants here.
+            ModelBusyError: The model is answering, elsewhere.
         """
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:

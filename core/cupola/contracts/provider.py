@@ -15,13 +15,18 @@ from cupola.messages import ChatPrompt, FinishReason, Guidance, Sampling
 
 
 class Device(Struct, frozen=True):
-    """One device that a provider can use. `index` counts among the devices of that type and provider."""
+    """One device that a provider can use. `index` counts among the devices of that type and provider.
+
+    `memory_bytes` is all that it has, 0 if that is not known; `free_bytes` what of it is free, which the engine fills
+    in before it places a model.
+    """
 
     provider: str
     type: DeviceType
     name: str = ""
     index: int = 0
     memory_bytes: int = 0
+    free_bytes: int | None = None
 
 
 class ProviderReport(Struct, frozen=True):
@@ -305,7 +310,7 @@ class ExecutionProvider(ABC):
 
 
 class Placement(Struct, frozen=True):
-    """The decision which variant runs where."""
+    """The decision which variant runs where. The device is one of those that were offered."""
 
     variant: ModelInfo
     device: Device

@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 
 from cupola.contracts import Event, ModelInfo, ModelLoaded, ModelUnloaded, ResidentStatus
 from cupola.errors import CupolaError, MemoryBudgetError, ModelBusyError, WorkerError
+from cupola.messages import Load
 from cupola.residency.resident import Changes, Resident
 from cupola.worker.process import Worker, WorkerSpec, open_worker
 
@@ -132,6 +133,10 @@ class Residency:
             if wanted in (info.id.lower(), info.name.lower(), info.alias.lower()):
                 return info, resident.spec
         return None
+
+    def loads(self) -> list[tuple[ModelInfo, Load]]:
+        """List what takes memory now or is about to, and where."""
+        return [(resident.info, resident.spec.load) for resident in self._residents.values()]
 
     def statuses(self) -> list[ResidentStatus]:
         """List the loaded models, most recently used first."""

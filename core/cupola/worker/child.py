@@ -6,7 +6,6 @@ one that holds the interpreter lock, is ended by an alarm.
 """
 
 import ctypes
-import importlib
 import logging
 import os
 import select
@@ -21,7 +20,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from cupola.contracts import Device, EmbeddingSession, ExecutionProvider, Limits, ModelFiles, Session
+from cupola.contracts import Device, EmbeddingSession, Limits, ModelFiles, Session
 from cupola.errors import CupolaError, FallbackError, InvalidParameterError, LoadError, to_wire
 from cupola.messages import (
     Ask,
@@ -35,10 +34,11 @@ from cupola.messages import (
     ToWorker,
     TurnFailed,
 )
-from cupola.plugins import plugin_manager, provider_options
+from cupola.plugins import provider_options
 from cupola.settings import ModelSettings, Settings
 from cupola.worker.frames import FrameReader, encode
 from cupola.worker.loop import TurnLoop
+from cupola.worker.plugin import import_provider
 from cupola.worker.questions import answer
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     """Run the worker; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     descriptor, parent, step_timeout = argv[0], int(argv[1]), float(argv[2])
-    _die_with(parent)
+    die_with(parent)
     try:
         with _inherited_socket(descriptor) as sock:
             return _serve(Connection(sock), step_timeout)
@@ -143,7 +143,10 @@ def load_session(load: Load) -> Session | EmbeddingSession:
         FallbackError: The provider took less of the model's graph than asked for.
     """
     settings = msgspec.convert(load.settings, Settings)
-    provider = _provider(load, settings)
+    provider = import_provider(load.plugin, load.provider, settings)
+    if provider is None:
+        detail = f"the plugin {load.plugin} brings no provider called {load.provider}"
+        raise LoadError(model=load.model, detail=detail)
     device = Device(provider.name, load.device, index=load.device_index)  # type: ignore[arg-type]
     limits = Limits(settings.models.context_length or None, settings.worker.prefill_chunk)
     options = provider_options(provider, settings)
@@ -163,18 +166,6 @@ def load_session(load: Load) -> Session | EmbeddingSession:
 def fell_back(nodes: Mapping[str, int], load: Load, models: ModelSettings) -> bool:
     """Tell whether the provider took a smaller share of the nodes than asked for. Where nobody knows, it did not."""
     return bool(nodes) and nodes.get(load.provider, 0) < models.min_provider_share * sum(nodes.values())
-
-
-def _provider(load: Load, settings: Settings) -> ExecutionProvider:
-    module, _, attribute = load.plugin.partition(":")
-    plugin = importlib.import_module(module)
-    manager = plugin_manager()
-    manager.register(getattr(plugin, attribute) if attribute else plugin)
-    for providers in manager.hook.execution_providers(settings=settings):
-        for provider in providers:
-            if isinstance(provider, ExecutionProvider) and provider.name == load.provider:
-                return provider
-    raise LoadError(model=load.model, detail=f"the plugin {load.plugin} brings no provider called {load.provider}")
 
 
 def _report(session: Session | EmbeddingSession, load: Load, load_s: float) -> SessionReport:
@@ -201,7 +192,7 @@ def _inherited_socket(descriptor: str) -> socket.socket:
     return socket.socket(fileno=int(descriptor))
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies, where it can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -53,6 +53,7 @@ from cupola.messages import (
     TurnStarted,
 )
 from cupola.worker.frames import FrameReader, encode
+from cupola.worker.interpreter import Interpreter
 from cupola.worker.mailbox import Mailbox
 
 _GRACE_S = 5.0
@@ -67,7 +68,7 @@ class WorkerSpec:
     Attributes:
         load: What it loads.
         environment: Variables that must be set before the process starts, beside the service's own.
-        python: The interpreter; its environment must hold Cupola's core and the provider's plugin.
+        interpreter: What runs it.
         load_timeout_s: Time for starting and loading.
         step_timeout_s: Longest time without a frame while turns run.
         queue_limit: Turns that may wait, beside those that share a step.
@@ -75,7 +76,7 @@ class WorkerSpec:
 
     load: Load
     environment: Mapping[str, str] = field(default_factory=dict)
-    python: str = sys.executable
+    interpreter: Interpreter = field(default_factory=Interpreter)
     load_timeout_s: float = 600.0
     step_timeout_s: float = 120.0
     queue_limit: int = 64
@@ -287,10 +288,8 @@ class Worker:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_GRACE_S):
             await self._process.wait()
         code = self._process.returncode
-        how = "it closed its connection" if code is None else f"exit code {code}"
-        if code is not None and code < 0:
-            how = f"killed by {signal.Signals(-code).name}"
-        return "; ".join([how, *_tail(self._folder / "stderr")])
+        how = "it closed its connection" if code is None else ending(code)
+        return "; ".join([how, *last_words(self._folder / "stderr")])
 
 
 @asynccontextmanager
@@ -314,7 +313,7 @@ async def _spawn(spec: WorkerSpec) -> Worker:
     folder = Path(tempfile.mkdtemp(prefix="cupola-worker-"))
     ours, theirs = socket.socketpair()
     share = sys.platform == "win32"  # sockets cannot be inherited by number there
-    words = [spec.python, "-m", "cupola.worker.child", "-" if share else str(theirs.fileno())]
+    words = spec.interpreter.command("cupola.worker.child", "-" if share else str(theirs.fileno()))
     try:
         with theirs, (folder / "stderr").open("wb") as stderr:
             process = await anyio.open_process(
@@ -324,7 +323,7 @@ async def _spawn(spec: WorkerSpec) -> Worker:
                 stderr=stderr,
                 cwd=folder,
                 env={**os.environ, **spec.environment},
-                **_detached(theirs),
+                **detached(theirs),
             )
             if sys.platform == "win32" and process.stdin:
                 await process.stdin.send(theirs.share(process.pid))
@@ -338,19 +337,27 @@ async def _spawn(spec: WorkerSpec) -> Worker:
         ours.close()
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise WorkerError(detail=f"No worker process could be started with {spec.python}: {error}") from error
+            raise WorkerError(
+                detail=f"No worker process could be started with {spec.interpreter.python}: {error}"
+            ) from error
         raise
     return Worker(spec, process, stream, folder)
 
 
-def _detached(inherited: socket.socket) -> dict[str, Any]:
-    """Return the arguments that let a child inherit a socket and keep the terminal's signals from it."""
+def detached(*inherited: socket.socket) -> dict[str, Any]:
+    """Return the arguments that let a child inherit sockets and keep the terminal's signals from it."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True, "pass_fds": [inherited.fileno()]}
+    return {"start_new_session": True, "pass_fds": [each.fileno() for each in inherited]}
 
 
-def _tail(file: Path) -> list[str]:
+def ending(code: int) -> str:
+    """Say how a process ended, from its exit code."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def last_words(file: Path) -> list[str]:
+    """Return the end of what a process wrote to a file, as an item of a sentence; nothing if it wrote nothing."""
     try:
         text = file.read_bytes()[-_STDERR_TAIL_BYTES:].decode("utf-8", "replace").strip()
     except OSError:

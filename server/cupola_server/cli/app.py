@@ -19,6 +19,8 @@ BUILT_IN = {
     "model": "cupola_server.cli.model:model",
     "cache": "cupola_server.cli.cache:cache",
     "ps": "cupola_server.cli.ps:ps",
+    "provider": "cupola_server.cli.provider:provider",
+    "doctor": "cupola_server.cli.doctor:doctor",
     "plugins": "cupola_server.cli.plugins:plugins",
 }
 

@@ -10,6 +10,7 @@ import click
 from cupola_server.cli.bringing import add, import_
 from cupola_server.cli.filters import Filter, admitted, filter_option
 from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.placing import placement_options, placing
 from cupola_server.cli.tables import Column, Output, output_option, show_fields, show_rows, size_text
 from cupola_server.cli.tune import tune
 
@@ -90,13 +91,14 @@ def info(invocation: Invocation, name: str, output: Output) -> None:
 
 @model.command()
 @click.argument("name", metavar="MODEL")
+@placement_options
 @click.pass_obj
-def download(invocation: Invocation, name: str) -> None:
-    """Bring MODEL into the cache."""
+def download(invocation: Invocation, name: str, provider: str | None, device: str | None) -> None:
+    """Bring MODEL into the cache: the variant that runs best here."""
     from cupola_server.cli.progress import shown_progress  # noqa: PLC0415
 
     async def bring() -> str:
-        async with invocation.engine() as engine:
+        async with invocation.engine(invocation.settings(*placing(provider, device))) as engine:
             status = await engine.resolve(name)
             with shown_progress(status.info.alias) as progress:
                 cached = await engine.download(name, progress)
@@ -113,8 +115,9 @@ def download(invocation: Invocation, name: str) -> None:
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="0 always takes the likeliest token.")
 @click.option("--seed", type=int, help="Same seed, same answer.")
+@placement_options
 @click.pass_obj
-def run_model(
+def run_model(  # noqa: PLR0913, PLR0917 - one argument an option
     invocation: Invocation,
     name: str | None,
     prompt: str | None,
@@ -122,6 +125,8 @@ def run_model(
     max_tokens: int | None,
     temperature: float | None,
     seed: int | None,
+    provider: str | None,
+    device: str | None,
 ) -> None:
     """Chat with MODEL, or answer one prompt; downloads the model if needed.
 
@@ -133,7 +138,7 @@ def run_model(
 
     question = _question(prompt)
     _ensure_text(question or "", system)
-    settings = invocation.settings()
+    settings = invocation.settings(*placing(provider, device))
     session = ChatSession(
         name or settings.models.default,
         system=system,

@@ -103,9 +103,11 @@ class LocalModels:
         """Turn texts into vectors."""
         return await self._engine.embed(msgspec.structs.replace(request, model=await self._id(request.model)))
 
-    async def load(self, name: str, *, ttl_s: float | None = None, provider: str | None = None) -> ResidentStatus:
+    async def load(
+        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, device: str | None = None
+    ) -> ResidentStatus:
         """Load a model."""
-        return await self._engine.load(await self._id(name), ttl_s=ttl_s, provider=provider)
+        return await self._engine.load(await self._id(name), ttl_s=ttl_s, provider=provider, device=device)
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         """Unload a model."""

@@ -59,7 +59,8 @@ class Machine:
 
     def start(self, *words, **options):
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(self.command(*words), env={**os.environ, **self.environment}, **{**streams, **options})
+        environment = {**os.environ, **self.environment}
+        return subprocess.Popen(self.command(*words), **{"env": environment, **streams, **options})
 
 
 @pytest.fixture

@@ -52,7 +52,13 @@ def test_the_name_of_a_file_stays():
 
 
 def test_every_error_a_turn_can_meet_has_a_status_of_its_own_choosing():
-    about_start_up = {"CupolaError", "SettingsError", "PluginConflictError", "PluginsFailedError"}
+    about_start_up = {
+        "CupolaError",
+        "SettingsError",
+        "PluginConflictError",
+        "PluginsFailedError",
+        "ProviderInstallError",
+    }
     errors = [kind for _, kind in inspect.getmembers(cupola, inspect.isclass) if issubclass(kind, CupolaError)]
     for kind in errors:
         error = kind.__new__(kind)

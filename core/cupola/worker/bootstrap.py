@@ -1,0 +1,52 @@
+"""Runs a module of Cupola in an interpreter in whose environment Cupola is not installed.
+
+Started as a script, `python -P bootstrap.py SHARED MODULE ARGUMENTS...`, because nothing of Cupola can be imported
+before it has done its work. SHARED is JSON: for each top-level module to take from the service's environment, its file
+and, if it is a package, its folders. Nothing else comes from there, and nothing is copied, so nothing becomes stale.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+
+class Shared(importlib.abc.MetaPathFinder):
+    """Finds the shared modules where they lie."""
+
+    def __init__(self, places: Mapping[str, Mapping[str, Any]]) -> None:
+        self._places = places
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - the shape of a finder
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find a shared top-level module; what lies in a package is found by its folders, as ever."""
+        place = self._places.get(fullname)
+        if place is None:
+            return None
+        if place["file"]:
+            folders = place["folders"] or None
+            return importlib.util.spec_from_file_location(fullname, place["file"], submodule_search_locations=folders)
+        spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = list(place["folders"])
+        return spec
+
+
+def main(argv: list[str]) -> None:
+    """Make the shared modules importable and run the module in the place of this script."""
+    places, module, *arguments = argv
+    sys.meta_path.insert(0, Shared(json.loads(places)))
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

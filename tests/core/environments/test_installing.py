@@ -1,0 +1,145 @@
+"""Environments are really made, by pip and from wheels of our own: whole, or not at all."""
+
+import subprocess
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+
+from cupola import ProviderInstallError, Settings
+from cupola.environments import Environments, Inventory, install
+from cupola.plugins import PluginSet
+from cupola.settings import MachineSettings
+from echo_specs import TESTS
+from tiny_wheel import make_wheel
+
+DRIVER = "def version(): return '1.0'"
+ELSEWHERE = "not-on-any-index==1; sys_platform == 'plan9'"
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(machine=MachineSettings(dir=str(tmp_path / "machine")))
+
+
+@pytest.fixture
+def apart(settings, monkeypatch):
+    """Return the entry of the provider that lives apart, with the requirements given."""
+    monkeypatch.syspath_prepend(TESTS)
+
+    def apart(*requirements):
+        found = PluginSet(settings, [EntryPoint("apart", "apart_plugin", "cupola")])
+        (entry,) = found.providers
+        monkeypatch.setattr(type(entry.provider), "requirements", requirements)
+        return entry
+
+    return apart
+
+
+@pytest.fixture
+def nothing_left(settings):
+    """See that a test leaves no part of an environment and no process."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    assert not settings.environments_dir.exists() or list(settings.environments_dir.iterdir()) == []
+    assert set(psutil.Process().children(recursive=True)) == before
+
+
+@pytest.mark.anyio
+async def test_an_environment_holds_what_applies_here_and_the_provider_runs_in_it(apart, settings, tmp_path):
+    entry = apart(make_wheel(tmp_path, "apart_driver", DRIVER), ELSEWHERE)
+    inventory = Inventory([entry], settings)
+    assert (inventory.state(entry), inventory.devices()) == ("not installed", [])
+    with (tmp_path / "output").open("wb") as output:
+        environment = await install(entry, settings, output=output)
+    assert "Successfully installed" in (tmp_path / "output").read_text()
+    assert environment.path == settings.environments_dir / "apart"
+    packages = {path.name.partition("-")[0] for path in environment.path.rglob("*.dist-info")}
+    assert {"apart_driver", "msgspec"} <= packages
+    assert not packages & {"cupola", "onnxruntime", "starlette", "httpx", "not_on_any_index"}
+    await inventory.refresh()
+    (device,) = inventory.devices()
+    assert device.name == str(environment.path)
+    assert inventory.finding(entry).report.versions == {"apart_driver": "1.0"}
+    assert list(settings.environments_dir.iterdir()) == [environment.path]
+    apart("apart_driver==2.0")
+    assert (inventory.state(entry), inventory.devices()) == ("outdated", [])
+    assert Environments(settings.environments_dir).remove("apart")
+    assert list(settings.environments_dir.iterdir()) == []
+
+
+@pytest.mark.anyio
+async def test_what_installs_but_crashes_when_it_is_probed_is_not_kept(apart, settings, tmp_path, nothing_left):
+    crash = "import ctypes; ctypes.string_at(0)"
+    with pytest.raises(ProviderInstallError, match="installed, but it does not run: .*SIGSEGV"):
+        await install(apart(make_wheel(tmp_path, "apart_driver", crash)), settings, output=subprocess.DEVNULL)
+
+
+@pytest.mark.anyio
+async def test_what_pip_cannot_install_is_explained_in_its_words(apart, settings, nothing_left):
+    entry = apart("apart_driver @ file:///no-such-folder/apart_driver-1.0-py3-none-any.whl")
+    with pytest.raises(ProviderInstallError, match="'apart' was not installed: pip failed: .*no-such-folder"):
+        await install(entry, settings, output=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("requirements", "said"),
+    [
+        ((), "needs no environment of its own"),
+        ((ELSEWHERE,), "no packages of it for this machine. It wants a driver from its vendor"),
+        (("what is this?",), "its plugin has a fault: 'what is this\\?' is no requirement"),
+    ],
+)
+@pytest.mark.anyio
+async def test_what_cannot_be_installed_here_says_why(apart, settings, nothing_left, requirements, said):
+    with pytest.raises(ProviderInstallError, match=said):
+        await install(apart(*requirements), settings, output=subprocess.DEVNULL)
+
+
+@pytest.mark.anyio
+async def test_leaving_early_leaves_nothing_and_keeps_what_was_there(apart, settings, tmp_path, nothing_left):
+    asked = anyio.Event()
+
+    async def say_nothing(stream):
+        async with stream:
+            asked.set()
+            await anyio.sleep_forever()
+
+    # A package index that never answers keeps pip waiting.
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as index, anyio.create_task_group() as tasks:
+        tasks.start_soon(index.serve, say_nothing)
+        port = index.extra(anyio.abc.SocketAttribute.local_port)
+        entry = apart(f"apart_driver @ http://127.0.0.1:{port}/apart_driver-1.0-py3-none-any.whl")
+        async with anyio.create_task_group() as installing:
+            installing.start_soon(lambda: install(entry, settings, output=subprocess.DEVNULL))
+            with anyio.fail_after(60):
+                await asked.wait()
+            assert len(list(settings.environments_dir.iterdir())) == 1
+            installing.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()
+
+
+def test_what_a_killed_process_left_is_swept_away_and_what_a_living_one_builds_is_not(settings):
+    folder = settings.environments_dir
+    folder.mkdir(parents=True)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (folder / f".building-{gone.pid}-x").mkdir()
+    living = folder / f".building-{psutil.Process().ppid()}-x"
+    living.mkdir()
+    with Environments(folder).building() as mine:
+        assert set(folder.iterdir()) == {mine, living}
+    assert list(folder.iterdir()) == [living]
+
+
+def test_a_damaged_environment_counts_as_none_and_can_be_removed(settings, caplog):
+    folder = settings.environments_dir / "apart"
+    folder.mkdir(parents=True)
+    (folder / "cupola.json").write_text("{")
+    assert Environments(settings.environments_dir).find("apart") is None
+    assert "damaged" in caplog.text
+    assert Environments(settings.environments_dir).remove("apart")
+    assert not Environments(settings.environments_dir).remove("apart")
+    assert not Path(folder).exists()

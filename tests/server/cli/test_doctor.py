@@ -1,0 +1,79 @@
+"""`cupola doctor`, with providers as bad as drivers can be."""
+
+import json
+import time
+
+import psutil
+import pytest
+
+
+@pytest.fixture
+def examined(machine, tmp_path):
+    """Run the doctor in a process of its own; returns what it said."""
+    machine.install("faulty", "faulty_providers")
+    machine.install("apart", "apart_plugin")
+
+    def examined(*words, **environment):
+        settings = ("--set", f"machine.dir={tmp_path / 'machine'}", "--set", "machine.probe_timeout_s=3")
+        return machine.run(*settings, "doctor", *words, **environment)
+
+    return examined
+
+
+def test_every_provider_is_explained_and_a_bad_one_costs_itself_alone(examined):
+    before = set(psutil.pids())
+    started = time.perf_counter()
+    found = json.loads(examined("--output", "json").stdout)
+    elapsed_s = time.perf_counter() - started
+    shown = {each["alias"]: each for each in found["providers"]}
+    assert {alias: each["status"] for alias, each in shown.items()} == {
+        "echo": "usable",
+        "fine": "usable",
+        "bare": "no device",
+        "apart": "not installed",
+        **dict.fromkeys(("crashing", "hanging", "unimportable", "lying"), "broken"),
+    }
+    assert shown["apart"]["remedy"] == "cupola provider install apart"
+    assert shown["apart"]["packages"] == ["apart_driver==1.0"]
+    assert shown["bare"]["problem"] == "there is no accelerator"
+    assert "SIGSEGV" in shown["crashing"]["problem"]
+    assert all(each["problem"] and each["remedy"] for each in shown.values() if each["status"] != "usable")
+    assert not any(each["problem"] for each in shown.values() if each["status"] == "usable")
+    assert elapsed_s < 30  # the one that hangs has 3 s; a loaded machine has time for the rest
+    left = [pid for pid in set(psutil.pids()) - before if is_ours(pid)]
+    assert left == []
+
+
+def is_ours(pid):
+    try:
+        return "cupola.worker" in " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_it_tells_of_the_machine_and_of_the_models_that_follow(examined):
+    found = json.loads(examined("--output", "json").stdout)
+    assert found["memory_bytes"] >= found["memory_available_bytes"] > 0
+    assert 1 <= found["cores"] <= found["threads"]
+    assert all(disk["free_bytes"] <= disk["total_bytes"] for disk in found["disks"])
+    assert found["versions"]["onnxruntime-genai"]
+    assert found["models"]["EchoExecutionProvider"] == ["echo-generic-cpu:1", "unreachable-generic-cpu:1"]
+    assert found["models"]["FineExecutionProvider"] == []
+
+
+def test_people_read_what_is_wrong_and_what_mends_it(examined, machine):
+    machine.install("broken", "there_is_no_such_module")
+    result = examined()
+    assert result.returncode == 0
+    line = next(line for line in result.stdout.splitlines() if line.startswith("bare "))
+    assert "there is no accelerator" in line
+    assert "buy one" in line
+    assert "the plugin broken failed at import" in result.stderr
+
+
+def test_a_provider_whose_packages_are_not_for_this_machine_says_so(examined):
+    found = json.loads(examined("-o", "json", APART_REQUIREMENTS="x==1; sys_platform == 'plan9'").stdout)
+    apart = next(each for each in found["providers"] if each["alias"] == "apart")
+    assert apart["status"] == "not for this machine"
+    assert apart["packages"] == []
+    assert apart["remedy"] == "It wants a driver from its vendor."
