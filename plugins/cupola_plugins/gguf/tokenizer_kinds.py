@@ -3,7 +3,8 @@
 onnxruntime-genai 0.18 reads both exactly, as compared on thousands of random texts: byte-level BPE with any expression
 that splits, and SentencePiece's BPE if the class is named Gemma's and nothing splits. Its `Digits` does nothing, hence
 an expression for the digits; a word that is a token is always that token, as with `ignore_merges`, which real
-vocabularies cannot show.
+vocabularies cannot show. With the published vocabularies of Qwen 3 and Gemma 3, tokens of 3,000 texts were those of
+Hugging Face's tokenizers, but for characters that NFC would have composed: neither this runtime nor llama.cpp does it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

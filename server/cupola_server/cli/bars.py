@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from cupola.contracts import Progress as ProgressCallback
 from cupola.contracts import ProgressEvent
-from cupola_server.cli.phases import amount_text, headline
+from cupola_server.cli.phases import amount_text, headline, rate_text
 
 
 @contextmanager
@@ -19,10 +20,18 @@ def progress_bars(model: str) -> Iterator[ProgressCallback]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[amount]}", markup=False),
+        _RateColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bars(progress, model)
+
+
+class _RateColumn(ProgressColumn):
+    """How much arrives per second; only bytes are worth it."""
+
+    def render(self, task: Task) -> Text:
+        return Text(rate_text(task.speed or 0.0, task.fields["unit"]))
 
 
 class _Bars:
@@ -37,7 +46,7 @@ class _Bars:
         if event.phase not in self._tasks:
             self._finish_others()
             description = headline(event.phase, self._model)
-            self._tasks[event.phase] = self._progress.add_task(description, total=total, amount="")
+            self._tasks[event.phase] = self._progress.add_task(description, total=total, amount="", unit=event.unit)
         self._progress.update(self._tasks[event.phase], completed=event.done, total=total, amount=amount_text(event))
 
     def _finish_others(self) -> None:

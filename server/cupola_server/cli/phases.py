@@ -27,3 +27,8 @@ def amount_text(event: ProgressEvent) -> str:
     if not event.total:
         return f"{event.done} {event.unit}" if event.done else ""
     return f"{event.done} of {event.total} {event.unit}"
+
+
+def rate_text(per_s: float, unit: str) -> str:
+    """Return "12 MB/s"; nothing for what is not bytes, or does not move."""
+    return f"{size_text(int(per_s))}/s" if unit == "bytes" and per_s >= 1 else ""

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from cupola import ProgressEvent
-from cupola_server.cli.phases import LOADING, amount_text
+from cupola_server.cli.phases import LOADING, amount_text, rate_text
 from cupola_server.cli.progress import PlainProgress, shown_progress
 
 
@@ -82,3 +82,22 @@ def test_the_terminal_is_left_usable_when_the_work_fails(monkeypatch):
 )
 def test_amounts_are_told_as_far_as_they_are_known(event, text):
     assert amount_text(event) == text
+
+
+@pytest.mark.parametrize(
+    ("per_s", "unit", "text"),
+    [(12_300_000.0, "bytes", "12 MB/s"), (1.5e9, "bytes", "1.50 GB/s"), (0.0, "bytes", ""), (3.0, "layers", "")],
+)
+def test_a_rate_is_told_of_bytes_that_move(per_s, unit, text):
+    assert rate_text(per_s, unit) == text
+
+
+def test_a_bar_of_bytes_tells_how_fast_they_come(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with shown_progress("tiny") as progress:
+        for megabytes in range(40):
+            progress(ProgressEvent("download", megabytes * 1_000_000, 100_000_000))
+    assert "B/s" in screen.getvalue()
