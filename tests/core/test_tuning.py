@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ModelInfo
+from cupola import ModelInfo, RequestError, TokenLogprob
 from cupola.tuning import Trial
+from cupola.tuning.quality import Reading, divergence, divergence_at, read_text
 from cupola.tuning.search import best, variant_of
-from cupola.tuning.trial import _divergence
 
 SOURCE = Trial("int8-rows", decode_per_s=100, batch_per_s=500, divergence=0.0)
 FAST_ALONE = Trial("int4-blocks", decode_per_s=150, batch_per_s=300, divergence=0.08)
@@ -45,7 +45,40 @@ def test_the_divergence_is_none_from_itself_and_never_negative_nor_above_the_tru
     source = {bytes([i]): math.log(value) for i, value in enumerate(p)}
     other = {bytes([i]): math.log(value) for i, value in enumerate(q)}
     true = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    assert _divergence(source, source) == pytest.approx(0, abs=1e-9)
-    assert _divergence(source, other) == pytest.approx(true, abs=1e-6)
+    assert divergence_at(source, source) == pytest.approx(0, abs=1e-9)
+    assert divergence_at(source, other) == pytest.approx(true, abs=1e-6)
     part = dict(list(other.items())[:-1])
-    assert -1e-9 <= _divergence(source, part) <= true + 1e-6
+    assert -1e-9 <= divergence_at(source, part) <= true + 1e-6
+
+
+def test_a_model_that_knows_the_text_has_the_least_perplexity():
+    assert Reading([], (0.0, 0.0)).perplexity == 1.0
+    assert Reading([], (math.log(0.25), math.log(0.25))).perplexity == pytest.approx(4.0)
+    assert math.isnan(Reading([], ()).perplexity)
+
+
+def test_without_predictions_there_is_no_divergence():
+    assert divergence([], [{b"a": 0.0}]) is None
+    assert divergence([{b"a": 0.0}], [{b"a": 0.0}]) == 0.0
+
+
+@pytest.mark.anyio
+async def test_every_token_of_the_text_is_forced_in_its_place():
+    asked = []
+
+    async def run(request):
+        asked.append(request)
+        return [TokenLogprob(b"x", -1.0, ((b"x", -1.0), (b"y", -2.0)))]
+
+    reading = await read_text(run, range(10, 17), "m")
+    assert [(len(r.prompt.tokens), *r.sampling.logit_bias) for r in asked] == [(4, 14), (5, 15), (6, 16)]
+    assert reading.tops == [{b"x": -1.0, b"y": -2.0}] * 3
+    assert reading.perplexity == pytest.approx(math.e)
+
+
+@pytest.mark.anyio
+async def test_a_session_without_log_probabilities_reads_nothing():
+    async def run(request):
+        raise RequestError(detail="no log probabilities here")
+
+    assert await read_text(run, range(10)) == Reading([], ())

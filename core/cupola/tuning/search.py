@@ -9,7 +9,8 @@ from msgspec import Struct, structs
 
 from cupola.contracts import CachedModel, CacheStore, ModelConverter, ModelInfo, Progress, Staging
 from cupola.errors import CupolaError, ModelFormatError
-from cupola.tuning.trial import Predictions, Trial, try_out
+from cupola.tuning.quality import Predictions
+from cupola.tuning.trial import Trial, try_out
 from cupola.worker.process import WorkerSpec
 
 logger = logging.getLogger(__name__)

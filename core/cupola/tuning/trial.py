@@ -1,9 +1,9 @@
 """Measures one layout of a model, in a real worker: speed, memory, and how far its predictions are off the source's."""
 
 import itertools
-import math
 import statistics
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 from msgspec import Struct
@@ -14,24 +14,18 @@ from cupola.messages import (
     Sampling,
     TextPrompt,
     TokenizeText,
+    TokenLogprob,
     TokenPrompt,
     Tokens,
     TurnFinished,
     TurnText,
 )
+from cupola.tuning.quality import TEXT, Predictions, divergence, read_text
 from cupola.worker.process import Worker, WorkerSpec, open_worker
 
 ROUNDS = 3
 _PROMPT_TOKENS, _NEW_TOKENS, _ROWS = 512, 32, 8
-_FIRST_POSITION, _TOP = 4, 200
 _GREEDY = Sampling(temperature=0.0)
-_TEXT = """The harbour lay quiet under a thin morning fog. Two fishermen mended their nets on the pier and talked about
-the weather, the price of diesel, and a letter that one of them had received from his daughter in Lisbon. She had found
-work in a small bakery, she wrote, where they began at three o'clock and sang until the ovens were warm. At nine the
-ferry came in, eleven minutes late, with forty passengers, a red bicycle and a crate of oranges. def area(width,
-height): return width * height. If a train leaves at 7:15 and needs 95 minutes, it arrives at 8:50."""
-
-Predictions = list[dict[bytes, float]]
 
 
 class Trial(Struct, frozen=True):
@@ -86,16 +80,15 @@ async def try_out(spec: WorkerSpec, layout: str, size_bytes: int, source: Predic
 
 
 async def _measured(worker: Worker, layout: str, size_bytes: int, source: Predictions) -> tuple[Trial, Predictions]:
-    asked = await worker.ask(TokenizeText(TextPrompt(_TEXT)))
+    asked = await worker.ask(TokenizeText(TextPrompt(TEXT)))
     assert isinstance(asked, Tokens)
     text = asked.tokens
-    predictions = await _predictions(worker, text)
+    predictions = (await read_text(partial(_logprobs, worker), text)).tops
     prefill, decode, batch = [], [], []
     for number in range(ROUNDS):
         prefill.append(await _prefill(worker, text, number))
         decode.append(await _decode(worker, text, 1, number))
         batch.append(await _decode(worker, text, _ROWS, number))
-    distances = [_divergence(p, q) for p, q in zip(source, predictions, strict=False)]
     trial = Trial(
         layout=layout or worker.report.layout or "as it came",
         size_bytes=size_bytes,
@@ -104,23 +97,14 @@ async def _measured(worker: Worker, layout: str, size_bytes: int, source: Predic
         prefill_per_s=statistics.median(prefill),
         decode_per_s=statistics.median(decode),
         batch_per_s=statistics.median(batch),
-        divergence=(statistics.fmean(distances) if distances else 0.0) if predictions else None,
+        divergence=(divergence(source, predictions) or 0.0) if predictions else None,
     )
     return trial, predictions
 
 
-async def _predictions(worker: Worker, text: Sequence[int]) -> Predictions:
-    """Return the likeliest next tokens behind every beginning of the text; nothing if the session tells none."""
-    found: Predictions = []
-    for end in range(_FIRST_POSITION, len(text)):
-        request = _request(text[:end], 1, top_logprobs=_TOP)
-        try:
-            events = await _events(worker, request)
-        except RequestError:
-            return []
-        tops = [one.top for _, event in events if isinstance(event, TurnText) for one in event.logprobs]
-        found += [dict(top) for top in tops]
-    return found
+async def _logprobs(worker: Worker, request: GenerateRequest) -> list[TokenLogprob]:
+    events = await _events(worker, request)
+    return [one for _, event in events if isinstance(event, TurnText) for one in event.logprobs]
 
 
 async def _prefill(worker: Worker, text: Sequence[int], number: int) -> float:
@@ -157,21 +141,11 @@ async def _events(worker: Worker, request: GenerateRequest) -> list[tuple[float,
     return events
 
 
-def _request(prompt: Sequence[int], new_tokens: int, *, top_logprobs: int | None = None) -> GenerateRequest:
-    return GenerateRequest(
-        "", TokenPrompt(tuple(prompt)), _GREEDY, new_tokens, ignore_eos=True, top_logprobs=top_logprobs
-    )
+def _request(prompt: Sequence[int], new_tokens: int) -> GenerateRequest:
+    return GenerateRequest("", TokenPrompt(tuple(prompt)), _GREEDY, new_tokens, ignore_eos=True)
 
 
 def _turned(text: Sequence[int], length: int, number: int) -> tuple[int, ...]:
     """Make a prompt of the text's tokens that begins like no other."""
     start = 1 + 7 * number % (len(text) - 1)
     return tuple(itertools.islice(itertools.cycle([*text[start:], *text[:start]]), length))
-
-
-def _divergence(source: dict[bytes, float], other: dict[bytes, float]) -> float:
-    """Return KL(source || other) over the tokens that both list, and all others as one."""
-    common = source.keys() & other.keys()
-    pairs = [(math.exp(source[token]), math.exp(other[token])) for token in common]
-    pairs.append((1 - sum(p for p, _ in pairs), 1 - sum(q for _, q in pairs)))
-    return max(0.0, sum(p * math.log(p / max(q, 1e-12)) for p, q in pairs if p > 1e-12))

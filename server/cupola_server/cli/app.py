@@ -21,6 +21,7 @@ BUILT_IN = {
     "ps": "cupola_server.cli.ps:ps",
     "provider": "cupola_server.cli.provider:provider",
     "doctor": "cupola_server.cli.doctor:doctor",
+    "bench": "cupola_server.cli.bench:bench",
     "plugins": "cupola_server.cli.plugins:plugins",
 }
 

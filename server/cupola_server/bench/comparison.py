@@ -1,0 +1,206 @@
+"""A comparison from its wishes to its result: which models, ways, settings and peers there are, run and judged."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from anyio import to_thread
+from msgspec import structs
+
+from cupola.contracts import CachedModel, ProgressEvent
+from cupola.engine import Engine
+from cupola.errors import CupolaError
+from cupola.messages import ChatPrompt
+from cupola_server.bench.adapters import adapters_named
+from cupola_server.bench.choosing import chosen
+from cupola_server.bench.host import Host
+from cupola_server.bench.judging import judged
+from cupola_server.bench.machine import cores, describe, digest_of
+from cupola_server.bench.prompts import Prompts
+from cupola_server.bench.residents import residents_of
+from cupola_server.bench.results import Curve, Plan, Result, Skipped, TargetResult
+from cupola_server.bench.running import Run
+from cupola_server.bench.scaling import RESIDENTS, over_prompts, over_residents, over_streams
+from cupola_server.bench.targets import CommandTarget, EngineTarget, PeerTarget, RemoteTarget, ServiceTarget, Target
+from cupola_server.bench.targets.peer import Job
+
+KEY_VARIABLE = "CUPOLA_BENCH_PEER_KEY"
+WAYS = ("in-process", "http")
+CURVES = ("prompts", "streams", "residents")
+
+
+@dataclass(eq=False, kw_only=True)
+class NothingMeasuredError(CupolaError):
+    """Nothing of what was to be compared could be measured."""
+
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"Nothing could be measured. {' '.join(dict.fromkeys(self.reasons))}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What somebody wants compared.
+
+    Attributes:
+        models: Names; the first one is what peers run, and what quality is compared with.
+        providers: Names of execution providers, "all", or nothing for the one that placement chooses.
+        threads: Numbers of compute threads to compare; nothing for the setting.
+        ways: In process, over HTTP, or both.
+        peers: Names of adapters or variants, base URLs, "all".
+        commands: Command lines of servers.
+        rounds: How often everything is measured.
+        budget_s: Seconds for everything; 0 for no limit.
+        curves: Which growth to measure.
+        quality: Whether to read the text.
+    """
+
+    models: tuple[str, ...]
+    plan: Plan
+    providers: tuple[str, ...] = ()
+    threads: tuple[int, ...] = ()
+    ways: tuple[str, ...] = WAYS
+    peers: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    rounds: int = 3
+    budget_s: float = 0.0
+    curves: tuple[str, ...] = ()
+    curve_rounds: int = 3
+    quality: bool = True
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One piece of it. `first_round` is where an earlier piece ended."""
+
+    host: Host
+    wishes: Wishes
+    progress: Callable[[ProgressEvent], None]
+    first_round: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    async def run(self) -> Result:
+        """Measure everything.
+
+        Raises:
+            CupolaError: A model cannot be had, or nothing could be measured.
+        """
+        began_at = time.monotonic()
+        async with self.host.open_engine() as engine:
+            models, unusable = await chosen(engine, self.wishes.models, self.wishes.providers, self.progress)
+            self.skipped += unusable
+            ours = self._ours(models)
+            prompts = self._prompts(engine, ours, models[0].info.id)
+            targets = [*ours, *self._peers(models[0])]
+            run = Run(targets, self.wishes.plan, prompts, (os.getpid(),), self.progress, self.first_round)
+            results = await self._measured(run, models[0], began_at) if self.wishes.rounds else []
+            curves = await self._curves(ours, models[0], prompts) if self.wishes.curves else []
+        return await self._result(results, models, curves, prompts)
+
+    async def _measured(self, run: Run, reference: CachedModel, began_at: float) -> list[TargetResult]:
+        async with run:
+            self.skipped += run.skipped
+            if not run.measured:
+                raise NothingMeasuredError(reasons=tuple(one.reason for one in run.skipped))
+            await run.rounds(self.wishes.rounds, self.wishes.budget_s, began_at)
+            return await self._judged(run.results(), [each.opened.target for each in run.measured], reference)
+
+    def _ours(self, models: Sequence[CachedModel]) -> list[Target]:
+        """Return our own targets: every model, with every number of threads, in every way."""
+        return [
+            self._our(way, model, threads, several=len(models) > 1)
+            for way in WAYS
+            if way in self.wishes.ways
+            for model in models
+            for threads in self.wishes.threads or (0,)
+        ]
+
+    def _our(self, way: str, model: CachedModel, threads: int, *, several: bool) -> Target:
+        info = model.info
+        name = "-".join([way, *([info.name] if several else []), *([f"{threads}-threads"] if threads else [])])
+        words = "in process" if way == "in-process" else "over HTTP"
+        counted = f"{threads} thread{'s' if threads != 1 else ''}" if threads else ""
+        title = ", ".join(word for word in (f"Cupola {words}", info.name if several else "", counted) if word)
+        alias = info.provider.removesuffix("ExecutionProvider").lower()
+        settings = [f"providers.{alias}.threads={threads}"] if threads else []
+        if way == "in-process":
+            return EngineTarget(name, title, info.id, lambda: self.host.open_engine(*settings))
+        flags = [word for setting in settings for word in ("--set", setting)]
+        return ServiceTarget(name, title, info.id, [*self.host.command, *flags])
+
+    def _peers(self, model: CachedModel) -> list[Target]:
+        plan = self.wishes.plan
+        threads, context = max(self.wishes.threads or (cores(),)), max(plan.prompt_tokens) + plan.new_tokens + 64
+        job = Job(model.info.id, model.path, threads, max(plan.streams), context)
+        found: list[Target] = []
+        for name in self.wishes.peers:
+            if name.startswith(("http://", "https://")):
+                found.append(RemoteTarget(name, os.environ.get(KEY_VARIABLE, "")))
+                continue
+            for adapter, variant in adapters_named(name):
+                target = PeerTarget(adapter, variant, job)
+                if adapter.models and model.info.alias not in adapter.models:
+                    reason = f"its adapter has files of {', '.join(adapter.models)} only"
+                    self.skipped.append(Skipped(target.name, reason))
+                elif target.name not in {each.name for each in found}:
+                    found.append(target)
+        for command in self.wishes.commands:
+            fields = {"folder": model.path, "threads": threads, "streams": job.streams, "context": context}
+            found.append(CommandTarget(command, model.info.id, **fields))
+        return found
+
+    def _prompts(self, engine: Engine, ours: Sequence[Target], model: str) -> Prompts:
+        """Have prompts tokenized by an engine that has the model loaded anyway, if there is one."""
+        reader = next((each for each in ours if isinstance(each, EngineTarget) and each.model == model), None)
+
+        async def tokenize(prompt: ChatPrompt) -> Sequence[int]:
+            return await ((reader and reader.engine) or engine).tokenize(model, prompt)
+
+        return Prompts(tokenize)
+
+    async def _judged(
+        self, results: list[TargetResult], targets: Sequence[Target], reference: CachedModel
+    ) -> list[TargetResult]:
+        if not self.wishes.quality:
+            return results
+        engines = [target for target in targets if isinstance(target, EngineTarget)]
+        return await judged(results, engines, reference.info.id, self.progress)
+
+    async def _curves(self, ours: Sequence[Target], model: CachedModel, prompts: Prompts) -> list[Curve]:
+        """Measure growth, of our service if it is among the targets."""
+        target = next((each for each in ours if isinstance(each, ServiceTarget)), ours[0] if ours else None)
+        rounds, found = self.wishes.curve_rounds, list[Curve]()
+        longest = model.info.context_length or 8192
+
+        def told(done: int, total: int) -> None:
+            self.progress(ProgressEvent("curves", done, total, "points"))
+
+        if target and {"prompts", "streams"} & set(self.wishes.curves):
+            async with target.open():
+                if "prompts" in self.wishes.curves:
+                    found += await over_prompts(target, prompts, longest, rounds, told)
+                if "streams" in self.wishes.curves:
+                    found += await over_streams(target, prompts, rounds, told)
+        if "residents" in self.wishes.curves:
+            async with residents_of(self.host, model, max(RESIDENTS)) as residents:
+                found += await over_residents(residents, prompts, rounds, told)
+        return found
+
+    async def _result(
+        self, results: list[TargetResult], models: Sequence[CachedModel], curves: Sequence[Curve], prompts: Prompts
+    ) -> Result:
+        digests = {model.info.id: await to_thread.run_sync(digest_of, model.path) for model in models}
+        targets = [structs.replace(one, model_digest=digests.get(one.model, "")) for one in results]
+        machine = describe()
+        plan = structs.replace(self.wishes.plan, models=tuple(model.info.id for model in models))
+        return Result(
+            machine,
+            plan,
+            tuple(targets),
+            tuple(self.skipped),
+            tuple(curves),
+            prompts_digest=prompts.digest,
+            pieces=(machine.when,),
+        )

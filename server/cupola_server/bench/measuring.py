@@ -1,0 +1,164 @@
+"""One measurement of one target: what is asked, and which values come of it."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+from msgspec import structs
+
+from cupola_server.bench.answers import Answer, Prompt, median_ttft_s, span_s, tokens_of
+from cupola_server.bench.figures import Histogram
+from cupola_server.bench.noise import Energy, Meter
+from cupola_server.bench.prompts import Prompts
+from cupola_server.bench.results import CellResult, Plan, Sample
+from cupola_server.bench.targets.target import Started, Target
+
+_WAVES = 4
+_CALM_S = 0.2
+_BLOCK, _TRY, _ROUND = 1_000, 100_000, 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is measured: so many answers at a time, of such prompts, so long.
+
+    Attributes:
+        kind: "decode", "prefill" (the first token alone), "requests" (many answers of one token) or "repeat" (a
+            prompt asked again).
+        index: Sets its prompts apart from those of the others.
+    """
+
+    kind: str
+    streams: int
+    prompt_tokens: int
+    new_tokens: int
+    index: int
+
+    def empty(self) -> CellResult:
+        """Return its result before the first round."""
+        return CellResult(self.kind, self.streams, self.prompt_tokens, self.new_tokens)
+
+
+def cells_of(plan: Plan) -> list[Cell]:
+    """Return what a plan asks to measure, of every target."""
+    short, long = plan.prompt_tokens[0], plan.prompt_tokens[-1]
+    wanted = [("decode", streams, short, plan.new_tokens) for streams in plan.streams]
+    wanted += [("prefill", 1, tokens, 1) for tokens in plan.prompt_tokens]
+    wanted += [("requests", streams, short, 1) for streams in sorted({1, max(plan.streams)})]
+    wanted += [("repeat", 1, long, 1)]
+    return [Cell(*each, index) for index, each in enumerate(wanted)]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A target that runs, and the processes that only ask."""
+
+    target: Target
+    started: Started
+    clients: tuple[int, ...]
+
+
+class Measurer:
+    """Takes samples.
+
+    Args:
+        prompts: Where prompts come from.
+        noise_bound: Cores that everybody else may use before a sample is taken again.
+        tries: How often it is taken at most.
+    """
+
+    def __init__(self, prompts: Prompts, *, noise_bound: float, tries: int = 2) -> None:
+        self._prompts = prompts
+        self._noise_bound, self._tries = noise_bound, tries
+        self._energy = Energy()
+
+    async def add(self, result: CellResult, cell: Cell, opened: Opened, round_number: int) -> CellResult:
+        """Take one sample and return the result with it: the quietest of a few, if others disturb."""
+        best: tuple[Sample, list[Answer]] | None = None
+        for number in range(1, self._tries + 1):
+            first = round_number * _ROUND + number * _TRY + cell.index * _BLOCK
+            sample, answers = await self._sample(cell, opened, first)
+            sample = structs.replace(sample, tries=number)
+            if best is None or sample.others_cores < best[0].others_cores:
+                best = structs.replace(sample, noisy=sample.others_cores > self._noise_bound), answers
+            if not best[0].noisy:
+                break
+        assert best
+        return _with(result, *best)
+
+    async def prompts(self, cell: Cell, first: int) -> list[Prompt]:
+        """Make the prompts of one sample, before the clock runs."""
+        count = cell.streams * (_WAVES if cell.kind == "requests" else 1)
+        made = [await self._prompts.prompt(first + number, cell.prompt_tokens) for number in range(count)]
+        return made * 2 if cell.kind == "repeat" else made
+
+    async def _sample(self, cell: Cell, opened: Opened, first: int) -> tuple[Sample, list[Answer]]:
+        prompts = await self.prompts(cell, first)
+        await anyio.sleep(_CALM_S)  # threads that spun for whoever was measured before calm down
+        meter = Meter(opened.started.roots, opened.started.alone, opened.clients, self._energy)
+        at_once = 1 if cell.kind == "repeat" else cell.streams
+        answers = await ask_all(opened.target, prompts, cell.new_tokens, at_once)
+        meter.stop()
+        values = _values(cell, answers)
+        if tokens := tokens_of(answers):
+            if opened.started.roots:
+                values["cpu_ms_per_token"] = 1000 * meter.cpu_s / tokens
+            if meter.energy_j is not None:
+                values["energy_j_per_token"] = meter.energy_j / tokens
+        return Sample(values, meter.others_cores), answers
+
+
+async def ask_all(target: Target, prompts: Sequence[Prompt], new_tokens: int, at_once: int) -> list[Answer]:
+    """Ask everything, so much at a time; the answers in the order of the prompts.
+
+    Raises:
+        CupolaError: One failed.
+    """
+    answers: dict[int, Answer] = {}
+    waiting = iter(enumerate(prompts))
+
+    async def client() -> None:
+        for number, prompt in waiting:
+            answers[number] = await target.ask(prompt, new_tokens)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(at_once):
+            group.start_soon(client)
+    return [answers[number] for number in sorted(answers)]
+
+
+async def warm_up(target: Target, prompts: Prompts, plan: Plan, number: int) -> None:
+    """Ask what is not counted: the longest prompt, then as many at a time as there will ever be."""
+    await target.ask(await prompts.prompt(number, plan.prompt_tokens[-1]), 2)
+    at_once = min(max(plan.streams), target.streams_limit or max(plan.streams))
+    asked = [await prompts.prompt(number + 1 + each, plan.prompt_tokens[0]) for each in range(at_once)]
+    await ask_all(target, asked, 8, at_once)
+
+
+def _values(cell: Cell, answers: Sequence[Answer]) -> dict[str, float]:
+    if cell.kind == "repeat":
+        first, again = answers
+        return {"again": again.ttft_s / first.ttft_s}
+    ttft_ms = 1000 * median_ttft_s(answers)
+    if cell.kind == "prefill":
+        computed = answers[0].prompt_tokens - answers[0].cached_tokens
+        return {"prefill_per_s": computed / answers[0].ttft_s, "ttft_ms": ttft_ms}
+    if cell.kind == "requests":
+        return {"requests_per_s": len(answers) / span_s(answers), "ttft_ms": ttft_ms}
+    values = {"total_per_s": tokens_of(answers) / span_s(answers), "ttft_ms": ttft_ms}
+    if decode_per_s := statistics.median(answer.decode_per_s for answer in answers):
+        values["decode_per_s"] = decode_per_s  # else every answer came in one piece
+    return values
+
+
+def _with(result: CellResult, sample: Sample, answers: Sequence[Answer]) -> CellResult:
+    is_repeat = result.kind == "repeat"
+    return structs.replace(
+        result,
+        samples=(*result.samples, sample),
+        ttft=result.ttft + Histogram.of(answer.ttft_s for answer in answers[: 1 if is_repeat else None]),
+        gaps=result.gaps + Histogram.of(gap for answer in answers for gap in answer.gaps_s),
+        asked_tokens=result.asked_tokens + len(answers) * result.new_tokens,
+        got_tokens=result.got_tokens + tokens_of(answers),
+    )

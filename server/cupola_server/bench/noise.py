@@ -1,0 +1,117 @@
+"""Processor time: what a target used, what everybody else used meanwhile, and the energy where the machine tells."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+RAPL = Path("/sys/class/powercap")
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+
+
+class Meter:
+    """Measures from its making until `stop`.
+
+    Args:
+        roots: The processes that are measured; all below them count as well.
+        alone: More of them, without those below them.
+        clients: Processes that ask, and are neither measured nor noise.
+        energy: Where energy is read.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[int],
+        alone: Sequence[int] = (),
+        clients: Sequence[int] = (),
+        energy: "Energy | None" = None,
+    ) -> None:
+        self._roots, self._alone, self._clients = tuple(roots), tuple(alone), tuple(clients)
+        self._energy = energy or Energy()
+        self._at = time.perf_counter()
+        self._before = self._read()
+        self._joules = self._energy.joules()
+        self.wall_s = self.cpu_s = self.others_cores = 0.0
+        self.energy_j: float | None = None
+
+    def stop(self) -> None:
+        """Take the figures."""
+        busy, own, clients = (after - before for after, before in zip(self._read(), self._before, strict=True))
+        self.wall_s = max(time.perf_counter() - self._at, 1e-9)
+        self.cpu_s = own
+        self.others_cores = max(0.0, busy - own - clients) / self.wall_s
+        joules = self._energy.joules()
+        if joules is not None and self._joules is not None and joules >= self._joules:
+            self.energy_j = joules - self._joules
+
+    def _read(self) -> tuple[float, float, float]:
+        own = _tree_s(self._roots) + sum(map(_own_s, self._alone))
+        clients = sum(_own_s(pid) for pid in self._clients if pid not in self._alone)
+        return _busy_s(), own, clients
+
+
+class Energy:
+    """Reads the counters of the processor's packages (RAPL), where the kernel shows them and lets us read them."""
+
+    def __init__(self, folder: Path = RAPL) -> None:
+        self._files = sorted(folder.glob("intel-rapl:[0-9]*/energy_uj")) if folder.is_dir() else []
+        self._files = [file for file in self._files if file.parent.name.count(":") == 1]
+        self.problem = "" if self._files else f"the kernel shows no energy counters ({folder})"
+        if self._files and self.joules() is None:
+            self.problem = f"{self._files[0]} may be read by the superuser only"
+
+    def joules(self) -> float | None:
+        """Return what the counters say; None where there are none."""
+        try:
+            return sum(int(file.read_text("ascii")) for file in self._files) / 1e6 if self._files else None
+        except OSError:
+            return None
+
+
+def peak_bytes(roots: Iterable[int], alone: Iterable[int] = ()) -> int:
+    """Return the most memory that each of the processes ever took, added up; those below the roots included.
+
+    Where the system keeps no such record it is what they take now.
+    """
+    return sum(map(_peak, [*(process.pid for process in _tree(roots)), *alone]))
+
+
+def _peak(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+        found = next((line.split() for line in lines if line.startswith("VmHWM:")), None)
+        if found:
+            return int(found[1]) * 1024
+        memory = psutil.Process(pid).memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    except (OSError, psutil.Error):
+        return 0
+
+
+def _tree(roots: Iterable[int]) -> list[psutil.Process]:
+    found: dict[int, psutil.Process] = {}
+    for pid in roots:
+        try:
+            root = psutil.Process(pid)
+            found |= {one.pid: one for one in [root, *root.children(recursive=True)]}
+        except psutil.NoSuchProcess:
+            continue
+    return [*found.values()]
+
+
+def _tree_s(roots: Iterable[int]) -> float:
+    return sum(_own_s(process.pid) for process in _tree(roots))
+
+
+def _own_s(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(getattr(times, name, 0.0) for name in _BUSY))

@@ -1,0 +1,115 @@
+"""How cost grows with the length of a prompt, with the number of streams, and with the number of loaded models."""
+
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from cupola.errors import CupolaError
+from cupola_server.bench.answers import span_s, tokens_of
+from cupola_server.bench.failing import plain_errors
+from cupola_server.bench.figures import Figure
+from cupola_server.bench.fitting import fit
+from cupola_server.bench.measuring import ask_all
+from cupola_server.bench.prompts import Prompts
+from cupola_server.bench.residents import Residents
+from cupola_server.bench.results import Curve, Point
+from cupola_server.bench.targets import Target
+
+PROMPT_TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+STREAMS = (1, 2, 4, 8, 16, 32)
+RESIDENTS = (1, 2, 3, 4, 6, 8)
+_NEW_TOKENS = 24
+_FIRST = 500_000_000
+
+Sample = Callable[[int, int], Awaitable[dict[str, float]]]
+"""Measures at one x; the second number is different for every call."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """Values found at every x, by what was measured.
+
+    Attributes:
+        over: What x is.
+        units: Of what is measured.
+        target: Who was measured.
+    """
+
+    over: str
+    units: dict[str, str]
+    target: str
+    values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    problem: str = ""
+
+    async def run(self, xs: Sequence[int], rounds: int, sample: Sample, told: Callable[[int, int], None]) -> None:
+        """Measure at every x in turn, round by round; stops growing where a sample fails."""
+        xs = list(xs)
+        for number in range(rounds):
+            for index, x in enumerate(list(xs)):
+                told(number * len(xs) + index, rounds * len(xs))
+                try:
+                    with plain_errors():
+                        found = await sample(x, number * 100 + index)
+                except CupolaError as error:
+                    self.problem = f"at {x} {self.over}: {error}"
+                    xs = xs[:index]
+                    break
+                for what, value in found.items():
+                    self.values.setdefault(what, {}).setdefault(x, []).append(value)
+
+    def curves(self) -> list[Curve]:
+        """Return a fitted curve for everything that was measured."""
+        found = []
+        for what, by_x in self.values.items():
+            points = [Point(x, Figure(self.units[what], tuple(by_x[x]))) for x in sorted(by_x)]
+            growth = fit([(point.x, max(point.figure.median, 1e-9)) for point in points])
+            found.append(Curve(self.over, what, self.target, tuple(points), *growth, problem=self.problem))
+        return found
+
+
+async def over_prompts(
+    target: Target, prompts: Prompts, longest: int, rounds: int, told: Callable[[int, int], None]
+) -> list[Curve]:
+    """Measure the first token and the following ones behind ever longer prompts."""
+    units = {"time to first token": "ms", "time per further token": "ms"}
+    sweep = Sweep("prompt tokens", units, target.title)
+
+    async def sample(tokens: int, number: int) -> dict[str, float]:
+        answer = await target.ask(await prompts.prompt(_FIRST + number, tokens), _NEW_TOKENS)
+        further = 1000 / answer.decode_per_s if answer.decode_per_s else 0.0
+        return {"time to first token": 1000 * answer.ttft_s, "time per further token": further}
+
+    lengths = [min(tokens, longest - _NEW_TOKENS - 8) for tokens in PROMPT_TOKENS]
+    await sweep.run(sorted(set(lengths)), rounds, sample, told)
+    return sweep.curves()
+
+
+async def over_streams(target: Target, prompts: Prompts, rounds: int, told: Callable[[int, int], None]) -> list[Curve]:
+    """Measure ever more answers at a time."""
+    units = {"tokens per second of all": "tokens/s", "time to first token": "ms"}
+    sweep = Sweep("streams", units, target.title)
+
+    async def sample(streams: int, number: int) -> dict[str, float]:
+        asked = [await prompts.prompt(_FIRST + 1000 * (number + 1) + each, 64) for each in range(streams)]
+        answers = await ask_all(target, asked, _NEW_TOKENS, streams)
+        ttft_ms = 1000 * statistics.median(answer.ttft_s for answer in answers)
+        return {"tokens per second of all": tokens_of(answers) / span_s(answers), "time to first token": ttft_ms}
+
+    await sweep.run(STREAMS, rounds, sample, told)
+    return sweep.curves()
+
+
+async def over_residents(
+    residents: Residents, prompts: Prompts, rounds: int, told: Callable[[int, int], None]
+) -> list[Curve]:
+    """Measure memory, and the speed of one, with ever more models loaded."""
+    units = {"memory": "MB", "time per further token": "ms"}
+    sweep = Sweep("resident models", units, "in process")
+
+    async def sample(count: int, number: int) -> dict[str, float]:
+        await residents.keep(count)
+        answer = await residents.ask(await prompts.prompt(_FIRST + 900_000 + number, 64), _NEW_TOKENS)
+        return {"memory": residents.memory_bytes() / 1e6, "time per further token": 1000 / answer.decode_per_s}
+
+    await sweep.run(RESIDENTS, rounds, sample, told)
+    return sweep.curves()

@@ -1,0 +1,211 @@
+"""`cupola bench`: measure models, settings, providers and peers side by side; compare and show stored results."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.tables import show_json
+
+if TYPE_CHECKING:
+    from cupola_server.bench.comparison import Wishes
+    from cupola_server.bench.host import Host
+    from cupola_server.bench.results import Result
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def numbers(value: str) -> tuple[int, ...]:
+    """Read whole numbers from 1 with commas between them; returns them sorted."""
+    try:
+        found = sorted({int(part) for part in value.split(",")})
+    except ValueError:
+        found = [0]
+    if found[0] < 1:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 1,2,4")
+    return tuple(found)
+
+
+class BenchGroup(click.Group):
+    """A group whose first command need not be named: `cupola bench smollm2-135m`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Insert the command that runs, unless another one is meant."""
+        if not args or args[0] not in self.commands:
+            args.insert(0, "run")
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=BenchGroup)
+def bench() -> None:
+    """Measure models, settings, providers and peers side by side."""
+
+
+@bench.command(
+    "run", epilog="Stored results: cupola bench compare A.json B.json, and cupola bench report A.json --html A.html"
+)
+@click.argument("models", metavar="[MODEL]…", nargs=-1)
+@click.option("--provider", "providers", multiple=True, help="Measure the variant for this provider; all for each.")
+@click.option("--streams", type=numbers, default="1,2,4,8", show_default=True, help="Answers at a time.")
+@click.option("--prompt-tokens", type=numbers, default="64,1024", show_default=True, help="Lengths of prompts.")
+@click.option("--new-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="Length of answers.")
+@click.option("--threads", type=numbers, help="Numbers of compute threads to compare; default: the setting.")
+@click.option(
+    "--way",
+    "ways",
+    type=click.Choice(["in-process", "http"]),
+    multiple=True,
+    help="Measure the engine in this process or the service; default: both.",
+)
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="NAME|URL|FILE",
+    help="Compare with a peer: its name, all, a base URL of OpenAI's API, or the path of an adapter.",
+)
+@click.option(
+    "--peer-command",
+    "commands",
+    multiple=True,
+    metavar="COMMAND",
+    help="Compare with a server that this starts; {port}, {folder}, {threads}, {streams}, {context} are filled in.",
+)
+@click.option("--rounds", type=click.IntRange(min=0), default=3, show_default=True, help="Rounds of everything.")
+@click.option(
+    "--budget", type=click.FloatRange(min=0), default=0, metavar="SECONDS", help="Begin no further round then."
+)
+@click.option(
+    "--curve",
+    "curves",
+    type=click.Choice(["prompts", "streams", "residents"]),
+    multiple=True,
+    help="Measure as well how cost grows with this.",
+)
+@click.option(
+    "--noise-bound",
+    type=click.FloatRange(min=0),
+    default=0.1,
+    show_default=True,
+    metavar="CORES",
+    help="What others may use before a sample is taken again, then marked.",
+)
+@click.option("--no-quality", is_flag=True, help="Do not read the text that perplexity and divergence come from.")
+@click.option("--save", type=_FILE, metavar="FILE.json", help="Store the result; rounds are added if it is there.")
+@click.option("--html", type=_FILE, metavar="FILE.html", help="Write a report with charts.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True,
+    help="How to show the result.",
+)  # fmt: skip
+@click.pass_obj
+def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, output: str, **asked: Any) -> None:
+    """Measure MODELs (by default the one that models.default names), in process and over HTTP.
+
+    Everything is measured in turn, round by round, so that whatever disturbs hits all alike. Best on a machine that
+    does nothing else. What is beyond --noise-bound is measured again, and marked if that does not help.
+    """
+    from cupola_server.bench import results  # noqa: PLC0415
+    from cupola_server.bench.comparison import Comparison  # noqa: PLC0415
+    from cupola_server.cli.progress import shown_progress  # noqa: PLC0415
+
+    wishes = _wishes(invocation, asked)
+    earlier = results.read(save) if save and save.exists() else None
+
+    async def work() -> "Result":
+        with shown_progress(wishes.models[0]) as progress:
+            first_round = _rounds_of(earlier) if earlier else 0
+            return await Comparison(_host(invocation), wishes, progress, first_round).run()
+
+    found = run(work)
+    if save:
+        found = results.joined(earlier, found, save) if earlier else found
+        results.write(found, save)
+    _show(found, html, output)
+
+
+@bench.command("report")
+@click.argument("file", type=_FILE)
+@click.option("--html", type=_FILE, metavar="FILE.html", help="Write a report with charts.")
+@click.option("-o", "--output", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
+def report(file: Path, html: Path | None, output: str) -> None:
+    """Show a stored result again."""
+    from cupola_server.bench import results  # noqa: PLC0415
+
+    _show(results.read(file), html, output)
+
+
+@bench.command("compare")
+@click.argument("before", type=_FILE)
+@click.argument("after", type=_FILE)
+@click.option(
+    "--threshold", type=click.FloatRange(min=0), metavar="PERCENT",
+    help="Fail (exit code 1) if a median is worse by more than this, and outside the spread of BEFORE.",
+)  # fmt: skip
+def compare(before: Path, after: Path, threshold: float | None) -> None:
+    """Print how AFTER compares with BEFORE, two stored results; for CI with --threshold."""
+    from cupola_server.bench import comparing, results  # noqa: PLC0415
+
+    changes = comparing.changes(results.read(before), results.read(after))
+    comparing.show(changes, threshold)
+    if threshold is not None and (worse := comparing.worse(changes, threshold)):
+        names = "; ".join(f"{one.target}: {one.what}" for one in worse)
+        raise click.ClickException(
+            f"{len(worse)} of {len(changes)} figures are worse by more than {threshold:g} %: {names}"
+        )
+
+
+def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":
+    from cupola_server.bench.comparison import WAYS, Wishes  # noqa: PLC0415
+    from cupola_server.bench.results import Plan  # noqa: PLC0415
+
+    models = asked["models"] or (invocation.settings().models.default,)
+    plan = Plan(
+        models=models,
+        streams=asked["streams"],
+        prompt_tokens=asked["prompt_tokens"],
+        new_tokens=asked["new_tokens"],
+        noise_bound=asked["noise_bound"],
+    )
+    return Wishes(
+        models=models,
+        plan=plan,
+        providers=asked["providers"],
+        threads=asked["threads"] or (),
+        ways=asked["ways"] or WAYS,
+        peers=asked["peers"],
+        commands=asked["commands"],
+        rounds=asked["rounds"],
+        budget_s=asked["budget"],
+        curves=asked["curves"],
+        quality=not asked["no_quality"],
+    )
+
+
+def _host(invocation: Invocation) -> "Host":
+    from cupola_server.bench.host import Host  # noqa: PLC0415
+
+    command = [sys.executable, "-m", "cupola_server.cli"]
+    command += ["--config", str(invocation.config)] if invocation.config else []
+    command += [word for override in invocation.overrides for word in ("--set", override)]
+    return Host(lambda *overrides: invocation.engine(invocation.settings(*overrides)), command)
+
+
+def _rounds_of(result: "Result") -> int:
+    return max((len(cell.samples) for target in result.targets for cell in target.cells), default=0)
+
+
+def _show(result: "Result", html: Path | None, output: str) -> None:
+    from cupola_server.bench.markdown import markdown, show  # noqa: PLC0415
+
+    if html:
+        from cupola_server.bench.page import page  # noqa: PLC0415
+
+        html.write_text(page(result), "utf-8")
+    if output == "json":
+        show_json(result)
+    elif output == "markdown":
+        click.echo(markdown(result), nl=False)
+    else:
+        show(result)

@@ -1,0 +1,209 @@
+"""Adapters, their environments, and peers that behave badly."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from cupola import Message
+from cupola_server.bench.adapters import ALL, Adapter, UnknownPeerError, adapters, adapters_named, read_adapter
+from cupola_server.bench.answers import Prompt
+from cupola_server.bench.client import PeerError
+from cupola_server.bench.environments import environment_of, python_for
+from cupola_server.bench.targets import CommandTarget, PeerTarget, RemoteTarget
+from cupola_server.bench.targets.peer import Job
+
+PROMPT = Prompt((Message("user", "Hello"),), (7, 8, 9))
+HEAD = """# /// script
+# dependencies = ["nothing==1"]
+# [tool.cupola-peer]
+# title = "Somebody"
+# variants = ["plain", "fancy"]
+# own-interpreter = true
+# speaks = "lines"
+# ///
+"""
+LINES = """import json, sys
+job = json.loads(sys.argv[1])
+print("a library says hello")
+print(json.dumps({"load_s": 0.5, "versions": {"thing": "1"}, "build": job["variant"]}), flush=True)
+for line in sys.stdin:
+    print(json.dumps({"times": [0.1, 0.2][: json.loads(line)["new_tokens"]]}), flush=True)
+"""
+SERVER = """import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer(b'{"data": [{"id": "theirs"}]}')
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer(b'data: {"choices": [{"delta": {"content": "a"}}]}\\n\\n'
+                    b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}\\n\\n'
+                    b'data: [DONE]\\n\\n')
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    def make(program, head=HEAD):
+        path = tmp_path / "some_body.py"
+        path.write_text(head + program)
+        return read_adapter(path)
+
+    return make
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job("tiny:1", tmp_path, threads=1, streams=4, context=128)
+
+
+def test_an_adapter_tells_about_itself_in_its_metadata(adapter):
+    found = adapter("")
+    assert (found.name, found.title, found.requirements) == ("some-body", "Somebody", ("nothing==1",))
+    assert (found.variants, found.speaks) == (("plain", "fancy"), "lines")
+
+
+def test_other_programs_are_no_adapters(tmp_path):
+    plain, script = tmp_path / "a.py", tmp_path / "b.py"
+    plain.write_text("print()\n")
+    script.write_text('# /// script\n# dependencies = ["x"]\n# ///\n')
+    assert read_adapter(plain) is None
+    assert read_adapter(script) is None
+
+
+def test_the_checkout_brings_adapters_for_the_peers_that_are_compared():
+    found = {adapter.name: adapter for adapter in adapters()}
+    assert {"foundry-local-1", "foundry-local-2", "llama-cpp", "raw-genai"} <= set(found)
+    assert found["foundry-local-2"].requirements == ("foundry-local-sdk==2.2.1",)
+    assert found["foundry-local-1"].variants == ("default", "tuned")
+
+
+def test_a_name_means_an_adapter_one_variant_or_all():
+    assert [variant for _, variant in adapters_named("foundry-local-2")] == ["default", "tuned"]
+    assert [(one.name, variant) for one, variant in adapters_named("foundry-local-2-tuned")] == [
+        ("foundry-local-2", "tuned")
+    ]
+    assert len(adapters_named(ALL)) >= 6
+
+
+def test_a_file_is_a_peer(adapter):
+    path = adapter("").path
+    assert [variant for _, variant in adapters_named(str(path))] == ["plain", "fancy"]
+
+
+def test_an_unknown_peer_is_told_with_those_that_there_are():
+    with pytest.raises(UnknownPeerError, match="No peer is called 'olama'. There are: foundry-local-1"):
+        adapters_named("olama")
+    assert "run the command in a checkout" in str(UnknownPeerError(name="x", known=()))
+
+
+@pytest.mark.anyio
+async def test_a_peer_that_speaks_in_lines_is_asked_in_lines(adapter, job):
+    target = PeerTarget(adapter(LINES), "fancy", job)
+    assert (target.name, target.title, target.streams_limit) == ("some-body-fancy", "Somebody, fancy", 1)
+    async with target.open() as started:
+        assert (started.versions, started.settings) == ({"thing": "1"}, {"variant": "fancy", "build": "fancy"})
+        answer = await target.ask(PROMPT, 2)
+    assert (answer.prompt_tokens, answer.completion_tokens) == (3, 2)
+    assert answer.ttft_s == pytest.approx(0.1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("import sys; sys.exit('no such device')", "it ended. Its last words: no such device"),
+        ("pass", "it ended. It gave no reason"),
+        ("print('{\"load_s\": nonsense', flush=True)", "its adapter said"),
+    ],
+)
+async def test_a_peer_that_does_not_start_is_told_with_its_last_words(adapter, job, program, sentence):
+    with pytest.raises(PeerError, match=sentence):
+        async with PeerTarget(adapter(program), "plain", job).open():
+            pytest.fail("it must not open")
+
+
+@pytest.mark.anyio
+async def test_a_peer_that_dies_in_mid_answer_is_told(adapter, job):
+    program = LINES.partition("for line")[0] + "sys.stdin.readline(); sys.exit('crash')\n"
+    target = PeerTarget(adapter(program), "plain", job)
+    async with target.open():
+        with pytest.raises(PeerError, match="crash"):
+            await target.ask(PROMPT, 1)
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_installed_is_told_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    adapter = Adapter(tmp_path / "x.py", "x", "X", (str(tmp_path / "no-such-package"),))
+    with pytest.raises(PeerError, match="x cannot be measured: it cannot be installed: .*no-such-package"):
+        await python_for(adapter)
+    assert not (environment_of(adapter) / "whole").exists()
+
+
+@pytest.mark.anyio
+async def test_an_environment_is_made_once_and_anew_for_other_packages(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    adapter = Adapter(tmp_path / "x.py", "x", "X", ())
+    python = await python_for(adapter)
+    assert python.exists()
+    (environment_of(adapter) / "kept").touch()
+    assert await python_for(adapter) == python
+    assert (environment_of(adapter) / "kept").exists()
+    assert environment_of(adapter) != environment_of(Adapter(adapter.path, "x", "X", ("y",)))
+
+
+@pytest.mark.anyio
+async def test_a_command_is_a_peer_once_it_lists_a_model(tmp_path):
+    program = tmp_path / "server.py"
+    program.write_text(SERVER)
+    target = CommandTarget(f"{sys.executable} {program} {{port}} {{threads}}", "tiny:1", threads=2)
+    async with target.open() as started:
+        assert started.roots
+        assert (await target.ask(PROMPT, 1)).completion_tokens == 1
+        remote = RemoteTarget(target._client.url)
+        async with remote.open():
+            assert remote.model == "theirs"
+            assert (await remote.ask(PROMPT, 1)).prompt_tokens == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (f"{sys.executable} -c \"import sys; sys.exit('bad flag')\"", "bad flag"),
+        ("/no/such/server", "cannot be started"),
+        (f"{sys.executable} {{gpu}}", "none of {port}, {threads}"),
+    ],
+)
+async def test_a_command_that_is_no_server_is_told(command, sentence):
+    with pytest.raises(PeerError, match=sentence):
+        async with CommandTarget(command, "tiny:1", threads=2).open():
+            pytest.fail("it must not open")
+
+
+def test_adapters_import_nothing_of_cupola():
+    folder = Path(__file__).parents[3] / "benchmarks" / "peers"
+    for path in folder.glob("*.py"):
+        assert "import cupola" not in path.read_text("utf-8")
+        assert "from cupola" not in path.read_text("utf-8")
+
+
+def test_the_argument_of_an_adapter_is_what_a_job_reads(job, tmp_path):
+    given = {"model": str(tmp_path), "variant": "x", "threads": 1, "streams": 1, "context": 1, "work": str(tmp_path)}
+    program = "import json, sys; from job import Job; print(json.dumps(str(Job.from_arguments())))"
+    import subprocess  # noqa: PLC0415
+
+    folder = Path(__file__).parents[3] / "benchmarks" / "peers"
+    run = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(given)], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert "variant='x'" in run.stdout
