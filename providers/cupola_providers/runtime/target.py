@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import onnxruntime as ort
 import onnxruntime_genai as og
 
 CPU = "CPUExecutionProvider"
+SHARED_THREADS = -1
+"""In place of a number of threads: those that `share_threads` has made."""
 
 _RECORD = "session.record_ep_graph_assignment_info"
 _FOLDER = "session.model_external_initializers_file_folder_path"
@@ -47,7 +50,7 @@ class Target:
 
         Args:
             source: The file, or its content.
-            threads: Compute threads of an operator on the processor.
+            threads: Compute threads of an operator on the processor; `SHARED_THREADS` takes those of the process.
             spinning: Whether idle threads spin.
             folder: Where the weights of a graph lie that is in no file.
 
@@ -55,9 +58,12 @@ class Target:
             Exception: The binding raises classes of its own, which derive from that alone.
         """
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        if threads == SHARED_THREADS:
+            options.use_per_session_threads = False
+        else:
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
         options.add_session_config_entry(_RECORD, "1")
         if folder is not None:
             options.add_session_config_entry(_FOLDER, str(folder))
@@ -86,6 +92,20 @@ class Target:
 
 
 ON_CPU = Target()
+
+
+@cache
+def share_threads(threads: int) -> bool:
+    """Make compute threads that all graphs of this process can share; False if it has others already.
+
+    Where each graph has threads of its own, those of one wait actively for work while the other computes; on two cores
+    that costs more than guesses win (`python -m benchmarks.speculation`).
+    """
+    try:
+        ort.set_global_thread_pool_sizes(threads, 1)
+    except Exception:  # noqa: BLE001 - the binding raises classes of its own that derive from Exception alone
+        return False
+    return True
 
 
 def nodes_taken(session: Any) -> dict[str, int]:

@@ -8,7 +8,7 @@ from cupola import LoadError, ModelFiles
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.slots.graph import SlotsGraph
 from cupola_providers.runtime.slots.second_graph import one_by_one_graph, picking_graph
-from cupola_providers.runtime.target import ON_CPU, Target
+from cupola_providers.runtime.target import ON_CPU, SHARED_THREADS, Target, share_threads
 
 CHECKED_TOKENS = 4
 """Tokens of a turn in a pass that checks guesses: with more the attention, which takes them one by one, costs more
@@ -66,7 +66,11 @@ class OpenGraphs:
         Raises:
             LoadError: ONNX Runtime refuses the graph.
         """
-        open_native = partial(native_session, files, target=target, threads=threads, spinning=spinning)
+        speculates = speculation_budget_bytes >= _WEIGHTS_PER_BUDGET * graph.weights_bytes
+        shared = speculates and spinning and share_threads(threads)
+        open_native = partial(
+            native_session, files, target=target, threads=SHARED_THREADS if shared else threads, spinning=spinning
+        )
         if not graph.picks_logits:
             found = picking_graph(graph, config, open_native)
             remark = f"{graph.path.name} computes logits for every token, since {found}"
@@ -75,7 +79,7 @@ class OpenGraphs:
             made = ", rewritten in memory," if graph.content is not None else ""
             remark = f"{graph.path.name}{made} computes logits only where asked"
         main = OpenGraph(graph, open_native(graph))
-        if speculation_budget_bytes < _WEIGHTS_PER_BUDGET * graph.weights_bytes:
+        if not speculates:
             return cls(main, None, (remark,))
         second = one_by_one_graph(graph, CHECKED_TOKENS)
         if isinstance(second, str):
