@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Served(cache, options.model, CUPOLA_PROVIDERS_CPU_SPECULATION="false") as without,
         Served(cache, options.model, CUPOLA_PROVIDERS_CPU_SPECULATION="true") as guessing,
     ):
-        guess = Guessing({"without": without, "guessing": guessing}, 8 if options.smoke else 192)
+        guess = Guessing({"without": without, "guessing": guessing}, 8 if options.smoke else 128)
         tasks = guess.tasks(["summary"], [1]) if options.smoke else guess.tasks()
         values = interleaved(1 if options.smoke else options.rounds, tasks, pause_s=0.05)
     measured = {name: Figure("tokens/s", tuple(found)) for name, found in values.items()}
