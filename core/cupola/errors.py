@@ -20,6 +20,9 @@ CupolaError
 │   └── ContextLengthExceededError
 ├── QueueFullError                too many turns wait for this model
 ├── MemoryBudgetError             other models use the memory, and none of them can go
+├── ServiceError                  the background service cannot be reached, or cannot do what was asked
+│   ├── ServiceStartError         it did not start
+│   └── ServiceReplyError         it answered with an error
 └── WorkerError                   a worker process failed
     ├── WorkerDiedError           it ended while it was needed
     ├── WorkerHungError           it was ended: no step within the limit
@@ -319,6 +322,34 @@ class MemoryBudgetError(CupolaError):
             f"{self.budget_bytes / 1e6:,.0f} MB too much is in use by {self.holders}. Try again when they are idle, "
             f"unpin one, or raise models.memory_budget_mb."
         )
+
+
+@dataclass(eq=False, kw_only=True)
+class ServiceError(CupolaError):
+    """The background service cannot be reached, or cannot do what was asked."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass(eq=False, kw_only=True)
+class ServiceStartError(ServiceError):
+    """The background service did not start."""
+
+    log: str
+
+    def __str__(self) -> str:
+        return f"The service did not start. {self.detail} Its log is {self.log}"
+
+
+@dataclass(eq=False, kw_only=True)
+class ServiceReplyError(ServiceError):
+    """The background service answered with an error. `code` is OpenAI's word for it, if it has one."""
+
+    status: int
+    code: str = ""
 
 
 @dataclass(eq=False, kw_only=True)

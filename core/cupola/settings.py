@@ -66,6 +66,28 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         return f"ServerSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())}, api_keys={keys})"
 
 
+class ServiceSettings(Section, frozen=True, kw_only=True):
+    """The background service, one for each user and cache. Whom it answers, and how, is up to `[server]`.
+
+    Attributes:
+        port: Where it listens; 0 takes a free one.
+        dir: Where it says how it is reached. Empty means `service` in the platform's data folder.
+        log_dir: Where it writes logs. Empty means the platform's folder for logs.
+        log_level: The least that is worth a line.
+        log_size_mb: Size at which a log file is put aside and a new one begun, in 10^6 bytes.
+        log_files: How many of those are kept, beside the current one.
+        start_timeout_s: A service that is not ready by then is given up.
+    """
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    dir: str = ""
+    log_dir: str = ""
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    log_size_mb: Annotated[float, Meta(gt=0)] = 5.0
+    log_files: Count = 5
+    start_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
+
+
 class CacheSettings(Section, frozen=True, kw_only=True):
     """Where models lie. Empty means the platform's cache folder."""
 
@@ -223,6 +245,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set. `providers` holds one table per execution provider, checked by the provider."""
 
     server: ServerSettings = ServerSettings()
+    service: ServiceSettings = ServiceSettings()
     cache: CacheSettings = CacheSettings()
     downloads: DownloadSettings = DownloadSettings()
     models: ModelSettings = ModelSettings()
@@ -260,6 +283,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def measurements_path(self) -> Path:
         """The file of measurements; see `cupola.measurements`."""
         return self.machine_dir / "measurements.json"
+
+    @property
+    def service_dir(self) -> Path:
+        """The folder of the background services' own files, absolute."""
+        if self.service.dir:
+            return Path(self.service.dir).expanduser().absolute()
+        return Path(platformdirs.user_data_dir("cupola", appauthor=False)) / "service"
+
+    @property
+    def log_dir(self) -> Path:
+        """The folder of the background service's logs, absolute."""
+        if self.service.log_dir:
+            return Path(self.service.log_dir).expanduser().absolute()
+        return Path(platformdirs.user_log_dir("cupola", appauthor=False))
 
     @property
     def responses_dir(self) -> Path:

@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -105,14 +105,9 @@ def is_public(listener: socket.socket) -> bool:
     return listener.family != _UNIX and not _is_loopback(listener.getsockname()[0])
 
 
-def are_files(listeners: Sequence[socket.socket]) -> bool:
-    """Whether all are Unix domain sockets, which no browser can reach and the file's mode protects."""
-    return all(listener.family == _UNIX for listener in listeners)
-
-
 def is_own_file(settings: ServerSettings, listener: socket.socket) -> bool:
     """Whether a socket is the Unix domain socket of the settings, and not one that systemd keeps."""
-    return bool(settings.uds) and are_files([listener]) and listener.getsockname() == absolute(settings.uds)
+    return bool(settings.uds) and listener.family == _UNIX and listener.getsockname() == absolute(settings.uds)
 
 
 def url(host: str, listener: socket.socket) -> str:

@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -10,15 +11,15 @@ from anyio import CancelScope
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config, Sockets
 
-from cupola import ASGIApp
+from cupola import ASGIApp, CupolaError
 from cupola.contracts import Event
 from cupola.settings import ServerSettings
 from cupola_server.guarding import ApiKeys, Guard, Hosts, Origins, read_keys
 from cupola_server.health import Health
-from cupola_server.listening import BACKLOG, are_files, is_own_file, is_public, open_listeners, url
+from cupola_server.listening import BACKLOG, is_own_file, is_public, open_listeners, url
 from cupola_server.request_ids import RequestIds
 from cupola_server.running import RunningRequests
-from cupola_server.unix_socket import SocketFile
+from cupola_server.unix_socket import SocketFile, bind_unix_socket
 from cupola_server.watching import Observe, Watched
 
 _LAST_RESORT_S = 3.0
@@ -33,6 +34,7 @@ async def serve(
     stop: anyio.Event,
     health: Health | None = None,
     observe: Observe | None = None,
+    private: Path | None = None,
 ) -> None:
     """Serve until `stop` is set, then stop in order. Needs asyncio as the event loop.
 
@@ -49,6 +51,8 @@ async def serve(
         stop: Set it to stop.
         health: Where to note that the service is stopping.
         observe: Told of every request.
+        private: A Unix domain socket to listen on as well, in a folder that is open to this user alone; requests over
+            it need no API key.
 
     Raises:
         SettingsError: The host is unknown, or reachable from other machines without API keys, or a setting is wrong.
@@ -58,8 +62,12 @@ async def serve(
     keys = await read_keys(settings)
     origins = Origins(settings.cors_origins, keyed=bool(keys))
     listeners = await open_listeners(settings, keyed=bool(keys))
-    file = SocketFile(listeners[0]) if is_own_file(settings, listeners[0]) else None
-    requests = RunningRequests(_guarded(app, settings, listeners, origins, keys), health)
+    files = [SocketFile(listeners[0])] if is_own_file(settings, listeners[0]) else []
+    if private:
+        listeners.append(_bound_or_none_left_open(private, listeners))
+        files.append(SocketFile(listeners[-1]))
+    guard = _guarded(app, settings, listeners, origins, keys, private=bool(private))
+    requests = RunningRequests(guard, health)
     whole = RequestIds(Watched(requests, observe or _ignore))
     closing = anyio.Event()
 
@@ -76,20 +84,39 @@ async def serve(
                 await hypercorn_serve(cast("Any", whole), config, shutdown_trigger=shutdown_trigger, mode="asgi")
             tasks.cancel_scope.cancel()
     finally:
-        if file:
+        for file in files:
             file.remove()
         for listener in listeners:
             listener.close()
 
 
+def _bound_or_none_left_open(path: Path, listeners: list[socket.socket]) -> socket.socket:
+    try:
+        return bind_unix_socket(str(path), BACKLOG)
+    except CupolaError:
+        for listener in listeners:
+            listener.close()
+        raise
+
+
 def _guarded(
-    app: ASGIApp, settings: ServerSettings, listeners: list[socket.socket], origins: Origins, keys: ApiKeys
+    app: ASGIApp,
+    settings: ServerSettings,
+    listeners: list[socket.socket],
+    origins: Origins,
+    keys: ApiKeys,
+    *,
+    private: bool,
 ) -> Guard:
     public = any(map(is_public, listeners))
-    hosts = None if are_files(listeners) else Hosts((settings.host, *settings.allowed_hosts), addresses=public)
-    limit_bytes = settings.max_body_mb * 1024 * 1024
     return Guard(
-        app, hosts=hosts, origins=origins, keys=keys, limit_bytes=limit_bytes, timeout_s=settings.body_timeout_s
+        app,
+        hosts=Hosts((settings.host, *settings.allowed_hosts), addresses=public),
+        origins=origins,
+        keys=keys,
+        limit_bytes=settings.max_body_mb * 1024 * 1024,
+        timeout_s=settings.body_timeout_s,
+        private=private,
     )
 
 

@@ -9,19 +9,10 @@ from typing import BinaryIO, cast
 
 import anyio
 
+from cupola.locks import try_lock
+
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.25
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: BinaryIO) -> None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _lock(file: BinaryIO) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def open_shared(path: Path) -> BinaryIO:
@@ -82,12 +73,12 @@ class FileLock:
         # Not in a thread: a few microseconds, and no cancellation can come between taking the lock and knowing it.
         file = open_shared(self._path)
         try:
-            _lock(file)
-        except (BlockingIOError, PermissionError):  # POSIX and Windows say "somebody has it"
-            file.close()
-            return False
+            taken = try_lock(file)
         except BaseException:
             file.close()
             raise
-        self._file = file
-        return True
+        if taken:
+            self._file = file
+        else:
+            file.close()
+        return taken

@@ -18,6 +18,7 @@ BUILT_IN = {
     "serve": "cupola_server.cli.serve:serve",
     "model": "cupola_server.cli.model:model",
     "cache": "cupola_server.cli.cache:cache",
+    "service": "cupola_server.cli.service:service",
     "ps": "cupola_server.cli.ps:ps",
     "provider": "cupola_server.cli.provider:provider",
     "doctor": "cupola_server.cli.doctor:doctor",

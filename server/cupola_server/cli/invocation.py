@@ -44,6 +44,12 @@ class Invocation:
 
         return file_path(self.config)
 
+    def agent_command(self) -> list[str]:
+        """Say how the background service is run in the foreground, with the same global options."""
+        from cupola.discovery import agent_command  # noqa: PLC0415
+
+        return agent_command(self.overrides, self.config)
+
     def plugins(self, settings: "Settings | None" = None) -> "PluginSet":
         """Discover the plugins, working or not."""
         from cupola.plugins import load_plugins  # noqa: PLC0415

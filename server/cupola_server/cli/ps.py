@@ -36,24 +36,31 @@ _COLUMNS = (
 
 
 @click.command()
-@click.option("--url", help="The service; by default where the settings say that it listens.")
+@click.option("--url", help="Another service than the one in the background, such as that of `cupola serve`.")
 @output_option
 @click.pass_obj
 def ps(invocation: Invocation, url: str | None, output: Output) -> None:
     """Show what a running service has loaded."""
-    server = invocation.settings().server
-    base = url or f"http://{server.host}:{server.port}"
+    from cupola.discovery import find_service  # noqa: PLC0415
+
+    settings = invocation.settings()
+    agent = None if url else find_service(settings)
+    base = url or (agent.url if agent else f"http://{settings.server.host}:{settings.server.port}")
+    socket = agent.socket if agent else ""
 
     async def fetch() -> list[dict[str, Any]]:
         import httpx  # noqa: PLC0415 - other commands need none of it
 
+        transport = httpx.AsyncHTTPTransport(uds=socket or None)
         try:
-            async with httpx.AsyncClient(base_url=base, timeout=10) as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost" if socket else base, timeout=10, trust_env=False
+            ) as client:
                 reply = await client.get("/cupola/ps")
                 reply.raise_for_status()
                 models: list[dict[str, Any]] = reply.json()["models"]
         except (httpx.HTTPError, ValueError, KeyError) as error:
-            hint = "Start one with `cupola serve`, or name it with --url."
+            hint = "Start one with `cupola service start` or `cupola serve`, or name it with --url."
             raise click.ClickException(f"No Cupola service answers at {base} ({error}). {hint}") from None
         return models
 

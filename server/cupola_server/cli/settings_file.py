@@ -1,35 +1,54 @@
-"""Changes one value of the settings file and leaves everything else in it as its owner wrote it."""
+"""Changes values of the settings file and leaves everything else in it as its owner wrote it."""
 
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cupola.errors import SettingsError
+
+Value: TypeAlias = str | int | float
 
 _TABLE = re.compile(r"\s*\[")
 
 
 def write_setting(path: Path, section: str, key: str, value: str) -> Path:
-    """Set `key` of `[section]` to a text. The file is made if need be, and replaced in one step.
+    """Set `key` of `[section]` to a text; see `write_settings`."""
+    return write_settings(path, {f"{section}.{key}": value})
+
+
+def write_settings(path: Path, changes: Mapping[str, Value]) -> Path:
+    """Set "section.key" settings. The file is made if need be, and replaced in one step.
 
     Raises:
         SettingsError: The file cannot be read or written, or is written in a way that only its owner can change.
     """
+    name = next(iter(changes))
     try:
         text = path.read_text("utf-8") if path.exists() else ""
-        before = tomllib.loads(text)
-        changed = _with_line(text, section, key, f"{key} = {_quoted(value)}")
-        if tomllib.loads(changed) != _with_value(before, section, key, value):
-            raise ValueError(f"set {key} in [{section}] by hand; the table is written in a way not understood here")
+        for name, value in changes.items():
+            text = _changed(text, name, value)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + ".new")
-        unfinished.write_text(changed, "utf-8")
-        unfinished.replace(path)
+        unfinished.write_text(text, "utf-8")
+        if path.exists():
+            unfinished.chmod(path.stat().st_mode)  # it may hold keys that nobody else shall read
+        unfinished.replace(path.resolve())
     except (OSError, ValueError) as error:
-        raise SettingsError(key=f"{section}.{key}", source=str(path), problem=str(error)) from error
+        raise SettingsError(key=name, source=str(path), problem=str(error)) from error
     return path
+
+
+def _changed(text: str, name: str, value: Value) -> str:
+    """Return the text of the file with one value set; what came of it is read again to be sure."""
+    section, _, key = name.partition(".")
+    written = _quoted(value) if isinstance(value, str) else repr(value)
+    changed = _with_line(text, section, key, f"{key} = {written}")
+    if tomllib.loads(changed) != _with_value(tomllib.loads(text), section, key, value):
+        raise ValueError(f"set {key} in [{section}] by hand; the table is written in a way not understood here")
+    return changed
 
 
 def _with_line(text: str, section: str, key: str, line: str) -> str:
@@ -54,6 +73,6 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _with_value(tables: dict[str, Any], section: str, key: str, value: str) -> dict[str, Any]:
+def _with_value(tables: dict[str, Any], section: str, key: str, value: Value) -> dict[str, Any]:
     inner = tables.get(section, {})
     return {**tables, section: {**inner, key: value}}

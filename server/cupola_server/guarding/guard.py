@@ -24,18 +24,27 @@ class Guard:
 
     Args:
         app: What to guard.
-        hosts: The names it may be called by; None where no name can mislead, as on a Unix domain socket.
+        hosts: The names it may be called by. On a Unix domain socket no name can mislead.
         origins: The web pages that may use it.
         keys: The keys of which a request needs one.
+        private: Whether only this user can open the Unix domain sockets, so that requests there need no key.
         limit_bytes: The longest body.
         timeout_s: See `BoundedBody`.
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: Hosts | None, origins: Origins, keys: ApiKeys, limit_bytes: int, timeout_s: float
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Hosts,
+        origins: Origins,
+        keys: ApiKeys,
+        limit_bytes: int,
+        timeout_s: float,
+        private: bool = False,
     ) -> None:
         self._app = app
-        self._hosts, self._origins, self._keys = hosts, origins, keys
+        self._hosts, self._origins, self._keys, self._private = hosts, origins, keys, private
         self._limit_bytes, self._timeout_s = limit_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +54,7 @@ class Guard:
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
-            if self._hosts:
+            if not _is_over_a_file(scope):
                 self._hosts.check(headers)
             readable = self._origins.admit(headers)
         except RequestError as error:
@@ -61,7 +70,7 @@ class Guard:
     async def _checked(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         """Check what a page may be told about: its key and its body."""
         try:
-            if scope["path"] not in HEALTH_PATHS:
+            if scope["path"] not in HEALTH_PATHS and not (self._private and _is_over_a_file(scope)):
                 self._keys.check(headers)
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length[:20]) > self._limit_bytes:
@@ -85,6 +94,11 @@ class _ReadableReply:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
+
+
+def _is_over_a_file(scope: Scope) -> bool:
+    """Whether a request came over a Unix domain socket, which has no address."""
+    return scope.get("server") is None
 
 
 def _may_have_body(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""Cupola's own front-end: what is loaded, loading and unloading, under /cupola. OpenAI's API has no words for it.
+"""Cupola's own front-end, under /cupola: catalog, downloads, loading. OpenAI's API has no words for them.
 
 Loaded through the entry point `native`. Importing this package loads no web framework: that waits for `app`.
 """
@@ -11,7 +11,7 @@ __all__ = ["NativeFrontend", "api_frontends"]
 
 
 class NativeFrontend(ApiFrontend):
-    """Serves the residency to `cupola ps` and whoever wants to steer it."""
+    """Serves `cupola.client`, the command line, and whoever else wants to see and steer."""
 
     name = "native"
     prefixes = ("/cupola",)

@@ -6,7 +6,7 @@ import re
 import httpx
 import pytest
 
-from server.cli.conftest import Machine
+from machine import Machine
 
 
 @pytest.fixture

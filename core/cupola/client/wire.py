@@ -1,8 +1,10 @@
-"""What travels between `cupola ps`, or another client, and this front-end."""
+"""What travels between a client and the service's own front-end, under /cupola."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
+from cupola.contracts import ModelStatus
 
 _Name = Annotated[str, Meta(min_length=1)]
 _Seconds = Annotated[float, Meta(ge=0)]
@@ -78,3 +80,61 @@ class Unloaded(Struct):
     """The reply to POST /cupola/unload; false if the model was not loaded."""
 
     unloaded: bool
+
+
+class CatalogModels(Struct):
+    """The reply to GET /cupola/models, best variant of an alias first."""
+
+    models: tuple[ModelStatus, ...]
+
+
+class DownloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /cupola/download and /cupola/downloads.
+
+    The first waits for the end, or with `stream` tells of the progress in server-sent events; a client that leaves ends
+    the download, if nobody else waits for it. The second only begins it.
+    """
+
+    model: _Name
+    stream: bool = False
+
+
+class Download(Struct, kw_only=True):
+    """A download.
+
+    Attributes:
+        phase: What is being done, such as "download" or "import".
+        done, total: How much of it, in `unit`; a total of 0 is not known.
+        per_s: How much of it arrived per second lately.
+        remaining_s: Estimated; null while nothing can be said.
+        error: Why it failed.
+    """
+
+    id: str
+    alias: str
+    state: Literal["running", "done", "failed", "cancelled"]
+    phase: str
+    done: int
+    total: int
+    unit: str
+    per_s: float = 0.0
+    remaining_s: float | None = None
+    error: str = ""
+
+
+class Downloads(Struct):
+    """The reply to GET /cupola/downloads: those under way, then the last ones that ended."""
+
+    downloads: tuple[Download, ...]
+
+
+class CancelRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /cupola/downloads/cancel. The name is the model's id."""
+
+    model: _Name
+
+
+class Cancelled(Struct):
+    """The reply to POST /cupola/downloads/cancel; false if that model was not being downloaded."""
+
+    cancelled: bool

@@ -1,0 +1,111 @@
+"""The agent's log: files that take turns, and a disk that is full costs only lines."""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import threading
+from pathlib import Path
+
+from cupola.settings import ServiceSettings
+from cupola_server.request_ids import label_logs
+
+_MODE = 0o600
+_READ_BYTES = 1 << 16
+
+
+def open_log(path: Path, settings: ServiceSettings) -> None:
+    """Send everything that is logged from now on to the file, and what is written to standard error with it."""
+    root = logging.getLogger()
+    root.handlers = [RotatingLog(path, limit_bytes=int(settings.log_size_mb * 1e6), kept=settings.log_files)]
+    root.setLevel(settings.log_level.upper())
+    logging.getLogger("hypercorn.error").setLevel(max(logging.WARNING, root.level))  # it speaks of Ctrl+C
+    label_logs()
+
+
+def take_over_stderr(last_words: Path) -> None:
+    """Log what anything in this process writes to standard error. What a crash leaves goes to `last_words`."""
+    crashes = os.open(last_words, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _MODE)
+    faulthandler.enable(crashes)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)  # a library that writes while it holds the interpreter must not wait for us
+    os.dup2(write_end, 2)
+    os.close(write_end)
+    threading.Thread(target=_log_lines, args=(read_end,), name="stderr", daemon=True).start()
+
+
+def _log_lines(read_end: int) -> None:
+    logger = logging.getLogger("stderr")
+    rest = b""
+    while data := os.read(read_end, _READ_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        rest = rest[-_READ_BYTES:]
+        for line in lines:
+            logger.warning("%s", line.decode(errors="replace"))
+
+
+class RotatingLog(logging.Handler):
+    """Writes each record to a file at once; at its limit the file becomes NAME.1, the former NAME.1 NAME.2, and so on.
+
+    A line that cannot be written is dropped and counted; the count is told when lines can be written again. A file
+    that somebody removes or moves is begun anew.
+    """
+
+    def __init__(self, path: Path, *, limit_bytes: int, kept: int) -> None:
+        super().__init__()
+        self._path, self._limit_bytes, self._kept = path, limit_bytes, kept
+        self._file = -1
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        try:
+            line = f"{self.format(record)}\n".encode(errors="replace")
+        except Exception:  # noqa: BLE001 - somebody's arguments do not fit their format; serving goes on
+            line = f"(a line of {record.name} that cannot be formatted)\n".encode()
+        try:
+            self._make_room(len(line))
+            if self._lost:
+                os.write(self._file, f"({self._lost} lines could not be written)\n".encode())
+                self._lost = 0
+            os.write(self._file, line)
+        except OSError:
+            self._lost += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock or contextlib.nullcontext():
+            self._shut()
+        super().close()
+
+    def _make_room(self, size_bytes: int) -> None:
+        """Have a file open that has room for so much.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        if self._file < 0:
+            self._open()
+        status = os.fstat(self._file)
+        if status.st_nlink == 0:
+            self._open()
+        elif status.st_size and status.st_size + size_bytes > self._limit_bytes:
+            self._rotate()
+            self._open()
+
+    def _open(self) -> None:
+        self._shut()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _MODE)
+
+    def _shut(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _rotate(self) -> None:
+        self._shut()
+        names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, self._kept + 1))]
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)

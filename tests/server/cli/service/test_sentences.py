@@ -1,0 +1,131 @@
+"""What `foundry service` prints, byte for byte, and what the SDKs that read it make of that."""
+
+import json
+import re
+
+import pytest
+
+PYTHON_AND_JS = re.compile(r"http://(?:[a-zA-Z0-9.-]+|\d{1,3}(\.\d{1,3}){3}):\d+")
+CSHARP = re.compile(r"is running on (http://.*)\s+")
+
+
+def test_start_status_and_stop_say_what_foundry_local_says(foundry, machine):
+    started = foundry("start")
+    info = machine.agent()
+    assert started.stdout == f"🟢 Service is Started on {info.url}/, PID {info.pid}!\n"
+    assert foundry("start").stdout == f"🟢 Service is already running on {info.url}/.\n"
+    status = foundry("status").stdout
+    assert status == (
+        f"🟢 Model management service is running on {info.url}/openai/status\n"
+        "EP autoregistration status: Successfully downloaded and registered the following EPs: EchoExecutionProvider.\n"
+        "Valid EPs: EchoExecutionProvider\n"
+    )
+    assert PYTHON_AND_JS.search(status).group() == info.url
+    assert CSHARP.search(status).group(1) == f"{info.url}/openai/status"
+    assert PYTHON_AND_JS.search(started.stdout).group() == info.url
+    assert foundry("stop").stdout == "🔴 Service is stopped.\n"
+    assert foundry("stop").stdout == "🔴 Service is stopped.\n"
+
+
+@pytest.mark.parametrize("program", ["foundry", "cupola"])
+def test_without_a_service_the_status_holds_no_address_and_still_ends_well(machine, program):
+    run = machine.program(program, "service", "status")
+    assert (run.returncode, run.stdout) == (
+        0,
+        "🔴 Model management service is not running!\n"
+        f"To start the service, run the following command: {program} service start\n",
+    )
+    assert PYTHON_AND_JS.search(run.stdout) is None
+
+
+def test_restart_tells_the_end_and_the_beginning(foundry, machine):
+    foundry("start")
+    first = machine.agent()
+    restarted = foundry("restart")
+    second = machine.agent()
+    assert restarted.stdout == f"🔴 Service is stopped.\n🟢 Service is Started on {second.url}/, PID {second.pid}!\n"
+    assert first.pid != second.pid
+
+
+@pytest.mark.parametrize("word", ["ps", "list"])
+def test_loaded_models_are_listed_by_alias_and_id(foundry, machine, word):
+    assert foundry(word).stdout == "No models are currently loaded in the service\n"
+    machine.run("model", "download", "echo")
+    foundry("start")
+    assert foundry(word).stdout == "No models are currently loaded in the service\n"
+    with machine.client() as client:
+        client.load_model("echo")
+    assert foundry(word).stdout == (
+        "Models running in service:\n"
+        "    Alias                          Model ID\n"
+        "🟢  echo                           echo-generic-cpu:1\n"
+    )
+    (listed,) = json.loads(foundry(word, "--output", "json").stdout)
+    assert (listed["alias"], listed["id"]) == ("echo", "echo-generic-cpu:1")
+
+
+def test_set_saves_restarts_and_shows(foundry, machine):
+    machine.config.write_text("# mine\n[models] # and this\nttl_s = 60\n")
+    shown = foundry("set", "--show").stdout
+    assert shown.startswith("No settings changed\n{")
+    assert json.loads(shown.partition("\n")[2]) == {
+        "defaultLogLevel": 2,
+        "serviceSettings": {
+            "host": "127.0.0.1",
+            "port": 0,
+            "cacheDirectoryPath": str(machine.cache),
+            "schema": "http",
+            "pipeName": str(machine.files.socket),
+            "defaultSecondsForModelTTL": 60,
+            "initialConnectionTimeoutInSeconds": 30,
+        },
+    }
+    saved = foundry("set", "--default-log-level", "Debug", "--ttl", "90", "--show")
+    info = machine.agent()
+    assert saved.stdout.startswith(
+        "Saving new settings\n"
+        "Restarting service...\n"
+        "🔴 Service is stopped.\n"
+        f"🟢 Service is Started on {info.url}/, PID {info.pid}!\n"
+        "{\n"
+    )
+    assert '"defaultLogLevel": 1' in saved.stdout
+    assert machine.config.read_text() == (
+        '# mine\n[models] # and this\nttl_s = 90.0\n\n[service]\nlog_level = "debug"\n'
+    )
+
+
+def test_what_a_variable_overrules_is_told(foundry, machine, tmp_path):
+    run = foundry("set", "--cachedir", str(tmp_path / "elsewhere"))
+    assert run.returncode == 0
+    assert run.stderr == "cache.dir stays as it is: an environment variable or --set says otherwise, and wins.\n"
+
+
+def test_a_wrong_level_is_explained_and_nothing_is_written(foundry, machine):
+    run = foundry("set", "--default-log-level", "Loud")
+    assert run.returncode == 2
+    assert "'Loud' is none of Trace, Debug, Information, Warning, Error, Critical, None." in run.stderr
+    assert machine.config.read_text() == ""
+
+
+def test_everything_is_there_as_json(foundry, machine):
+    assert json.loads(foundry("status", "--output", "json").stdout) == {"running": False, "state": "not_running"}
+    started = json.loads(foundry("start", "-o", "json").stdout)
+    info = machine.agent()
+    assert (started["webUrls"], started["pid"]) == ([info.url], info.pid)
+    assert started["port"] == int(info.url.rpartition(":")[2])
+    status = json.loads(foundry("status", "-o", "json").stdout)
+    assert (status["running"], status["state"], status["logFile"]) == (True, "ready", info.log)
+    assert status["executionProviders"] == ["EchoExecutionProvider"]
+
+
+def test_the_diagnosis_shows_facts_and_the_log(foundry, machine):
+    foundry("start")
+    info = machine.agent()
+    diagnosis = foundry("diag").stdout
+    assert f"Service  running on {info.url}/, PID {info.pid}\n" in diagnosis
+    last = foundry("diag", "--logs", "-n", "1").stdout
+    assert f"listens on {info.url}" in last
+    assert last.count("\n") == 1
+    foundry("stop")
+    assert "Service  not running\n" in foundry("diag").stdout
