@@ -61,7 +61,7 @@ async def run_service(
     async with open_engine(settings, plugins) as engine, anyio.create_task_group() as group:
 
         def ready(url: str) -> None:
-            service.urls = (url,)
+            service.urls = (url, f"unix:{private}") if private else (url,)
             group.start_soon(listening, engine, health, url)
 
         async def serving() -> None:
