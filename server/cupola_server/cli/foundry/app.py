@@ -18,6 +18,7 @@ _GROUPS: Mapping[str, str] = MappingProxyType(
     {
         "model": "cupola_server.cli.foundry.model:model",
         "cache": "cupola_server.cli.foundry.cache:cache",
+        "service": "cupola_server.cli.foundry.service:service",
     }
 )
 

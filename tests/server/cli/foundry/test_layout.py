@@ -25,8 +25,9 @@ Options:
   --license       Display foundry license information
 
 Commands:
-  model  Discover, run and manage models
-  cache  Manage the local cache
+  model    Discover, run and manage models
+  cache    Manage the local cache
+  service  Manage the local model inference service
 """
 
 
