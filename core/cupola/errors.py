@@ -60,6 +60,9 @@ class CupolaError(Exception):
         super().__init_subclass__()
         CupolaError._kinds[cls.__name__] = cls
 
+    def __str__(self) -> str:
+        return str(getattr(self, "detail", ""))
+
     def __reduce__(self) -> tuple[object, ...]:
         return (from_wire, (to_wire(self),))
 
@@ -231,8 +234,7 @@ class CacheError(CupolaError):
         detail = error.strerror or str(error)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return CacheError(path=str(folder), detail=detail)
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
-        free_bytes = shutil.disk_usage(existing).free
+        free_bytes = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
         return DiskFullError(path=str(folder), detail=detail, needed_bytes=needed_bytes, free_bytes=free_bytes)
 
 
@@ -266,9 +268,6 @@ class RequestError(CupolaError):
     """The request cannot be honoured as it stands."""
 
     detail: str
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 @dataclass(eq=False, kw_only=True)
@@ -330,9 +329,6 @@ class ServiceError(CupolaError):
 
     detail: str
 
-    def __str__(self) -> str:
-        return self.detail
-
 
 @dataclass(eq=False, kw_only=True)
 class ServiceStartError(ServiceError):
@@ -357,9 +353,6 @@ class WorkerError(CupolaError):
     """A worker process failed."""
 
     detail: str
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 @dataclass(eq=False, kw_only=True)
