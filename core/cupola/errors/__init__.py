@@ -33,51 +33,18 @@ Errors are dataclasses: their fields survive the trip from a worker process (`to
 the sentence for the user, which says what to do next.
 """
 
-import dataclasses
 import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from msgspec import Struct
-
-
-class WireError(Struct, frozen=True, tag="error"):
-    """An error on its way between processes: the class name and its fields."""
-
-    kind: str
-    fields: dict[str, str | int | float | None]
-
-
-@dataclass(eq=False, kw_only=True)
-class CupolaError(Exception):
-    """The root. Catch this to catch everything that Cupola explains."""
-
-    _kinds: ClassVar[dict[str, type["CupolaError"]]] = {}
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        CupolaError._kinds[cls.__name__] = cls
-
-    def __str__(self) -> str:
-        return str(getattr(self, "detail", ""))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (from_wire, (to_wire(self),))
-
-
-def to_wire(error: CupolaError) -> WireError:
-    """Describe an error so that another process can raise it again."""
-    return WireError(type(error).__name__, dataclasses.asdict(error))
-
-
-def from_wire(wire: WireError) -> CupolaError:
-    """Rebuild an error; one that this process does not know becomes a `WorkerError` with the same text."""
-    kind = CupolaError._kinds.get(wire.kind)
-    if kind is None:
-        return WorkerError(detail=f"{wire.kind}: {wire.fields.get('detail') or wire.fields}")
-    return kind(**wire.fields)
+from cupola.errors.root import CupolaError as CupolaError
+from cupola.errors.root import WireError as WireError
+from cupola.errors.root import from_wire as from_wire
+from cupola.errors.root import to_wire as to_wire
+from cupola.errors.service import ServiceError as ServiceError
+from cupola.errors.service import ServiceReplyError as ServiceReplyError
+from cupola.errors.service import ServiceStartError as ServiceStartError
 
 
 @dataclass(eq=False, kw_only=True)
@@ -321,31 +288,6 @@ class MemoryBudgetError(CupolaError):
             f"{self.budget_bytes / 1e6:,.0f} MB too much is in use by {self.holders}. Try again when they are idle, "
             f"unpin one, or raise models.memory_budget_mb."
         )
-
-
-@dataclass(eq=False, kw_only=True)
-class ServiceError(CupolaError):
-    """The background service cannot be reached, or cannot do what was asked."""
-
-    detail: str
-
-
-@dataclass(eq=False, kw_only=True)
-class ServiceStartError(ServiceError):
-    """The background service did not start."""
-
-    log: str
-
-    def __str__(self) -> str:
-        return f"The service did not start. {self.detail} Its log is {self.log}"
-
-
-@dataclass(eq=False, kw_only=True)
-class ServiceReplyError(ServiceError):
-    """The background service answered with an error. `code` is OpenAI's word for it, if it has one."""
-
-    status: int
-    code: str = ""
 
 
 @dataclass(eq=False, kw_only=True)
