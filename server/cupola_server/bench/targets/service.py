@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 import httpx
 import msgspec
 
+from cupola.client.wire import LoadedModels
 from cupola_server.bench.answers import Answer, Prompt
 from cupola_server.bench.client import ChatClient, PeerError
 from cupola_server.bench.targets.process import ServerProcess
 from cupola_server.bench.targets.settings import settings_of
 from cupola_server.bench.targets.target import Started, Target
-from cupola_server.native.schema import LoadedModels
 
 
 class ServiceTarget(Target):

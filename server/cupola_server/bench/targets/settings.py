@@ -1,7 +1,7 @@
 """What a loaded model runs with, in words."""
 
+from cupola.client.wire import LoadedModel
 from cupola.messages import SessionReport
-from cupola_server.native.schema import LoadedModel
 
 
 def settings_of(loaded: SessionReport | LoadedModel) -> dict[str, str]:
