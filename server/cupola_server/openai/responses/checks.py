@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from cupola_server.openai.conversation import unsupported
 from cupola_server.openai.errors import FieldError
-from cupola_server.openai.responses.schema import ResponseRequest, RetrieveQuery
+from cupola_server.openai.responses.schema import InputTokensRequest, ResponseRequest, RetrieveQuery
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -45,6 +45,7 @@ _TOOL: _Refused = {
     "is_async": ((None, False), "calls are answered in the next request"),
     "output_schema": ((None,), _NO_CALLERS),
 }
+_COUNTED: _Refused = {"personality": ((None,), "models here have no styles to choose from; describe one in 'instructions'")}
 _RETRIEVED: _Refused = {
     "include_obfuscation": ((None, False), _NO_PADDING),
     "starting_after": ((None,), "it belongs to 'stream', and stored responses are not streamed again"),
@@ -72,6 +73,15 @@ def check(request: ResponseRequest) -> None:
         raise _contradiction("background", "A background response must be stored; leave 'store' out or send true.")
     if request.background and request.stream:
         raise unsupported("stream", "a background response is asked for until it is complete")
+
+
+def check_count(request: InputTokensRequest) -> None:
+    """See that a prompt can be counted as asked, beside what `check` looks at.
+
+    Raises:
+        FieldError: Names the field that cannot be honoured.
+    """
+    _check(request, _COUNTED)
 
 
 def check_retrieval(query: RetrieveQuery) -> None:

@@ -13,7 +13,7 @@ from cupola_server.openai.errors import ErrorReply, FieldError, ResponseNotFound
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openai.responses.ask import to_ask
 from cupola_server.openai.responses.background import UNFINISHED, Background
-from cupola_server.openai.responses.checks import check, check_include, check_retrieval
+from cupola_server.openai.responses.checks import check, check_count, check_include, check_retrieval
 from cupola_server.openai.responses.events import (
     Event,
     ResponseCompleted,
@@ -67,7 +67,9 @@ class Responses:
 
     async def count_input(self, exchange: Exchange) -> None:
         """Tell how many tokens the prompt of a response would have, without asking the model."""
-        request = self._count_decoder.decode(await exchange.json_body()).as_request()
+        counted = self._count_decoder.decode(await exchange.json_body())
+        check_count(counted)
+        request = counted.as_request()
         _, prepared = await self._prepare(request)
         prompt = prepared.request.prompt
         assert isinstance(prompt, ChatPrompt)

@@ -261,10 +261,11 @@ class InputTokensRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     reasoning: ReasoningConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
     conversation: object = None
+    personality: object = None
 
     def as_request(self) -> ResponseRequest:
-        """Return the request whose prompt is meant."""
-        return ResponseRequest(**asdict(self))
+        """Return the request whose prompt is meant. `checks.check_count` has seen to what no such request has."""
+        return ResponseRequest(**{name: value for name, value in asdict(self).items() if name != "personality"})
 
 
 class RetrieveQuery(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -1,6 +1,6 @@
 """What travels between an OpenAI client and this front-end: requests, decoded once, and every reply.
 
-Fields and shapes follow OpenAI's API reference as of the `openai` client 3.54. A file is one endpoint's, or what
+Fields and shapes follow OpenAI's API reference as of the `openai` client 3.57. A file is one endpoint's, or what
 several share; an endpoint's own types are imported from its file.
 """
 

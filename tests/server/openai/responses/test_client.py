@@ -299,3 +299,6 @@ async def test_the_tokens_of_a_prompt_are_counted_without_asking_the_model(clien
     with pytest.raises(openai.BadRequestError) as caught:
         await client.responses.input_tokens.count(model="tiny", truncation="auto", **asked)
     assert caught.value.param == "truncation"
+    with pytest.raises(openai.BadRequestError, match="describe one in 'instructions'") as caught:
+        await client.responses.input_tokens.count(model="tiny", personality="friendly", **asked)
+    assert caught.value.param == "personality"
