@@ -257,6 +257,7 @@ def test_masked_tokens_are_never_chosen(sampling):
         ("top_p", 1.1),
         ("min_p", -0.1),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 5e-324),  # dividing by it makes infinities, and those no numbers
         ("presence_penalty", float("inf")),
         ("frequency_penalty", float("nan")),
         ("logit_bias", {100: 1.0}),

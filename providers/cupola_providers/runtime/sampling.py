@@ -235,7 +235,7 @@ def _check(sampling: Sampling, vocab_size: int) -> None:
         "top_k": ((sampling.top_k or 0) >= 0, "is 0 or more"),
         "top_p": (top_p is None or 0 < top_p <= 1, "is above 0 and at most 1"),
         "min_p": (0 <= sampling.min_p <= 1, "is between 0 and 1"),
-        "repetition_penalty": (penalty is None or 0 < penalty < math.inf, "is above 0"),
+        "repetition_penalty": (penalty is None or 0.01 <= penalty <= 100, "lies between 0.01 and 100"),
         "presence_penalty": (math.isfinite(sampling.presence_penalty), "is a number"),
         "frequency_penalty": (math.isfinite(sampling.frequency_penalty), "is a number"),
         "logit_bias": (

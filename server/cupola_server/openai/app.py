@@ -91,7 +91,7 @@ def _stored_responses(responses: Responses) -> Iterator[Operation]:
         handler=responses.cancel,
         summary="Cancel a background response",
         reply=Response,
-        errors=(404,),
+        errors=(400, 404),
     )
     yield Operation(
         method="GET",

@@ -11,15 +11,16 @@ import msgspec
 from cupola_server.openai.schema.errors import ErrorBody
 from cupola_server.openapi.routes import Operation
 
-_OPENAPI = "3.1.0"
+_OPENAPI = "3.2.0"  # the first that describes the events of a stream
 _SCHEMAS = "#/components/schemas/{name}"
 _ALWAYS = (401, 403, 421, 500, 503)
 _WITH_BODY = (400, 408, 413, 415)
+_END_MARK = {"const": "[DONE]", "description": "Ends streams of completions."}
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of some operations."""
+    """Return the OpenAPI 3.2 document of some operations."""
     kinds = [kind for operation in operations for kind in _types(operation)]
     schemas, components = msgspec.json.schema_components(
         [ErrorBody, *kinds], ref_template=_SCHEMAS, schema_hook=_schema_of_anything
@@ -92,9 +93,15 @@ class _Described:
         else:
             content["application/json"] = {"schema": self._schema(operation.reply)}
         if operation.events is not None:
-            stream = {"type": "string", "description": "Server-sent events; x-event is the schema of each one's data."}
-            content["text/event-stream"] = {"schema": stream, "x-event": self._schema(operation.events)}
+            content["text/event-stream"] = {"itemSchema": self._event()}
         return {"description": HTTPStatus(operation.status).phrase, "content": content}
+
+    def _event(self) -> dict[str, Any]:
+        """Describe a server-sent event. A stream that breaks off says why in one of its own or in an ErrorBody."""
+        kinds = [self._schema(self._operation.events), self._schema(ErrorBody)]
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"anyOf": kinds}}
+        properties = {"event": {"type": "string"}, "data": {"anyOf": [_END_MARK, data]}}
+        return {"type": "object", "properties": properties, "required": ["data"]}
 
     def _failures(self) -> dict[str, Any]:
         operation = self._operation

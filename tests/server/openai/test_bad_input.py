@@ -72,7 +72,7 @@ WRONG = [
     ({"top_p": 1.5}, "top_p", "invalid_value", "at most 1"),
     ({"top_k": -2}, "top_k", "invalid_value", "at least -1"),
     ({"min_p": -1}, "min_p", "invalid_value", "at least 0"),
-    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value", "more than 0"),
+    ({"repetition_penalty": 5e-324}, "repetition_penalty", "invalid_value", "at least 0.01"),
     ({"presence_penalty": 3}, "presence_penalty", "invalid_value", "at most 2"),
     ({"frequency_penalty": -3}, "frequency_penalty", "invalid_value", "at least -2"),
     ({"max_tokens": 0}, "max_tokens", "invalid_value", "expected an integer of at least 1."),

@@ -1,4 +1,4 @@
-"""Every field that the installed client can send, on every endpoint: known, or refused by its name and never dropped."""
+"""Every field that the installed client can send, on every endpoint: known, or refused by its name and not dropped."""
 
 from typing import get_type_hints
 
@@ -99,7 +99,9 @@ def must_know_all():
     return tuple(map(int, openai.__version__.split(".")[:2])) <= NEWEST_CLIENT_READ
 
 
-@pytest.mark.parametrize(("path", "body", "params", "kind"), BODIES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("path", "body", "params", "kind"), BODIES, ids=lambda value: value if isinstance(value, str) else ""
+)
 async def test_every_field_of_a_body_is_known_or_refused_by_name(http, engine, path, body, params, kind):
     names = unknown(params, kind)
     assert names == [] or not must_know_all()
@@ -109,7 +111,9 @@ async def test_every_field_of_a_body_is_known_or_refused_by_name(http, engine, p
     assert engine.requests == []
 
 
-@pytest.mark.parametrize(("path", "params", "kind"), PARAMETERS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("path", "params", "kind"), PARAMETERS, ids=lambda value: value if isinstance(value, str) else ""
+)
 async def test_every_parameter_of_a_url_is_known_or_refused_by_name(http, path, params, kind):
     names = unknown(params, kind)
     assert names == [] or not must_know_all()

@@ -45,7 +45,9 @@ _TOOL: _Refused = {
     "is_async": ((None, False), "calls are answered in the next request"),
     "output_schema": ((None,), _NO_CALLERS),
 }
-_COUNTED: _Refused = {"personality": ((None,), "models here have no styles to choose from; describe one in 'instructions'")}
+_COUNTED: _Refused = {
+    "personality": ((None,), "models here have no styles to choose from; describe one in 'instructions'")
+}
 _RETRIEVED: _Refused = {
     "include_obfuscation": ((None, False), _NO_PADDING),
     "starting_after": ((None,), "it belongs to 'stream', and stored responses are not streamed again"),
