@@ -6,6 +6,7 @@ The grammar itself is tested with tiny random models, which heed no prompt at al
 import json
 
 import jsonschema
+import openai
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -47,13 +48,18 @@ def test_every_answer_validates_under_its_schema_whatever_the_prompt_says(servic
     )
     def ask(schema, prompt, temperature, as_response):
         sampling = {"temperature": temperature}
-        if as_response:
-            text, is_whole = answered(service, prompt, schema, **sampling)
-        else:
-            wanted = {"name": "x", "schema": schema, "strict": True}
-            text, is_whole = asked(
-                service, prompt, response_format={"type": "json_schema", "json_schema": wanted}, seed=1, **sampling
-            )
+        try:
+            if as_response:
+                text, is_whole = answered(service, prompt, schema, **sampling)
+            else:
+                wanted = {"name": "x", "schema": schema, "strict": True}
+                text, is_whole = asked(
+                    service, prompt, response_format={"type": "json_schema", "json_schema": wanted}, seed=1, **sampling
+                )
+        except openai.BadRequestError as error:
+            if "no tokens to write" not in error.message:  # characters that nobody uses are in no vocabulary
+                raise
+            return
         if is_whole:
             whole.append(text)
             jsonschema.validate(json.loads(text), schema)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cupola import Guidance, InvalidParameterError, Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import run_turn, run_turns
 from cupola_providers.runtime.config import read_config
-from cupola_providers.runtime.guidance import KEPT_GRAMMARS, Guides
+from cupola_providers.runtime.guidance import KEPT_GRAMMARS, Guides, Spelling
 from cupola_providers.runtime.loading import RuntimeSetup, open_session
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from random_schemas import schemas
@@ -108,6 +108,50 @@ def test_a_grammar_may_use_the_models_special_tokens(session):
     answer = run_turn(session, turn(Guidance("lark", 'start: <|im_start|> "tool" <|im_start|>')))
     assert answer.tokens[0] == answer.tokens[-1] == 1
     assert text_of(session, answer) == "<|im_start|>tool<|im_start|>"
+
+
+@pytest.mark.parametrize("values", ["òó", "🙂🙃", "é", "日本"])
+def test_a_character_that_takes_several_tokens_is_written_whole(session, values):
+    """The first bytes of all choices are the same, and alone they are no text."""
+    wanted = {"enum": list(values)}
+    seen = set()
+    for seed in range(12):
+        answer = run_turn(session, turn(schema(wanted), seed=seed))
+        assert answer.error is None
+        seen.add(json.loads(text_of(session, answer)))
+    assert seen <= set(values)
+
+
+@given(st.binary(max_size=20) | st.text(max_size=9).map(str.encode), st.booleans())
+def test_whatever_has_to_come_is_told_in_tokens_that_stand_for_it(tiny, data, spaced):
+    class Spaced(GenaiTokenizer):
+        """Puts a space before every text, as some do."""
+
+        def encode(self, text):
+            return super().encode(f" {text}" if spaced else text)
+
+    config = read_config(tiny)
+    spelling = Spelling(Spaced(tiny, config), VOCAB, EOS)
+    assert b"".join(spelling.tokens[token] for token in spelling(data)) == data
+
+
+def test_what_a_schema_spells_out_must_be_writable(tiny):
+    class Poor(GenaiTokenizer):
+        """Has no token with the byte F1 or 14, as some vocabularies; JSON writes the latter in another way."""
+
+        def token_bytes(self, token):
+            data = super().token_bytes(token)
+            return b"" if set(b"\xf1\x14") & set(data) else data
+
+    guides = Guides(Poor(tiny, read_config(tiny)), VOCAB, [EOS])
+    guides.guide(schema({"description": "\U00072a62", "enum": ["\U0001f642", "\x14", 5]}))
+    for wanted in (
+        schema({"anyOf": [{"type": "null"}, {"const": {"a": ["\U00072a62"]}}]}),
+        schema({"properties": {"\U00072a62": {}}}),
+        Guidance("choice", '["a", "\U00072a62"]'),
+    ):
+        with pytest.raises(InvalidParameterError, match="no tokens to write"):
+            guides.guide(wanted)
 
 
 def test_special_tokens_are_no_text(session):

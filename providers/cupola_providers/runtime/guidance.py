@@ -5,14 +5,15 @@ millisecond as a rule. It never raises for what a user wrote, it answers with a 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from cupola import Guidance, InvalidParameterError
-from cupola_providers.runtime.guidance_grammar import grammar_of, said
+from cupola_providers.runtime.guidance_grammar import grammar_of, literals, said
 from cupola_providers.runtime.sampling import Logits
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
@@ -82,6 +83,7 @@ class Guides:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._eos = [token for token in eos_token_ids if token < vocab_size]
+        self._spelling: Spelling | None = None
         self._native: LLTokenizer | None = None
         self._compiled: OrderedDict[Guidance, LLMatcher] = OrderedDict()
 
@@ -104,8 +106,12 @@ class Guides:
         if not self._eos:
             detail = "This model has no end-of-sequence token, so its answers cannot be guided."
             raise InvalidParameterError(param=guidance.param, detail=detail)
-        if self._native is None:
-            self._native = native_tokenizer(self._tokenizer, self._vocab_size, self._eos)
+        if self._spelling is None or self._native is None:
+            self._spelling = Spelling(self._tokenizer, self._vocab_size, self._eos[0])
+            self._native = native_tokenizer(self._spelling, self._eos)
+        if strange := self._spelling.unwritable(literals(guidance)):
+            detail = f"{guidance.param} cannot be honoured: this model has no tokens to write {strange!a} with."
+            raise InvalidParameterError(param=guidance.param, detail=detail)
         matcher = LLMatcher(self._native, grammar, log_level=0)
         fill_next_token_bitmask(matcher, allocate_token_bitmask(1, self._vocab_size))
         if matcher.is_error():
@@ -114,13 +120,12 @@ class Guides:
         return matcher
 
 
-def native_tokenizer(tokenizer: GenaiTokenizer, vocab_size: int, eos_token_ids: Sequence[int]) -> LLTokenizer:
+def native_tokenizer(spelling: "Spelling", eos_token_ids: Sequence[int]) -> LLTokenizer:
     """Tell llguidance what each token stands for: the very bytes that answers are put together from."""
-    spelling = _Spelling(tokenizer, vocab_size, eos_token_ids[0])
-    return LLTokenizer(TokenizerWrapper(spelling), n_vocab=vocab_size, eos_token=list(eos_token_ids))
+    return LLTokenizer(TokenizerWrapper(spelling), n_vocab=len(spelling.tokens), eos_token=list(eos_token_ids))
 
 
-class _Spelling:
+class Spelling:
     """A vocabulary, in the terms of `TokenizerWrapper`."""
 
     bos_token_id = None
@@ -132,5 +137,41 @@ class _Spelling:
         self.special_token_ids = [token for token in tokenizer.vocabulary.specials if token < vocab_size]
 
     def __call__(self, text: bytes) -> list[int]:
+        """Return tokens that stand for exactly this, though it may end or begin in mid-character.
+
+        The tokenizer's own are best, as the model knows them. It may not have any: because this is no whole text, or
+        because it puts a space first or tidies up what it reads.
+        """
         lead = len(self._tokenizer.encode(""))  # BOS, where there is one
-        return self._tokenizer.encode(text.decode("utf-8", "replace"))[lead:]
+        tokens = self._tokenizer.encode(text.decode("utf-8", "replace"))[lead:]
+        return tokens if b"".join(self.tokens[token] for token in tokens) == text else self._longest(text)
+
+    def unwritable(self, texts: Iterable[str]) -> str:
+        """Return a character of the texts that no tokens can write; empty if all can be written."""
+        return next((one for text in texts for one in text if not self._bytes.issuperset(one.encode())), "")
+
+    def _longest(self, text: bytes) -> list[int]:
+        """Take the longest token that fits, and again, as far as there are any."""
+        tokens = []
+        at = 0
+        while at < len(text):
+            sizes = range(min(len(text) - at, self._longest_size), 0, -1)
+            size = next((size for size in sizes if text[at : at + size] in self._by_spelling), 0)
+            if not size:
+                break
+            tokens.append(self._by_spelling[text[at : at + size]])
+            at += size
+        return tokens
+
+    @cached_property
+    def _by_spelling(self) -> dict[bytes, int]:
+        specials = set(self.special_token_ids)
+        return {data: token for token, data in enumerate(self.tokens) if data and token not in specials}
+
+    @cached_property
+    def _bytes(self) -> set[int]:
+        return set(b"".join(self._by_spelling))
+
+    @cached_property
+    def _longest_size(self) -> int:
+        return max(map(len, self._by_spelling), default=0)

@@ -54,6 +54,16 @@ def grammar_of(guidance: Guidance) -> str:
         raise InvalidParameterError(param=guidance.param, detail=detail) from error
 
 
+def literals(guidance: Guidance) -> Iterator[str]:
+    """Iterate over the texts that a schema or a choice spells out, as an answer would have to write them."""
+    if guidance.kind == "choice":
+        yield from msgspec.json.decode(guidance.text)
+    elif guidance.kind == "json_schema":
+        schema = msgspec.json.decode(guidance.text)
+        for text in _literals(schema) if isinstance(schema, dict) else ():
+            yield msgspec.json.encode(text).decode()
+
+
 def said(message: str) -> str:
     """Return the part of a message of llguidance that is for people."""
     text = re.split(r"\n<(?:state|non-verbose)", message, maxsplit=1)[0].strip()
@@ -123,6 +133,23 @@ def _place(schema: dict[str, Any], problem: str) -> str:
                 place, inside = f"{place}/{name}", part
                 break
     return place
+
+
+def _literals(schema: dict[str, Any]) -> Iterator[str]:
+    yield from _texts([schema.get("const"), schema.get("enum"), [name for name, _ in _items(schema.get("properties"))]])
+    for _, part in _parts(schema):
+        yield from _literals(part)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Iterate over the strings in any JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -76,7 +76,8 @@ class Row:
     def accept(self, token: int, logits: Logits) -> TokenEvent:
         """Report what was chosen from a row of logits, and whether that ends the turn."""
         if self._guide and self._guide.problem:
-            return self.failure(WorkerError(detail=self._guide.problem))
+            param = self.turn.guidance.param if self.turn.guidance else "guidance"
+            return self.failure(InvalidParameterError(param=param, detail=self._guide.problem))
         if token == NO_TOKEN:
             return self.failure(WorkerError(detail="The model's output is not a number; its files may be damaged."))
         if token in self._ends:
