@@ -12,7 +12,6 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -27,8 +26,9 @@ from cupola_server.openai import translate
 from cupola_server.openai.responses import checks
 from server.fake_engine import FakeEngine
 
-EXAMPLES = {GenerationMode.POSITIVE: 60, GenerationMode.NEGATIVE: 30}
+EXAMPLES = {GenerationMode.POSITIVE: 40, GenerationMode.NEGATIVE: 20}
 MOST_ANSWERS = 4
+SAME_AGAIN = "/catalogs/local"
 JSON, EVENTS = "application/json", "text/event-stream"
 MUST_SUCCEED = {
     "/v1/chat/completions": {JSON, EVENTS},
@@ -49,11 +49,19 @@ async def _described():
 
 
 DOCUMENT = anyio.run(_described)
-OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]
+FOUND = [found.ok() for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()]
+OPERATIONS = [operation for operation in FOUND if operation.path != "/shutdown"]  # which does what it says
 
 
 def can_be_wrong(operation):
     return operation.body or operation.query
+
+
+def examples(operation, mode):
+    """Return how many: more where most can go wrong, few for what is there under two paths."""
+    if operation.path.removeprefix(SAME_AGAIN) != operation.path:
+        return EXAMPLES[mode] // 6
+    return EXAMPLES[mode] * (2 if operation.path in MUST_SUCCEED else 1)
 
 
 CASES = [
@@ -64,8 +72,13 @@ CASES = [
 ]
 
 
+def nothing_fails(ctx, response, case):
+    """No 5xx, but for "this machine has no such device", which is nobody's failure."""
+    assert response.status_code < 500 or response.status_code == 501, response.content
+
+
 CHECKS = [
-    not_a_server_error,
+    nothing_fails,
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
@@ -104,8 +117,9 @@ def make_likely(case, stored, *, right):
         for count in ("n", "best_of"):
             if isinstance(value := body.get(count), int) and value > MOST_ANSWERS:
                 body[count] = 1 + value % MOST_ANSWERS
-    if isinstance(name := case.path_parameters.get("id"), str) and not by_chance(name, 4):
-        case.path_parameters["id"] = model if "models" in case.path else stored
+    for parameter, known in (("id", model if "models" in case.path else stored), ("name", model)):
+        if isinstance(name := case.path_parameters.get(parameter), str) and not by_chance(name, 4):
+            case.path_parameters[parameter] = known
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +143,7 @@ def test_whatever_is_asked_the_reply_is_one_that_the_document_promises(service, 
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=EXAMPLES[mode] * (2 if operation.path in MUST_SUCCEED else 1),
+        max_examples=examples(operation, mode),
         derandomize=True,
         database=None,
         deadline=None,
