@@ -1,6 +1,7 @@
 """Writes the tables of `benchmarks/README.md` from the files under `benchmarks/results/`.
 
-`python -m benchmarks.report [--check]`. Figures in the README come from nowhere else; a test runs the check.
+`python -m benchmarks.report [--check]`. Files of `cupola bench --save` are shown as it shows
+them. Figures in the README come from nowhere else; a test runs the check.
 """
 
 import argparse
@@ -9,7 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks.measuring import RESULTS
+from cupola_server.bench.markdown import markdown
+from cupola_server.bench.results import Result
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- results: written by python -m benchmarks.report -->", "<!-- end of results -->"
@@ -44,6 +49,8 @@ def with_results(text: str, files: Iterable[Path]) -> str:
 
 def section(name: str, result: dict[str, Any]) -> str:
     """Return one result file as Markdown: where and when, what was met, every figure with its spread."""
+    if str(result.get("format", "")).startswith("cupola-bench/"):
+        return f"### {name}\n\n{_comparison(name, result)}"
     lines = [f"### {name}", "", _where(result["machine"]), ""]
     settings = ", ".join(f"{key.replace('_', ' ')} {_text(result[key])}" for key in result if key not in _SECTION_KEYS)
     lines += [f"{settings}.", ""] if settings else []
@@ -53,6 +60,13 @@ def section(name: str, result: dict[str, Any]) -> str:
         lines.append(f"| {title} | {figure['median']:.4g} | {low:.4g} | {high:.4g} | {figure['unit']} |")
     lines += ["", *(f"- {'met' if check['met'] else '**missed**'}: {check['what']}" for check in result["checks"])]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _comparison(name: str, result: dict[str, Any]) -> str:
+    """Return a result of `cupola bench`, with a link to its charts if they are stored beside it."""
+    text = markdown(msgspec.convert(result, Result, strict=False))
+    page = RESULTS / f"{name}.html"
+    return f"[The charts](results/{page.name}).\n\n{text}" if page.exists() else text
 
 
 def _where(machine: dict[str, Any]) -> str:

@@ -1,53 +1,71 @@
-"""Decides which models a run measures, and has them in the cache."""
+"""Decides which models a run measures, and where, and has them in the cache."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from cupola.contracts import CachedModel, ModelInfo, ProgressEvent
+from cupola.contracts import CachedModel, ProgressEvent
 from cupola.engine import Engine
 from cupola.errors import CupolaError, NoProviderError
 from cupola_server.bench.adapters import ALL
+from cupola_server.bench.host import Host
 from cupola_server.bench.results import Skipped
 
 
-async def chosen(
-    engine: Engine, names: Sequence[str], providers: Sequence[str], progress: Callable[[ProgressEvent], None]
-) -> tuple[list[CachedModel], list[Skipped]]:
-    """Return the models that names and providers mean, downloaded if need be, and what cannot be had.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A model, and the execution provider that was asked for; empty leaves the choice to placement."""
 
-    Without providers it is the variant of each model that placement chooses. With them it is the first variant made
-    for each: a variant made for one provider runs on no other.
+    model: CachedModel
+    provider: str = ""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What makes an engine run it there."""
+        return (f"models.provider={self.provider}",) if self.provider else ()
+
+    @property
+    def options(self) -> str:
+        """The table of settings that its provider reads."""
+        return f"providers.{self.provider or _short(self.model.info.provider)}"
+
+
+async def choose(
+    host: Host,
+    engine: Engine,
+    names: Sequence[str],
+    providers: Sequence[str],
+    progress: Callable[[ProgressEvent], None],
+) -> tuple[list[Chosen], list[Skipped]]:
+    """Return the models that names and providers mean, downloaded if need be, and what cannot be had.
 
     Raises:
         CupolaError: A model is unknown, or none can be had.
     """
-    models: list[CachedModel] = []
+    found: list[Chosen] = []
     skipped: list[Skipped] = []
     for name in names:
-        for info in await _variants(engine, name, providers):
+        if not providers:
+            found.append(Chosen(await engine.download(name, progress)))
+            continue
+        await engine.resolve(name)  # so that devices are known, and whether there is such a model
+        for provider in _expanded(providers, engine):
             try:
-                models.append(await engine.download(info.id, progress))
+                async with host.open_engine(f"models.provider={provider}") as other:
+                    found.append(Chosen(await other.download(name, progress), provider))
             except CupolaError as error:
-                if not providers:
-                    raise
-                skipped.append(Skipped(f"{info.provider} with {info.id}", str(error)))
-    if not models:
-        reasons = "; ".join(one.reason for one in skipped) or "no variant is made for them"
+                skipped.append(Skipped(f"{name} on {provider}", str(error)))
+    if not found:
+        reasons = "; ".join(one.reason for one in skipped)
         raise NoProviderError(model=", ".join(names), needs=", ".join(providers), available=reasons)
-    return list({model.info.id: model for model in models}.values()), skipped
+    return list({(one.model.info.id, one.provider): one for one in found}.values()), skipped
 
 
-async def _variants(engine: Engine, name: str, providers: Sequence[str]) -> list[ModelInfo]:
-    best = (await engine.resolve(name)).info
-    if not providers:
-        return [best]
-    found: dict[str, ModelInfo] = {}
-    for status in await engine.models():
-        info = status.info
-        if info.alias == best.alias and _is_wanted(info.provider, providers):
-            found.setdefault(info.provider, info)
-    return [*found.values()]
+def _expanded(providers: Sequence[str], engine: Engine) -> list[str]:
+    """Return short names; "all" means every one that has a device here."""
+    usable = [_short(device.provider) for device in engine.devices()]
+    asked = [name for provider in providers for name in (usable if provider == ALL else [_short(provider)])]
+    return list(dict.fromkeys(asked))
 
 
-def _is_wanted(provider: str, providers: Sequence[str]) -> bool:
-    short = provider.removesuffix("ExecutionProvider").lower()
-    return any(wanted.lower() in (ALL, short, provider.lower()) for wanted in providers)
+def _short(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider").lower()

@@ -13,11 +13,12 @@ from cupola.engine import Engine
 from cupola.errors import CupolaError
 from cupola.messages import ChatPrompt
 from cupola_server.bench.adapters import adapters_named
-from cupola_server.bench.choosing import chosen
+from cupola_server.bench.choosing import Chosen, choose
 from cupola_server.bench.host import Host
 from cupola_server.bench.judging import judged
 from cupola_server.bench.machine import cores, describe, digest_of
 from cupola_server.bench.prompts import Prompts
+from cupola_server.bench.recording import record
 from cupola_server.bench.residents import residents_of
 from cupola_server.bench.results import Curve, Plan, Result, Skipped, TargetResult
 from cupola_server.bench.running import Run
@@ -89,15 +90,19 @@ class Comparison:
         """
         began_at = time.monotonic()
         async with self.host.open_engine() as engine:
-            models, unusable = await chosen(engine, self.wishes.models, self.wishes.providers, self.progress)
+            chosen, unusable = await choose(self.host, engine, self.wishes.models, self.wishes.providers, self.progress)
+            models = [one.model for one in chosen]
             self.skipped += unusable
-            ours = self._ours(models)
+            ours = self._ours(chosen)
             prompts = self._prompts(engine, ours, models[0].info.id)
             targets = [*ours, *self._peers(models[0])]
             run = Run(targets, self.wishes.plan, prompts, (os.getpid(),), self.progress, self.first_round)
             results = await self._measured(run, models[0], began_at) if self.wishes.rounds else []
             curves = await self._curves(ours, models[0], prompts) if self.wishes.curves else []
-        return await self._result(results, models, curves, prompts)
+        result = await self._result(results, models, curves, prompts)
+        if self.host.measurements:
+            await to_thread.run_sync(record, result, chosen, self.host.measurements)
+        return result
 
     async def _measured(self, run: Run, reference: CachedModel, began_at: float) -> list[TargetResult]:
         async with run:
@@ -107,24 +112,25 @@ class Comparison:
             await run.rounds(self.wishes.rounds, self.wishes.budget_s, began_at)
             return await self._judged(run.results(), [each.opened.target for each in run.measured], reference)
 
-    def _ours(self, models: Sequence[CachedModel]) -> list[Target]:
+    def _ours(self, chosen: Sequence[Chosen]) -> list[Target]:
         """Return our own targets: every model, with every number of threads, in every way."""
         return [
-            self._our(way, model, threads, several=len(models) > 1)
+            self._our(way, one, threads, chosen)
             for way in WAYS
             if way in self.wishes.ways
-            for model in models
+            for one in chosen
             for threads in self.wishes.threads or (0,)
         ]
 
-    def _our(self, way: str, model: CachedModel, threads: int, *, several: bool) -> Target:
-        info = model.info
-        name = "-".join([way, *([info.name] if several else []), *([f"{threads}-threads"] if threads else [])])
-        words = "in process" if way == "in-process" else "over HTTP"
-        counted = f"{threads} thread{'s' if threads != 1 else ''}" if threads else ""
-        title = ", ".join(word for word in (f"Cupola {words}", info.name if several else "", counted) if word)
-        alias = info.provider.removesuffix("ExecutionProvider").lower()
-        settings = [f"providers.{alias}.threads={threads}"] if threads else []
+    def _our(self, way: str, one: Chosen, threads: int, chosen: Sequence[Chosen]) -> Target:
+        info = one.model.info
+        several = len({each.model.info.id for each in chosen}) > 1
+        counted = f"{threads} thread{'s' * (threads > 1)}" if threads else ""
+        parts = [info.name if several else "", one.provider, counted]
+        told = [part for part in parts if part]
+        name = "-".join([way, *told]).replace(" ", "-")
+        title = ", ".join([f"Cupola {'in process' if way == 'in-process' else 'over HTTP'}", *told])
+        settings = [*one.settings, *([f"{one.options}.threads={threads}"] if threads else [])]
         if way == "in-process":
             return EngineTarget(name, title, info.id, lambda: self.host.open_engine(*settings))
         flags = [word for setting in settings for word in ("--set", setting)]

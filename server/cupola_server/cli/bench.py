@@ -189,7 +189,11 @@ def _host(invocation: Invocation) -> "Host":
     command = [sys.executable, "-m", "cupola_server.cli"]
     command += ["--config", str(invocation.config)] if invocation.config else []
     command += [word for override in invocation.overrides for word in ("--set", override)]
-    return Host(lambda *overrides: invocation.engine(invocation.settings(*overrides)), command)
+    return Host(
+        lambda *overrides: invocation.engine(invocation.settings(*overrides)),
+        command,
+        invocation.settings().measurements_path,
+    )
 
 
 def _rounds_of(result: "Result") -> int:

@@ -47,5 +47,11 @@ def result(speed=100.0, **fields):
     targets = (target("in-process", speed, quality=quality), target("http", 0.9 * speed))
     points = tuple(Point(float(x), Figure("ms", (1.0 * x, 1.1 * x))) for x in (64, 128, 256))
     curves = (Curve("prompt tokens", "time to first token", "Cupola over HTTP", points, 1.0),)
-    given = {"skipped": (Skipped("other", "it cannot be <installed>"),), "curves": curves, "pieces": ("1",), **fields}
-    return Result(MACHINE, PLAN, targets, **given)
+    given = {
+        "targets": targets,
+        "skipped": (Skipped("other", "it cannot be <installed>"),),
+        "curves": curves,
+        "pieces": ("1",),
+        **fields,
+    }
+    return Result(MACHINE, PLAN, **given)
