@@ -40,7 +40,7 @@ class Machine:
 
     @property
     def environment(self):
-        return {
+        variables = {
             "PYTHONPATH": os.pathsep.join(map(str, (self.site, SHELF, TESTS))),
             "CUPOLA_CONFIG": str(self.config),
             "CUPOLA_CACHE_DIR": str(self.cache),
@@ -52,6 +52,7 @@ class Machine:
             "CUPOLA_PLUGINS_DISABLED": '["starter", "cpu"]',
             **self.extra,
         }
+        return {name: value for name, value in variables.items() if value is not None}
 
     def command(self, *words):
         return [sys.executable, "-m", "cupola_server.cli", *words]

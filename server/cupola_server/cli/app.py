@@ -24,6 +24,7 @@ BUILT_IN = {
     "doctor": "cupola_server.cli.doctor:doctor",
     "bench": "cupola_server.cli.bench:bench",
     "plugins": "cupola_server.cli.plugins:plugins",
+    "zip-logs": "cupola_server.cli.zip_logs:zip_logs",
 }
 
 

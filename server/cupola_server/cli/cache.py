@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cupola_server.cli.completing import model_names
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.keeping import export, held_id, import_, verify
 from cupola_server.cli.tables import Column, Output, output_option, show_rows, size_text
@@ -82,7 +83,7 @@ def cd(invocation: Invocation, folder: Path) -> None:
 
 
 @cache.command()
-@click.argument("name", metavar="MODEL")
+@click.argument("name", metavar="MODEL", shell_complete=model_names)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def remove(invocation: Invocation, name: str, yes: bool) -> None:
@@ -93,6 +94,9 @@ def remove(invocation: Invocation, name: str, yes: bool) -> None:
             return await held_id(engine, name)
 
     async def delete() -> bool:
+        from cupola_server.cli.remote import release  # noqa: PLC0415 - brings httpx
+
+        await release(model_id, invocation.settings())
         async with invocation.engine() as engine:
             return await engine.remove(model_id)
 

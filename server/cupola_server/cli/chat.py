@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,20 @@ class Terminal(Protocol):
         """Say something about the chat, on lines of its own."""
 
 
+class Answer(Protocol):
+    """A turn under way."""
+
+    def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
+        """Iterate over its events; the last one is `TurnFinished`."""
+
+
+class Answerer(Protocol):
+    """Who answers: an engine in this process, or a service."""
+
+    def generate(self, request: GenerateRequest) -> AbstractAsyncContextManager[Answer]:
+        """Run a turn; leaving it early cancels it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """How an answer ended."""
@@ -75,13 +89,20 @@ class ChatSession:
     """
 
     def __init__(
-        self, model: str, *, system: str = "", sampling: Sampling | None = None, max_tokens: int | None = None
+        self,
+        model: str,
+        *,
+        system: str = "",
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        ttl_s: float | None = None,
     ) -> None:
         self.model = model
         self.ended = False
         self._system = system
         self._sampling = sampling or Sampling()
         self._max_tokens = max_tokens
+        self._ttl_s = ttl_s
         self._said: list[Message] = []
 
     def request(self, question: str) -> GenerateRequest:
@@ -92,6 +113,7 @@ class ChatSession:
             prompt=ChatPrompt((*system, *self._said, Message("user", question))),
             sampling=self._sampling,
             max_tokens=self._max_tokens,
+            ttl_s=self._ttl_s,
         )
 
     def record(self, question: str, answer: str) -> None:
@@ -127,7 +149,7 @@ class ChatSession:
         return f"There is no command {name}. /help lists them; put a space first to send such a line to the model."
 
 
-async def answer(engine: EngineView, request: GenerateRequest, write: Write) -> Finished:
+async def answer(engine: Answerer, request: GenerateRequest, write: Write) -> Finished:
     """Run one turn and write its text as it comes. Cancelling this cancels the turn."""
     started = time.perf_counter()
     first_s: float | None = None
@@ -189,7 +211,7 @@ async def make_ready(engine: EngineView, model: str) -> None:
         await engine.load(model)
 
 
-async def chat(engine: EngineView, session: ChatSession, terminal: Terminal, *, verbose: bool = False) -> None:
+async def chat(engine: Answerer, session: ChatSession, terminal: Terminal, *, verbose: bool = False) -> None:
     """Take turns with the user until they leave. A failed turn is told and costs only itself."""
     while not session.ended and (line := await terminal.ask()) is not None:
         if line.startswith("/"):
@@ -200,7 +222,7 @@ async def chat(engine: EngineView, session: ChatSession, terminal: Terminal, *, 
 
 
 async def _exchange(
-    engine: EngineView, session: ChatSession, terminal: Terminal, question: str, *, verbose: bool
+    engine: Answerer, session: ChatSession, terminal: Terminal, question: str, *, verbose: bool
 ) -> None:
     parts: list[str] = []
     finished: list[Finished] = []
@@ -229,7 +251,7 @@ async def _exchange(
 
 
 async def _answer_within_context(
-    engine: EngineView, session: ChatSession, terminal: Terminal, question: str, write: Write
+    engine: Answerer, session: ChatSession, terminal: Terminal, question: str, write: Write
 ) -> Finished:
     """Answer, forgetting the oldest exchanges as long as the conversation does not fit the model's context."""
     while True:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import structs
 
+from cupola_server.cli.completing import model_names
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Column, Output, output_option, show_rows, size_text
 
@@ -25,7 +26,7 @@ _NOT_DOWNLOADED = "{!r} is not downloaded. `cupola cache list` shows what is."
 
 
 @click.command()
-@click.argument("name", metavar="[MODEL]", required=False)
+@click.argument("name", metavar="[MODEL]", required=False, shell_complete=model_names)
 @output_option
 @click.pass_obj
 def verify(invocation: Invocation, name: str | None, output: Output) -> None:
@@ -48,7 +49,7 @@ def verify(invocation: Invocation, name: str | None, output: Output) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="MODEL")
+@click.argument("name", metavar="MODEL", shell_complete=model_names)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.pass_obj

@@ -1,4 +1,4 @@
-"""`cupola model`: list, info, download, run; `tune`, `add` and `import` have files of their own."""
+"""`cupola model`: list, info, download, run; `load`, `unload`, `tune`, `add` and `import` have files of their own."""
 
 import sys
 import time
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cupola_server.cli.bringing import add, import_
+from cupola_server.cli.completing import model_names
 from cupola_server.cli.filters import Filter, admitted, filter_option
 from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.loading import load, unload
 from cupola_server.cli.placing import placement_options, placing
 from cupola_server.cli.tables import Column, Output, output_option, show_fields, show_rows, size_text
 from cupola_server.cli.tune import tune
@@ -46,9 +48,8 @@ def model() -> None:
     """Discover, download and run models."""
 
 
-model.add_command(tune)
-model.add_command(add)
-model.add_command(import_)
+for command in (load, unload, tune, add, import_):
+    model.add_command(command)
 
 
 @model.command("list")
@@ -74,7 +75,7 @@ def list_models(invocation: Invocation, filters: "Sequence[Filter]", output: Out
 
 
 @model.command()
-@click.argument("name", metavar="MODEL")
+@click.argument("name", metavar="MODEL", shell_complete=model_names)
 @output_option
 @click.pass_obj
 def info(invocation: Invocation, name: str, output: Output) -> None:
@@ -90,7 +91,7 @@ def info(invocation: Invocation, name: str, output: Output) -> None:
 
 
 @model.command()
-@click.argument("name", metavar="MODEL")
+@click.argument("name", metavar="MODEL", shell_complete=model_names)
 @placement_options
 @click.pass_obj
 def download(invocation: Invocation, name: str, provider: str | None, device: str | None) -> None:
@@ -109,7 +110,7 @@ def download(invocation: Invocation, name: str, provider: str | None, device: st
 
 
 @model.command("run")
-@click.argument("name", metavar="[MODEL]", required=False)
+@click.argument("name", metavar="[MODEL]", required=False, shell_complete=model_names)
 @click.option("--prompt", help="Answer this and exit; - reads it from stdin.")
 @click.option("--system", default="", help="System message: how the model should behave.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from msgspec import structs
 
+from cupola_server.cli.completing import model_names
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Column, Output, output_option, show_json, show_rows, size_text
 
@@ -33,7 +34,7 @@ _COLUMNS = (
 
 
 @click.command()
-@click.argument("name", metavar="MODEL", required=False)
+@click.argument("name", metavar="MODEL", required=False, shell_complete=model_names)
 @click.option(
     "--for", "goal", type=click.Choice(["latency", "throughput"]), default="latency", show_default=True,
     help="Be best at one answer, or at eight together.",

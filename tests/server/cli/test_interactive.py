@@ -1,9 +1,6 @@
 """A whole chat in a real terminal: a pseudo-terminal, the program in a process, a worker, keys and signals."""
 
-import os
-import re
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -11,72 +8,10 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
-import fcntl
-import pty
-import struct
-import termios
+from screen import Screen
 
 PROMPT = ">"
-# A process gets Ctrl+C only from the terminal that controls it.
-TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
-
 pytestmark = pytest.mark.timeout(60)
-
-
-class Screen:
-    """Types into a pseudo-terminal and reads what appears on it."""
-
-    def __init__(self, machine, *words):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
-        command = [sys.executable, "-c", TAKE_TERMINAL, *machine.command(*words)]
-        self.process = subprocess.Popen(
-            command,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            env={**os.environ, **machine.environment},
-        )
-        os.close(slave)
-        self.unread = ""
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def see(self, text):
-        """Read until a text has appeared and return what came before it."""
-        while text not in self.unread:
-            try:
-                data = os.read(self.master, 4096)
-            except OSError as error:  # how Linux reports that the program has gone
-                raise AssertionError(f"never saw {text!r}, only {self.unread!r}") from error
-            if b"\x1b[6n" in data:  # prompt_toolkit asks where the cursor is
-                os.write(self.master, b"\x1b[1;1R")
-            self.unread = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.unread + data.decode(errors="replace"))
-        before, _, self.unread = self.unread.partition(text)
-        return before
-
-    def echoes(self):
-        return bool(termios.tcgetattr(self.master)[3] & termios.ECHO)
-
-    def wait(self):
-        self.see_the_end()
-        return self.process.wait(timeout=30)
-
-    def see_the_end(self):
-        try:
-            while os.read(self.master, 4096):
-                pass
-        except OSError:
-            return
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
 
 
 @pytest.fixture

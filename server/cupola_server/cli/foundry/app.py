@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from cupola_server.cli.foundry.failing import told
 from cupola_server.cli.foundry.layout import FoundryGroup
 from cupola_server.cli.invocation import Invocation
 
@@ -19,6 +18,7 @@ _GROUPS: Mapping[str, str] = MappingProxyType(
         "model": "cupola_server.cli.foundry.model:model",
         "cache": "cupola_server.cli.foundry.cache:cache",
         "service": "cupola_server.cli.foundry.service:service",
+        "zip-logs": "cupola_server.cli.foundry.zip_logs:zip_logs",
     }
 )
 
@@ -53,6 +53,8 @@ class FoundryRoot(FoundryGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever it raises becomes a line and an exit code."""
+        from cupola_server.cli.foundry.failing import told  # noqa: PLC0415 - not needed to show help
+
         ctx.obj = Invocation()
         with told(ctx):
             return super().invoke(ctx)

@@ -10,6 +10,7 @@ from cupola_server.cli.foundry.failing import FoundryFailure
 from cupola_server.cli.foundry.layout import FoundryGroup
 from cupola_server.cli.foundry.listing import cached_table
 from cupola_server.cli.foundry.naming import device_option, model_argument
+from cupola_server.cli.foundry.starting import wake_service
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Output, output_option, show_json
 
@@ -32,6 +33,7 @@ def list_cached(invocation: Invocation, output: Output) -> None:
         async with invocation.engine() as engine:
             return list(await engine.cached())
 
+    wake_service(invocation, quiet=output == "json")
     models = run(cached)
     if output == "json":
         show_json(
@@ -57,11 +59,22 @@ def location(invocation: Invocation, output: Output) -> None:
         async with invocation.engine() as engine:
             return str(engine.cache_location)
 
+    wake_service(invocation, quiet=output == "json")
     path = run(folder)
     if output == "json":
         show_json({"path": path})
     else:
         click.echo(f"💾 Cache directory path: {path}")
+
+
+@cache.command()
+@click.argument("folder", metavar="path", type=click.Path(file_okay=False, resolve_path=True))
+@click.pass_obj
+def cd(invocation: Invocation, folder: str) -> None:
+    """Change the directory of the local cache."""
+    from cupola_server.cli.service.setting import restart_with  # noqa: PLC0415 - no other command needs it
+
+    restart_with(invocation, {"cache.dir": folder})
 
 
 @cache.command()
@@ -77,9 +90,13 @@ def remove(invocation: Invocation, name: str, device: str, yes: bool) -> None:
             return [each.info for each in await naming.variants(engine, name, device) if each.cached]
 
     async def delete(model_id: str) -> bool:
+        from cupola_server.cli.remote import release  # noqa: PLC0415 - brings httpx
+
+        await release(model_id, invocation.settings())
         async with invocation.engine() as engine:
             return await engine.remove(model_id)
 
+    wake_service(invocation)
     models = run(found)
     if not models:
         raise FoundryFailure(f"Model {name} was not found in the local cache.")

@@ -13,13 +13,14 @@ Tips:
 - To find models already downloaded use: foundry cache ls"""
 
 
-async def fetched(engine: Engine, model: ModelStatus, *, force: bool = False) -> None:
+async def fetched(engine: Engine, model: ModelStatus, *, force: bool = False, tips: bool = True) -> None:
     """Bring a model into the cache, or say that it is there.
 
     Args:
         engine: Who downloads.
         model: Which one.
         force: Delete it first if it is there.
+        tips: Say what to do next.
 
     Raises:
         DownloadError, CacheError, ModelFormatError: It could not be had.
@@ -38,7 +39,8 @@ async def fetched(engine: Engine, model: ModelStatus, *, force: bool = False) ->
         click.echo()
         raise
     bar.finish()
-    click.echo(TIPS)
+    if tips:
+        click.echo(TIPS)
 
 
 def was_found(model_id: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cupola.contracts.models import ModelInfo, ModelStatus
+from cupola_server.cli.completing import model_names
 from cupola_server.cli.foundry.failing import FoundryFailure
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[st
     return [device for device in _DEVICES if device.lower().startswith(incomplete.lower())]
 
 
-model_argument = click.argument("name", metavar="model")
+model_argument = click.argument("name", metavar="model", shell_complete=model_names)
 device_option = click.option(
     "--device",
     type=click.Choice(_DEVICES, case_sensitive=False),
@@ -28,6 +29,16 @@ device_option = click.option(
     default=ANY_DEVICE,
     show_default=True,
     help="The device to run the model on",
+)
+
+ttl_option = click.option(
+    "--ttl",
+    "ttl_s",
+    type=click.IntRange(min=0),
+    metavar="seconds",
+    default=600,
+    show_default=True,
+    help="Idle time after which the model is unloaded",
 )
 
 

@@ -56,16 +56,26 @@ def set_(invocation: Invocation, /, show: bool, **given: object) -> None:
         click.echo("No settings changed")
         show_json(_as_foundry_shows(invocation.settings()))
         return
+    click.echo("Saving new settings")
+    restart_with(invocation, changes)
+    if show:
+        show_json(_as_foundry_shows(invocation.settings()))
+
+
+def restart_with(invocation: Invocation, changes: Mapping[str, Any]) -> None:
+    """Save settings and restart the service with them.
+
+    Raises:
+        SettingsError: A value is wrong, or the file cannot be written.
+        ServiceStartError: The service does not start with them.
+    """
     from cupola_server.cli.settings_file import write_settings  # noqa: PLC0415
 
-    click.echo("Saving new settings")
     before = invocation.settings()
     write_settings(invocation.settings_path(), changes)
     _mention_overruled(invocation.settings(), changes)
     click.echo("Restarting service...")
     _restart(invocation, before)
-    if show:
-        show_json(_as_foundry_shows(invocation.settings()))
 
 
 def _mention_overruled(settings: "Settings", changes: Mapping[str, object]) -> None:

@@ -78,9 +78,9 @@ def start_with(invocation: Invocation, *overrides: str) -> "tuple[ServiceInfo, b
     return start_service(settings, overrides=(*invocation.overrides, *overrides), config=invocation.config)
 
 
-def show_started(info: "ServiceInfo") -> None:
-    """Say that the service is started."""
-    click.echo(f"🟢 Service is Started on {info.url}/, PID {info.pid}!")
+def show_started(info: "ServiceInfo", *, err: bool = False) -> None:
+    """Say that the service is started; on stderr where stdout is for programs."""
+    click.echo(f"🟢 Service is Started on {info.url}/, PID {info.pid}!", err=err)
 
 
 def once(host: str | None, port: int | None, cachedir: str | None) -> list[str]:

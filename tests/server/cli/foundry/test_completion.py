@@ -16,7 +16,7 @@ def completed(machine, program, *words):
     }
     done = machine.run(**variables)
     assert (done.returncode, done.stderr) == (0, "")
-    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
 
 @pytest.mark.parametrize("program", ["cupola", "foundry"])
@@ -30,3 +30,16 @@ def test_commands_and_options_are_completed(machine, program):
 def test_values_are_completed(machine):
     assert completed(machine, "foundry", "model", "info", "--device", "G") == ["GPU"]
     assert completed(machine, "foundry", "model", "ls", "--filter", "al") == ["alias="]
+
+
+@pytest.mark.parametrize(
+    ("program", "words"), [("cupola", ("model", "load")), ("cupola", ("model", "run")), ("foundry", ("model", "info"))]
+)
+def test_names_of_models_are_completed(machine, program, words):
+    assert completed(machine, program, *words, "") == ["echo", "unreachable"]
+    assert completed(machine, program, *words, "EC") == ["echo", "echo-generic-cpu:1"]
+
+
+def test_names_that_cannot_be_had_are_no_noise(machine):
+    machine.config.write_text("nonsense")
+    assert completed(machine, "foundry", "model", "info", "e") == []

@@ -107,7 +107,7 @@ def test_a_wrong_value_is_explained(foundry, words):
     assert result.stderr.endswith("--help' to see usage.\n")
 
 
-@pytest.mark.parametrize("words", [(), ("model",), ("cache",)])
+@pytest.mark.parametrize("words", [(), ("model",), ("cache",), ("service",)])
 def test_without_a_command_the_help_is_shown(foundry, words):
     result = foundry(*words)
     assert (result.exit_code, result.stderr) == (2, "Required command was not provided.\n\n")
