@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _OURS = ("jinja2", "llguidance", "msgspec", "numpy", "onnx", "platformdirs", "pluggy", "psutil")
 """What our core and providers packages import in a worker, beside the ONNX Runtime that a provider brings."""
@@ -21,6 +23,8 @@ def applying(requirements: Iterable[str]) -> tuple[str, ...]:
 
 def worker_requirements() -> Sequence[str]:
     """Return what our own packages need in a worker, in the versions that Cupola declares."""
+    from packaging.requirements import Requirement  # noqa: PLC0415 - takes 20 ms, which every start would pay
+
     try:
         declared = metadata.requires("cupola") or []
     except metadata.PackageNotFoundError:  # run from a bare source tree
@@ -29,13 +33,15 @@ def worker_requirements() -> Sequence[str]:
     return [_plain(known[name]) if name in known else name for name in _OURS]
 
 
-def _parsed(text: str) -> Requirement:
+def _parsed(text: str) -> "Requirement":
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
+
     try:
         return Requirement(text)
     except InvalidRequirement as error:
         raise ValueError(f"{text!r} is no requirement: {error}") from error
 
 
-def _plain(requirement: Requirement) -> str:
+def _plain(requirement: "Requirement") -> str:
     requirement.marker = None
     return str(requirement)

@@ -11,7 +11,9 @@ from machine import Machine
 
 @pytest.fixture
 def machine(tmp_path):
-    return Machine(tmp_path)
+    machine = Machine(tmp_path)
+    yield machine
+    machine.end()
 
 
 @pytest.fixture
@@ -85,3 +87,32 @@ def test_a_fallback_is_shown_with_the_nodes(machine):
     assert "yes" in shown
     process.terminate()
     process.communicate(timeout=30)
+
+
+def test_ps_finds_the_service_in_the_background_by_itself(machine):
+    machine.run("model", "download", "echo")
+    assert machine.run("ps").returncode == 1
+    machine.ensure().communicate(timeout=30)
+    assert machine.run("ps").stderr == "Nothing is loaded.\n"
+    with machine.client() as client:
+        client.load_model("echo")
+    assert "it only echoes" in machine.run("ps").stdout
+
+
+def test_downloads_can_be_begun_watched_and_listed(machine, url):
+    started = httpx.post(f"{url}/cupola/downloads", json={"model": "echo"}).json()
+    assert (started["id"], started["state"]) == ("echo-generic-cpu:1", "done")
+    failed = httpx.post(f"{url}/cupola/download", json={"model": "unreachable"})
+    assert failed.status_code == 502
+    listed = httpx.get(f"{url}/cupola/downloads").json()["downloads"]
+    assert [(each["alias"], each["state"]) for each in listed] == [("unreachable", "failed")]
+    assert "too high" in listed[0]["error"]
+    assert httpx.post(f"{url}/cupola/downloads/cancel", json={"model": "echo"}).json() == {"cancelled": False}
+    events = httpx.post(f"{url}/cupola/download", json={"model": "unreachable", "stream": True}).text
+    assert events.startswith('data: {"id":"unreachable-generic-cpu:1"')
+    assert '"error":{' in events.splitlines()[-2]
+
+
+def test_the_catalog_tells_what_is_here_and_what_is_loaded(url):
+    models = {each["info"]["alias"]: each for each in httpx.get(f"{url}/cupola/models").json()["models"]}
+    assert (models["echo"]["cached"], models["echo"]["loaded"], models["unreachable"]["cached"]) == (True, False, False)
