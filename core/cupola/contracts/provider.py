@@ -248,6 +248,10 @@ class EmbeddingSession(ABC):
         """Free what `load` took."""
 
 
+class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """The options of a provider that has none."""
+
+
 class ExecutionProvider(ABC):
     """Runs models on one kind of device through one ONNX Runtime execution provider.
 
@@ -282,7 +286,7 @@ class ExecutionProvider(ABC):
     device_types: ClassVar[tuple[DeviceType, ...]]
     requirements: ClassVar[tuple[str, ...]] = ()
     prerequisites: ClassVar[str] = ""
-    options_type: ClassVar[type[Struct]] = Struct
+    options_type: ClassVar[type[Struct]] = NoOptions
 
     @property
     def alias(self) -> str:

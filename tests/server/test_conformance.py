@@ -1,0 +1,44 @@
+"""The built-in front-ends by the author's kit."""
+
+import importlib
+
+import pytest
+
+from cupola import Settings
+from cupola.testing import ApiFrontendSuite, Ask
+
+
+class BuiltIn(ApiFrontendSuite):
+    reference = ""
+
+    @pytest.fixture
+    def frontend(self, tmp_path):
+        module, _, attribute = self.reference.partition(":")
+        plugin = importlib.import_module(module)
+        settings = Settings()
+        (frontend,) = (getattr(plugin, attribute) if attribute else plugin).api_frontends(settings=settings)
+        return frontend
+
+
+CHAT = b'{"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}'
+
+
+class TestOpenAI(BuiltIn):
+    reference = "cupola_server.openai"
+    asks = (Ask("GET", "/v1/models"), Ask("GET", "/v1/models/fake"))
+    generating = Ask("POST", "/v1/chat/completions", CHAT)
+
+
+class TestNative(BuiltIn):
+    reference = "cupola_server.native"
+    asks = (Ask("GET", "/cupola/ps"),)
+
+
+class TestMetrics(BuiltIn):
+    reference = "cupola_server.metrics:plugin"
+    asks = (Ask("GET", "/metrics"),)
+
+
+class TestFoundry(BuiltIn):
+    reference = "cupola_server.foundry"
+    asks = (Ask("GET", "/openai/models"), Ask("GET", "/foundry/list"), Ask("GET", "/openai/loadedmodels"))
