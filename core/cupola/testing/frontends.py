@@ -61,23 +61,6 @@ async def told(app: ASGIApp, ask: Ask, *, leave: anyio.Event | None = None) -> T
     Raises:
         AssertionError: A message came out of its order, or none came.
     """
-    path, _, query = ask.path.partition("?")
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", ask.content_type.encode())]
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "scheme": "http",
-        "root_path": "",
-        "method": ask.method,
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "headers": [*headers, (b"content-length", str(len(ask.body)).encode())],
-        "client": ("127.0.0.1", 4711),
-        "server": ("127.0.0.1", 80),
-        "state": {},
-    }
     answer, given = Told(), False
 
     async def receive() -> MutableMapping[str, Any]:
@@ -101,9 +84,29 @@ async def told(app: ASGIApp, ask: Ask, *, leave: anyio.Event | None = None) -> T
         await anyio.lowlevel.checkpoint()
 
     with anyio.fail_after(_SOON_S):
-        await app(scope, receive, send)
+        await app(_scope(ask), receive, send)
     assert answer.over or leave, f"{ask.method} {ask.path} was not answered to the end"
     return answer
+
+
+def _scope(ask: Ask) -> MutableMapping[str, Any]:
+    path, _, query = ask.path.partition("?")
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", ask.content_type.encode())]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "method": ask.method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [*headers, (b"content-length", str(len(ask.body)).encode())],
+        "client": ("127.0.0.1", 4711),
+        "server": ("127.0.0.1", 80),
+        "state": {},
+    }
 
 
 @pytest.mark.anyio
