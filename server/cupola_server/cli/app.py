@@ -19,6 +19,7 @@ BUILT_IN = {
     "model": "cupola_server.cli.model:model",
     "cache": "cupola_server.cli.cache:cache",
     "service": "cupola_server.cli.service:service",
+    "downloads": "cupola_server.cli.downloads:downloads",
     "ps": "cupola_server.cli.ps:ps",
     "provider": "cupola_server.cli.provider:provider",
     "doctor": "cupola_server.cli.doctor:doctor",

@@ -1,7 +1,14 @@
 """Words for how far a long piece of work is."""
 
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
 from cupola.contracts import ProgressEvent
 from cupola_server.cli.tables import size_text
+
+if TYPE_CHECKING:
+    from cupola.client.wire import Download
 
 LOADING = ProgressEvent("load", 0, 0, "")
 
@@ -32,3 +39,20 @@ def amount_text(event: ProgressEvent) -> str:
 def rate_text(per_s: float, unit: str) -> str:
     """Return "12 MB/s"; nothing for what is not bytes, or does not move."""
     return f"{size_text(int(per_s))}/s" if unit == "bytes" and per_s >= 1 else ""
+
+
+class DownloadTexts(Struct, frozen=True):
+    """How far a download of a service is, for people. What is not known is empty."""
+
+    amount: str
+    rate: str
+    left: str
+
+
+def download_texts(download: "Download") -> DownloadTexts:
+    """Say how far a download is."""
+    event = ProgressEvent(download.phase, download.done, download.total, download.unit)
+    if download.state != "running":
+        return DownloadTexts(amount_text(event), "", "")
+    left = "" if download.remaining_s is None else f"{download.remaining_s:.0f} s"
+    return DownloadTexts(amount_text(event), rate_text(download.per_s, download.unit), left)

@@ -2,13 +2,17 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from cupola.contracts import Progress, ProgressEvent
-from cupola_server.cli.phases import LOADING, amount_text, headline
+from cupola_server.cli.phases import LOADING, amount_text, download_texts, headline
+
+if TYPE_CHECKING:
+    from cupola.client.wire import Download
 
 
 @contextmanager
@@ -21,6 +25,35 @@ def shown_progress(model: str) -> Iterator[Progress]:
 
     with progress_bars(model) as show:
         yield show
+
+
+@contextmanager
+def shown_downloads() -> "Iterator[Callable[[Sequence[Download]], None]]":
+    """Hand out a callback that is told, again and again, how the downloads of a service are."""
+    if not sys.stderr.isatty():
+        yield PlainDownloads()
+        return
+    from cupola_server.cli.bars import download_bars  # noqa: PLC0415 - only a terminal needs rich
+
+    with download_bars() as show:
+        yield show
+
+
+class PlainDownloads:
+    """Writes a line when a download begins another phase or ends."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def __call__(self, downloads: "Sequence[Download]") -> None:
+        """Take note of how they are now."""
+        for each in downloads:
+            running = each.state == "running"
+            words = headline(each.phase, each.alias) if running else f"{each.alias}: {each.state}"
+            if self._told.get(each.id) != words:
+                self._told[each.id] = words
+                amount = download_texts(each).amount
+                click.echo(f"{words}{', ' if amount else ''}{amount}", err=True)
 
 
 class PlainProgress:
