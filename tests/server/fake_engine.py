@@ -137,7 +137,7 @@ class FakeEngine:
         vectors = tuple(struct.pack("<3f", len(one), 1, -0.5) for one in request.inputs)
         return Embeddings(vectors, sum(map(len, request.inputs)))
 
-    async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
+    async def load(self, name: str, *, ttl_s: float | None = None, provider: str | None = None) -> ResidentStatus:
         status = await self.resolve(name)
         return ResidentStatus(status.info, self.report, pid=1, turns=0, ttl_s=ttl_s, expires_in_s=ttl_s)
 

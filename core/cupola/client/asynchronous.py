@@ -140,10 +140,15 @@ class AsyncClient:
         return await self.download_model(model.info.id, progress=progress)
 
     async def load_model(
-        self, alias_or_model_id: str, device: DeviceType | None = None, ttl: float | None = None
+        self,
+        alias_or_model_id: str,
+        device: DeviceType | None = None,
+        ttl: float | None = None,
+        *,
+        provider: str | None = None,
     ) -> LoadedModel:
         """Load a model, as `Client.load_model`."""
-        return await self._run(operations.load(alias_or_model_id, device, ttl))
+        return await self._run(operations.load(alias_or_model_id, device, ttl, provider))
 
     async def unload_model(self, alias_or_model_id: str, device: DeviceType | None = None, force: bool = False) -> bool:
         """Unload a model, as `Client.unload_model`."""

@@ -71,9 +71,9 @@ CATALOG = Call("GET", "/cupola/models", CatalogModels)
 LOADED = Call("GET", "/cupola/ps", LoadedModels)
 
 
-def load(model: str, ttl: float | None) -> Call[LoadedModel]:
+def load(model: str, ttl: float | None, provider: str | None = None) -> Call[LoadedModel]:
     """Load a model."""
-    return Call("POST", "/cupola/load", LoadedModel, LoadRequest(model=model, ttl=ttl))
+    return Call("POST", "/cupola/load", LoadedModel, LoadRequest(model=model, ttl=ttl, provider=provider))
 
 
 def unload(model: str, *, force: bool) -> Call[Unloaded]:

@@ -58,9 +58,9 @@ def is_upgradeable(name: str, device: DeviceType | None) -> Operation[bool]:
     return not (yield from latest(name, device)).cached
 
 
-def load(name: str, device: DeviceType | None, ttl: float | None) -> Operation[LoadedModel]:
+def load(name: str, device: DeviceType | None, ttl: float | None, provider: str | None) -> Operation[LoadedModel]:
     """Load a model."""
-    return (yield calls.load((yield from _named(name, device)), ttl))  # type: ignore[no-any-return]
+    return (yield calls.load((yield from _named(name, device)), ttl, provider))  # type: ignore[no-any-return]
 
 
 def unload(name: str, device: DeviceType | None, *, force: bool) -> Operation[bool]:

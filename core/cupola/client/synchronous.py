@@ -165,7 +165,12 @@ class Client:
         return self.download_model(model.info.id, progress=progress)
 
     def load_model(
-        self, alias_or_model_id: str, device: DeviceType | None = None, ttl: float | None = None
+        self,
+        alias_or_model_id: str,
+        device: DeviceType | None = None,
+        ttl: float | None = None,
+        *,
+        provider: str | None = None,
     ) -> LoadedModel:
         """Load a model, or restart its idle clock.
 
@@ -173,11 +178,12 @@ class Client:
             alias_or_model_id: Which model; it must be downloaded, unless models.auto_download is set.
             device: Where it shall run; None leaves the choice.
             ttl: Idle seconds after which it is unloaded, 0 for never; None takes the setting models.ttl_s.
+            provider: The execution provider that shall run it, such as "openvino"; None leaves the choice.
 
         Raises:
             ModelNotFoundError: A device was named, and there is none of that name for it.
         """
-        return self._run(operations.load(alias_or_model_id, device, ttl))
+        return self._run(operations.load(alias_or_model_id, device, ttl, provider))
 
     def unload_model(self, alias_or_model_id: str, device: DeviceType | None = None, force: bool = False) -> bool:
         """Unload a model; False if it was not loaded.

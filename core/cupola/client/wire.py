@@ -59,10 +59,14 @@ class LoadedModels(Struct):
 
 
 class LoadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /cupola/load. `ttl` in seconds, 0 for never; without it the setting models.ttl_s counts."""
+    """The body of POST /cupola/load. `ttl` in seconds, 0 for never; without it the setting models.ttl_s counts.
+
+    `provider`, by its name or its short one, is what shall run the model; without it the service chooses.
+    """
 
     model: _Name
     ttl: _Seconds | None = None
+    provider: _Name | None = None
 
 
 class UnloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):

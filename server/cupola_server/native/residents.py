@@ -29,7 +29,7 @@ class Residents:
     async def load(self, exchange: Exchange) -> None:
         """Load a model, or restart its idle clock."""
         request = self._load.decode(await exchange.json_body())
-        status = await self._engine.load(request.model, ttl_s=request.ttl)
+        status = await self._engine.load(request.model, ttl_s=request.ttl, provider=request.provider)
         await exchange.reply(200, msgspec.json.encode(_loaded(status)))
 
     async def unload(self, exchange: Exchange) -> None:

@@ -31,6 +31,15 @@ def test_a_model_is_loaded_into_the_service_which_is_started_for_it(ready):
     assert ready.run("model", "unload", "echo").stdout == "echo was not loaded.\n"
 
 
+def test_a_model_is_loaded_on_the_provider_and_the_device_that_are_asked_for(ready):
+    done = ready.run("model", "load", "echo", "--provider", "echo", "--device", "cpu")
+    assert done.stdout.startswith(f"{ECHO} is loaded ("), done.stderr
+    refused = ready.run("model", "load", "echo", "--provider", "cuda")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "There is no execution provider 'cuda' here; there are: echo" in refused.stderr
+    assert ready.run("model", "load", "echo", "--device", "NPU").returncode == 1
+
+
 def test_unloading_starts_no_service(ready):
     done = ready.run("model", "unload", "echo", "--force")
     assert (done.returncode, done.stdout) == (0, "echo was not loaded; no service is running.\n")
