@@ -294,7 +294,7 @@ class Engine:
 
     def _spec(self, model: CachedModel, place: Placement) -> WorkerSpec:
         entry = self._provider(place.device.provider)
-        if self.inventory.state(entry) not in ("built in", "installed"):
+        if not self.inventory.is_ready(entry):
             raise self._chooser.nothing_runs(model.info.id, [model.info], Wish(entry.provider.name))
         worker = self._settings.worker
         return WorkerSpec(

@@ -68,6 +68,11 @@ class Inventory:
             logger.warning("The execution provider %s has a fault: %s", provider.name, error)
             return "not for this machine"
 
+    def is_ready(self, entry: ProviderEntry) -> bool:
+        """Say whether a provider's workers can be started: in our own environment, or in one made for it as it is."""
+        environment = self.environment(entry)
+        return not entry.provider.requirements or bool(environment and environment.suits(entry.provider.requirements))
+
     def environment(self, entry: ProviderEntry) -> Environment | None:
         """Return a provider's own environment; None if it has none."""
         return self._environments.find(entry.provider.alias) if entry.provider.requirements else None
@@ -88,7 +93,7 @@ class Inventory:
         provider = entry.provider
         if is_assumed(entry):
             return [Device(provider.name, kind) for kind in provider.device_types]
-        if self.state(entry) not in ("built in", "installed"):
+        if not self.is_ready(entry):
             return ()
         devices = finding.report.devices if (finding := self.finding(entry)) else ()
         return sorted(devices, key=lambda each: _place(provider.device_types, each.type))
@@ -109,7 +114,7 @@ class Inventory:
         """
         async with self._probing:
             before = self.devices()
-            usable = [entry for entry in self.providers if self.state(entry) in ("built in", "installed")]
+            usable = [entry for entry in self.providers if self.is_ready(entry)]
             wanted = [e for e in usable if everything or not (is_assumed(e) or self.finding(e))]
             async with anyio.create_task_group() as tasks:
                 for entry in wanted:
