@@ -10,6 +10,7 @@ import click
 from cupola_server.cli.completing import model_names
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.keeping import export, held_id, import_, verify
+from cupola_server.cli.listing_group import ListingGroup
 from cupola_server.cli.tables import Column, Output, output_option, show_rows, size_text
 
 _COLUMNS = (
@@ -20,7 +21,7 @@ _COLUMNS = (
 )
 
 
-@click.group()
+@click.group(cls=ListingGroup)
 def cache() -> None:
     """Manage the models on this machine."""
 

@@ -11,6 +11,7 @@ from cupola_server.cli.bringing import add, import_
 from cupola_server.cli.completing import model_names
 from cupola_server.cli.filters import Filter, admitted, filter_option
 from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.listing_group import ListingGroup
 from cupola_server.cli.loading import load, unload
 from cupola_server.cli.placing import placement_options, placing
 from cupola_server.cli.tables import Column, Output, output_option, show_fields, show_rows, size_text
@@ -43,7 +44,7 @@ _FIELDS = (
 _RECENT_MINUTES = 5  # a listing of that age needs no remark
 
 
-@click.group()
+@click.group(cls=ListingGroup)
 def model() -> None:
     """Discover, download and run models."""
 

@@ -7,6 +7,7 @@ import click
 from msgspec import structs
 
 from cupola_server.cli.invocation import Invocation, run
+from cupola_server.cli.listing_group import ListingGroup
 from cupola_server.cli.tables import Column, Output, output_option, show_rows
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _COLUMNS = (
 )
 
 
-@click.group()
+@click.group(cls=ListingGroup)
 def provider() -> None:
     """Manage the execution providers of this machine."""
 

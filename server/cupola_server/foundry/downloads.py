@@ -20,6 +20,9 @@ _TEXT: Headers = (
     (b"x-accel-buffering", b"no"),
 )
 
+# JavaScript's SDK takes what it reads at once for one line, and misses a result that comes with the line before it.
+_APART_S = 0.1
+
 
 class Downloads:
     """Brings models, and tells how far it is. Who asks for one that is under way joins in.
@@ -48,6 +51,7 @@ class Downloads:
         if error is None:
             await exchange.send_events(lines.last())
         await exchange.send_events(FAILED if error else SUCCEEDED)
+        await anyio.sleep(_APART_S)
         await exchange.end_events(result(describe(error).error.message if error else None))
 
     def _wanted(self, body: bytearray) -> str:

@@ -91,3 +91,9 @@ def test_a_mistake_in_the_wording_is_told_without_importing_anything_heavy(machi
         timeout=30,
     )
     assert shown.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("group", ["model", "cache", "provider"])
+def test_ls_is_list(cupola, group):
+    assert cupola(group, "ls", "--help").stdout.startswith(f"Usage: cupola {group} ")
+    assert cupola(group, "ls", "--help").exit_code == 0

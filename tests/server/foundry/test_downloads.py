@@ -25,18 +25,23 @@ def wanted(name, **more):
     return {"model": described, "token": None, "IgnorePipeReport": True, **more}
 
 
-async def chunks_over_the_wire(url, body):
-    """Return the HTTP chunks of a reply as they were framed, which clients' libraries may or may not keep apart."""
+async def reads_over_the_wire(url, body):
+    """Return what each reading of the connection brings."""
     port, data = int(url.rpartition(":")[2]), json.dumps(body).encode()
     headers = ("Host: localhost", "Content-Type: application/json", f"Content-Length: {len(data)}", "Connection: close")
     head = "\r\n".join(("POST /openai/download HTTP/1.1", *headers, "", ""))
     async with await anyio.connect_tcp("127.0.0.1", port) as connection:
         await connection.send(head.encode() + data)
-        received = b""
+        received = []
         with anyio.fail_after(20):
-            while not received.endswith(b"0\r\n\r\n"):
-                received += await connection.receive()
-    head, _, rest = received.partition(b"\r\n\r\n")
+            while not b"".join(received).endswith(b"0\r\n\r\n"):
+                received.append(await connection.receive())
+    return received
+
+
+async def chunks_over_the_wire(url, body):
+    """Return the HTTP chunks of a reply as they were framed, which clients' libraries may or may not keep apart."""
+    head, _, rest = b"".join(await reads_over_the_wire(url, body)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     chunks = []
     while True:
@@ -58,6 +63,13 @@ async def test_the_stream_is_byte_by_byte_what_clients_expect(running):
         b"[DONE] All Completed!\n",
         b'{\n  "success": true,\n  "errorMessage": null\n}\n',
     ]
+
+
+async def test_the_result_is_not_read_together_with_what_came_before_it(running):
+    """JavaScript's SDK takes what one reading brings for one line, and wants the result at its beginning."""
+    reads = await reads_over_the_wire(running.url, wanted("echo-generic-cpu:2"))
+    assert not any(b"[DONE]" in read and b"success" in read for read in reads)
+    assert any(b"[DONE]" in read for read in reads)
 
 
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.__name__)
