@@ -107,7 +107,7 @@ class Machine:
 
     def end(self):
         """Leave no agent behind."""
-        for file in self.service.glob("*/agent.json"):
+        for file in Path(self.extra.get("CUPOLA_SERVICE_DIR", self.service)).glob("*/agent.json"):
             info = msgspec.json.decode(file.read_bytes(), type=ServiceInfo)
             if is_alive(info.pid, info.born):
                 os.kill(info.pid, signal.SIGKILL)

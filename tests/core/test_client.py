@@ -4,6 +4,7 @@ import inspect
 import os
 import signal
 
+import httpx
 import pytest
 
 from cupola import ModelNotFoundError, ServiceError, ServiceReplyError
@@ -39,8 +40,8 @@ def test_the_whole_life_of_a_model(machine):
         assert client.upgrade_model("echo") == info
         assert client.load_model("echo", ttl=60).ttl_s == 60
         assert [model.id for model in client.list_loaded_models()] == [info.id]
-        chat = client.openai_client().chat.completions
-        reply = chat.create(model="echo", messages=[{"role": "user", "content": "hello"}])
+        with client.openai_client() as openai:
+            reply = openai.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hello"}])
         assert reply.choices[0].message.content == "hello"
         assert client.unload_model("echo", device="CPU")
         assert not client.unload_model("echo")
@@ -112,10 +113,9 @@ def test_keys_are_needed_on_the_port_and_not_on_the_socket(machine, monkeypatch)
     with Client() as client:
         assert client.api_key == "sesame"
         client.download_model("echo")
-        chat = client.openai_client().chat.completions
-        assert (
-            chat.create(model="echo", messages=[{"role": "user", "content": "hi"}]).choices[0].message.content == "hi"
-        )
+        assert httpx.get(f"{client.endpoint}/models").status_code == 401
+        with client.openai_client() as openai:
+            assert openai.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hello"}]).choices
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments():

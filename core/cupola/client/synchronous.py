@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Client:
     """The service of this user and cache, which is started when something is asked of it and it does not run.
 
-    Safe to use from several threads. Use it as a context, or close it.
+    Use it as a context, or close it.
 
     Args:
         settings: What is set; None reads the settings as the service does.

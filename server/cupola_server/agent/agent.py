@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -153,8 +154,9 @@ def _make_private(folder: Path) -> None:
         ServiceError: Somebody else made it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ServiceError(detail=f"The folder {folder}, where its socket shall lie, belongs to another user.")
+    found = folder.lstat()  # a link might lead to where somebody else wants the socket
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise ServiceError(detail=f"{folder}, where its socket shall lie, is no folder of this user. Remove it.")
     folder.chmod(0o700)
 
 

@@ -111,3 +111,28 @@ def test_one_that_stops_lets_running_answers_end_and_the_next_one_waits_for_it(s
         assert list(lines)[-2:] == ["data: [DONE]", ""]
     assert second.communicate(timeout=30)[0] == f"{machine.agent().pid}\n"
     assert machine.agent().pid != first.pid
+
+
+def test_a_port_that_is_set_is_taken(start):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert start(CUPOLA_SERVICE_PORT=str(port)).url == f"http://127.0.0.1:{port}"
+
+
+def test_a_folder_too_deep_for_sockets_has_its_socket_elsewhere_for_this_user_alone(start, tmp_path):
+    info = start(CUPOLA_SERVICE_DIR=str(tmp_path / ("deep" * 30)), TMPDIR=str(tmp_path))
+    folder = Path(info.socket).parent
+    assert folder.parent == tmp_path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert cached("http://localhost", info.socket) == []
+
+
+def test_a_socket_folder_that_somebody_else_prepared_is_refused(start, machine, tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    deep = str(tmp_path / ("deep" * 30))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    machine.extra = {"CUPOLA_SERVICE_DIR": deep}
+    machine.files.socket.parent.symlink_to(tmp_path / "theirs")
+    with pytest.raises(ServiceStartError, match="is no folder of this user"):
+        start(CUPOLA_SERVICE_DIR=deep, TMPDIR=str(tmp_path))
+    assert list((tmp_path / "theirs").iterdir()) == []
