@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import onnxruntime_genai as og
 
 from cupola import (
     ChatPrompt,
@@ -45,22 +44,19 @@ class GenaiTokenizer(Tokenizer):
     Args:
         folder: The model's folder.
         config: Its genai_config.json.
+        library: What encodes, in place of onnxruntime-genai's tokenizer, where that is not installed.
 
     Raises:
         ModelFormatError: The tokenizer's files are missing or damaged.
     """
 
-    def __init__(self, folder: Path, config: GenaiConfig) -> None:
+    def __init__(self, folder: Path, config: GenaiConfig, library: Any = None) -> None:
         self.vocabulary = Vocabulary(read_tokenizer_file(folder), control_ids=config.control_token_ids)
         self._guard = SpecialTokenGuard(self.vocabulary.specials.values())
         self._template = ChatTemplate(folder)
         self._vocab_size = config.model.vocab_size
         self._spellable: dict[str, bool] = {}
-        try:
-            self._library = og.Tokenizer(str(folder))
-        except RuntimeError as error:
-            detail = f"the tokenizer cannot be read ({error}). Delete the model's folder and download it again."
-            raise ModelFormatError(path=str(folder / "tokenizer.json"), detail=detail) from error
+        self._library = library or _library_of(folder)
         self._bos = self._leading_tokens()
 
     @property
@@ -166,6 +162,16 @@ class GenaiTokenizer(Tokenizer):
         if character not in self._spellable:
             self._spellable[character] = bool((self._library.encode(character) >= 0).all())
         return self._spellable[character]
+
+
+def _library_of(folder: Path) -> Any:
+    import onnxruntime_genai as og  # noqa: PLC0415 - a provider that brings an encoder of its own goes without it
+
+    try:
+        return og.Tokenizer(str(folder))
+    except RuntimeError as error:
+        detail = f"the tokenizer cannot be read ({error}). Delete the model's folder and download it again."
+        raise ModelFormatError(path=str(folder / "tokenizer.json"), detail=detail) from error
 
 
 class SpecialTokenGuard:
