@@ -1,5 +1,6 @@
 """A machine with two more plugins installed, for programs to find by their own means."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from cupola.discovery import ServiceFiles, ServiceInfo, find_service, is_alive, 
 
 TESTS = Path(__file__).parent
 SHELF = TESTS / "server" / "cli"
+ACCELERATORS = ("cuda", "directml", "openvino", "qnn", "tensorrt-rtx", "vitisai", "webgpu")
 
 
 class Machine:
@@ -49,7 +51,7 @@ class Machine:
             "CUPOLA_RESPONSES_DIR": str(self.responses),
             "CUPOLA_MODELS_DEFAULT": "echo",
             "TERM": "xterm",
-            "CUPOLA_PLUGINS_DISABLED": '["starter", "cpu"]',
+            "CUPOLA_PLUGINS_DISABLED": json.dumps(["starter", "cpu", *ACCELERATORS]),
             **self.extra,
         }
         return {name: value for name, value in variables.items() if value is not None}

@@ -2,8 +2,10 @@
 
 import importlib
 import platform
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import onnxruntime
@@ -94,7 +96,7 @@ def test_without_its_packages_a_probe_names_the_command_that_brings_them(provide
     here(*accelerator_of(module).platforms[0])
     report = provider.probe()
     assert report.devices == ()
-    assert report.problem == "its packages are not installed here"
+    assert report.problem == "Its packages are not installed here."
     assert report.remedy == f"cupola provider install {provider.alias}"
     assert "onnxruntime" in report.versions
 
@@ -102,8 +104,8 @@ def test_without_its_packages_a_probe_names_the_command_that_brings_them(provide
 def test_on_another_platform_a_probe_says_for_which_it_is_made(provider, here):
     here("linux", "riscv64")
     report = provider.probe()
-    assert report.problem.startswith("it is made for ")
-    assert report.problem.endswith("this is linux on riscv64")
+    assert report.problem.startswith("It is made for ")
+    assert report.problem.endswith("this is linux on riscv64.")
     assert report.remedy.startswith("https://")
 
 
@@ -123,14 +125,14 @@ def test_a_library_in_the_settings_reaches_the_worker_and_is_missed_if_it_is_not
     ((variable, value),) = provider.environment(options).items()
     monkeypatch.setenv(variable, value)
     report = provider.probe()
-    assert f"there is no library /nowhere/lib.so; providers.{provider.alias}.library names it" in report.problem
+    assert f"There is no library /nowhere/lib.so; providers.{provider.alias}.library names it" in report.problem
     assert provider.environment(provider.options_type()) == {}
 
 
 def test_what_is_no_library_is_refused_with_the_libraries_reason(tmp_path, here, monkeypatch):
     here(*LINUX_X64)
     (tmp_path / "plugin.so").write_bytes(b"not a library")
-    monkeypatch.setenv("CUPOLA_LIBRARY_OPENVINO", str(tmp_path / "plugin.so"))
+    monkeypatch.setenv("EP_LIBRARY_OPENVINO", str(tmp_path / "plugin.so"))
     report = provider_of("openvino").probe()
     assert "Failed to load library" in report.problem
     assert report.remedy
@@ -139,8 +141,8 @@ def test_what_is_no_library_is_refused_with_the_libraries_reason(tmp_path, here,
 @pytest.mark.parametrize(
     ("missing", "problem", "remedy"),
     [
-        ("libcuda.so.1", "its driver is missing: there is no libcuda.so.1", "https://www.nvidia.com/drivers"),
-        ("libtensorrt_rtx.so.1", "the library libtensorrt_rtx.so.1 is missing", "cupola provider install tensorrt-rtx"),
+        ("libcuda.so.1", "Its driver is missing: there is no libcuda.so.1", "https://www.nvidia.com/drivers"),
+        ("libtensorrt_rtx.so.1", "The library libtensorrt_rtx.so.1 is missing", "cupola provider install tensorrt-rtx"),
     ],
 )
 def test_a_missing_driver_and_a_missing_library_are_told_apart(tmp_path, here, monkeypatch, missing, problem, remedy):
@@ -264,3 +266,19 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch, ti
     monkeypatch.setattr("cupola_providers.runtime.opening.find_devices", lambda accelerator: found)
     with pytest.raises(LoadError, match=r"has no GPU 1 here; it has GPU 0 \(some card\)"):
         provider.load(tiny, Device(provider.name, "GPU", index=1), provider.options_type(), Limits())
+
+
+def test_the_documentation_names_every_option_and_every_package(module, provider):
+    text = (Path(__file__).parents[2] / "docs" / "providers.md").read_text("utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| `[providers.{provider.alias}]`")]
+    documented = re.findall(r"`(\w+)`", row.partition("]`")[2])
+    assert set(documented) == {one.encode_name for one in msgspec.structs.fields(provider.options_type)}
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{provider.alias}` |")]
+    runtime = {"onnxruntime", "onnxruntime-genai"}
+    for requirement in map(Requirement, provider.requirements):
+        (pin,) = requirement.specifier
+        assert (
+            requirement.name in runtime
+            or re.search(rf"`{requirement.name}` {re.escape(pin.version)}", row)
+            or (provider.alias == "tensorrt-rtx" and requirement.name == "onnxruntime-gpu")
+        )

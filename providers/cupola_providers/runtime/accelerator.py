@@ -72,7 +72,7 @@ class Accelerator:
     @property
     def library_variable(self) -> str:
         """The environment variable that names its library, where no package brings it."""
-        return f"CUPOLA_LIBRARY_{self.alias.upper().replace('-', '_')}"
+        return f"EP_LIBRARY_{self.alias.upper().replace('-', '_')}"
 
     def library_environment(self, library: str) -> dict[str, str]:
         """Return the environment in which a worker takes this library instead of a package's."""

@@ -45,7 +45,8 @@ def report(accelerator: Accelerator) -> ProviderReport:
     """Report the devices of an accelerator. Never raises."""
     found = find_devices(accelerator)
     if isinstance(found, Trouble):
-        return ProviderReport(accelerator.name, (), _versions(accelerator), found.problem, found.remedy)
+        sentence = found.problem[:1].upper() + found.problem[1:].rstrip(". ") + "."
+        return ProviderReport(accelerator.name, (), _versions(accelerator), sentence, found.remedy)
     return ProviderReport(accelerator.name, tuple(one.device for one in found), _versions(accelerator))
 
 

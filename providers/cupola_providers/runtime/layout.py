@@ -40,6 +40,16 @@ def layout_of(model: Any) -> str:
     return sizes.most_common(1)[0][0] if sizes else ""
 
 
+def graph_nodes(path: Path) -> int:
+    """Count the nodes of an ONNX file; 0 if it cannot be read, or its weights are in it."""
+    try:
+        if path.stat().st_size > _LARGEST_GRAPH_BYTES:
+            return 0
+        return len(onnx.load(path, load_external_data=False).graph.node)
+    except (OSError, DecodeError):
+        return 0
+
+
 def _matrices(graph: Any) -> Iterator[tuple[str, int]]:
     """Iterate over the matrices that activations are multiplied with: how they are stored, and their size."""
     constants = {one.name: one for one in graph.initializer}

@@ -13,7 +13,7 @@ from cupola import CupolaError, Limits, LoadError, ModelFiles, ModelFormatError,
 from cupola.errors import from_wire
 from cupola_providers.runtime.config import GenaiConfig, read_config
 from cupola_providers.runtime.generator import GeneratorSession
-from cupola_providers.runtime.layout import read_layout
+from cupola_providers.runtime.layout import graph_nodes, read_layout
 from cupola_providers.runtime.paged import PagedSession
 from cupola_providers.runtime.refusals import AGAIN, damage, explained, first_line
 from cupola_providers.runtime.slots import SlotPlan, SlotsGraph, SlotsSession, slots_graph
@@ -141,9 +141,12 @@ def _nodes(model: ModelFiles, config: GenaiConfig, graph_path: Path, setup: Runt
     if setup.target.provider == CPU or not config.model.decoder.filename or not setup.target.is_known:
         return {}
     try:
-        return nodes_taken(setup.target.open(graph_path, threads=setup.threads, spinning=setup.spinning))
+        taken = nodes_taken(setup.target.open(graph_path, threads=setup.threads, spinning=setup.spinning))
     except Exception as error:  # the binding raises classes of its own that derive from Exception alone
         raise explained(model, config, str(error).strip()) from error
+    if setup.target.provider not in taken and (others := graph_nodes(graph_path) - sum(taken.values())) > 0:
+        taken[setup.target.provider] = others  # ONNX Runtime 1.27 does not tell of WebGPU's, but of all others
+    return taken
 
 
 def _open_slots(

@@ -109,7 +109,7 @@ def share_threads(threads: int) -> bool:
 
 
 def nodes_taken(session: Any) -> dict[str, int]:
-    """Return how many nodes of an opened graph each provider took, most first."""
+    """Return how many nodes of an opened graph each provider took, most first, as far as ONNX Runtime says."""
     taken: Counter[str] = Counter()
     if not hasattr(session, "get_provider_graph_assignment_info"):  # an ONNX Runtime from before 1.24
         return {}
