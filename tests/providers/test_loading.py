@@ -1,10 +1,13 @@
 import json
 
 import onnx
+import onnxruntime
+import onnxruntime_genai as og
 import psutil
 import pytest
 
 from cupola import Limits, LoadError, ModelFiles, ModelFormatError
+from cupola_providers.runtime import loading
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.loading import RuntimeSetup, choose_kind, open_session
 from cupola_providers.runtime.target import Target
@@ -62,6 +65,15 @@ def test_the_generator_runs_what_slots_cannot_and_says_why(folder):
     choice = choose_kind(files, config, RuntimeSetup(), Limits())
     assert choice.kind == "generator"
     assert choice.reason == "its rotary tables change with the length of the turn, so turns run one at a time"
+
+
+def test_the_telemetry_of_both_libraries_is_switched_off_before_anything_is_loaded(folder, tmp_path, monkeypatch):
+    switched = []
+    monkeypatch.setattr(og, "disable_telemetry_events", lambda: switched.append("genai"))
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: switched.append("onnxruntime"))
+    monkeypatch.setattr(loading, "read_config", lambda path: pytest.fail(str(switched)))
+    with pytest.raises(pytest.fail.Exception, match=r"\['genai', 'onnxruntime'\]"):
+        opened(folder)
 
 
 def test_a_generator_may_be_asked_for(folder):

@@ -54,10 +54,9 @@ class AnswerReader:
         """Read on; returns what is certain."""
         if self._trace:
             self._trace.add(event.logprobs)
-        text = _ENDINGS.sub("", event.text) if self._special_tokens else event.text
         if self._splitter is None:
-            return self._answer(text)
-        reasoning, text = self._splitter.feed(text)
+            return self._answer(event.text)
+        reasoning, text = self._splitter.feed(event.text)
         return [*self._thought(reasoning), *self._answer(text)]
 
     def finish(self, *, cut: bool) -> Sequence[Piece]:
@@ -71,12 +70,18 @@ class AnswerReader:
         return pieces
 
     def _thought(self, reasoning: Sequence[ReasoningDelta]) -> Sequence[ReasoningDelta]:
+        told = [ReasoningDelta(text) for piece in reasoning if (text := self._without_endings(piece.text))]
         if self._trace:
-            for piece in reasoning:
+            for piece in told:
                 self._trace.take(piece.text)
-        return reasoning
+        return told
+
+    def _without_endings(self, text: str) -> str:
+        """Drop the tokens that end things. Not before thoughts are told apart, whose end may be marked by one."""
+        return _ENDINGS.sub("", text) if self._special_tokens else text
 
     def _answer(self, text: str) -> list[Piece]:
+        text = self._without_endings(text)
         if not text:
             return []
         return self._parts(self._parser.feed(text) if self._parser else (text,))

@@ -4,6 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cupola import TurnText
+from cupola_server.openai.pieces import ContentDelta, ReasoningDelta
+from cupola_server.openai.reading import AnswerReader
 from cupola_server.openai.reasoning import (
     REASONING_FORMATS,
     THINK,
@@ -41,6 +44,22 @@ def test_text_without_markers_is_the_answer_whole(text, cuts):
 @pytest.mark.parametrize("text", ["<thin", "  ", "", "<b>think</b>", "I <think> so", "\n\nHello"])
 def test_what_only_looks_like_reasoning_is_the_answer(text):
     assert split(text, range(100)) == ("", text)
+
+
+@given(cuts=st.lists(st.integers(0, 100)))
+def test_a_marker_that_holds_an_ending_token_is_seen_before_such_tokens_are_dropped(cuts):
+    harmony = find_reasoning_format("<|channel|>analysis")
+    reader = AnswerReader(
+        ReasoningSplitter(harmony, opened=False), None, call_id=lambda: "", special_tokens=True, logprobs=False
+    )
+    tokens = [harmony.opening, "I ", "see.", "<|end|>", harmony.closing.removeprefix("<|end|>"), "Four.", "<|return|>"]
+    ends = sorted({cut % (len(tokens) + 1) for cut in cuts} | {len(tokens)})
+    pieces = []
+    for begin, end in zip([0, *ends], ends, strict=False):
+        pieces += reader.feed(TurnText(1, "".join(tokens[begin:end]), 1))
+    pieces += reader.finish(cut=False)
+    assert "".join(piece.text for piece in pieces if isinstance(piece, ReasoningDelta)) == "I see."
+    assert "".join(piece.text for piece in pieces if isinstance(piece, ContentDelta)) == "Four."
 
 
 def test_an_answer_that_is_cut_off_in_thought_is_all_reasoning():
