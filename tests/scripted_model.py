@@ -4,6 +4,7 @@ It is a real decoder with a real tokenizer and a real chat template, whose weigh
 layers add nothing, so that the logits after a token depend on that token alone.
 """
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +63,9 @@ def write_scripted_model(
     source = gguf.write(folder / "scripted.gguf")
     import_gguf(source, folder, layout=Layout.INT8_ROWS)
     source.unlink()
+    config = json.loads((folder / "genai_config.json").read_text("utf-8"))
+    config["model"]["eos_token_id"] = ids[END]  # some families write in mid-answer what ends those of others
+    (folder / "genai_config.json").write_text(json.dumps(config), "utf-8")
     return folder
 
 
