@@ -58,7 +58,7 @@ class InstantEngine:
         await checkpoint()
         yield InstantTurn(request.max_tokens or 16)
 
-    async def load(self, name: str, *, ttl_s: float | None = None) -> ResidentStatus:
+    async def load(self, name: str, *, ttl_s: float | None = None, or_fallback: bool = False) -> ResidentStatus:  # noqa: ARG002
         """Have it loaded."""
         assert name == MODEL.alias
         return ResidentStatus(MODEL, REPORT, pid=0, turns=0, ttl_s=ttl_s, expires_in_s=None)

@@ -79,6 +79,7 @@ from cupola.errors import (
     WorkerError,
     WorkerHungError,
 )
+from cupola.external.errors import ExternalBusyError, ExternalServiceError, ExternalTimeoutError
 from cupola.hookspecs import hookimpl
 from cupola.messages import (
     ChatPrompt,
@@ -95,7 +96,10 @@ from cupola.messages import (
     TokenPrompt,
     Tool,
     ToolCall,
+    ToolUse,
+    TurnCall,
     TurnFinished,
+    TurnReasoning,
     TurnText,
     Usage,
 )
@@ -127,6 +131,9 @@ __all__ = [
     "EngineView",
     "Event",
     "ExecutionProvider",
+    "ExternalBusyError",
+    "ExternalServiceError",
+    "ExternalTimeoutError",
     "FallbackError",
     "FinishReason",
     "GenerateRequest",
@@ -182,9 +189,12 @@ __all__ = [
     "Tokenizer",
     "Tool",
     "ToolCall",
+    "ToolUse",
     "Turn",
+    "TurnCall",
     "TurnEnded",
     "TurnFinished",
+    "TurnReasoning",
     "TurnText",
     "Usage",
     "Verification",

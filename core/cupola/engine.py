@@ -1,22 +1,19 @@
 """The engine: from a request to a running turn. It knows catalogs, caches, placement and residency, and joins them."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
 import msgspec
-import psutil
 
 from cupola.catalog import Catalog, Entry, Listing
 from cupola.choosing import Chooser
 from cupola.contracts import (
     CachedModel,
     CacheStore,
-    CatalogSource,
     Device,
-    DownloadEnded,
     DownloadStatus,
     Generation,
     ImportWishes,
@@ -27,15 +24,19 @@ from cupola.contracts import (
     ProgressEvent,
     ResidentStatus,
 )
-from cupola.downloads import DownloadJobs, HttpDownloader, bring, keep_addresses_out_of_logs
+from cupola.downloads import Bringing, DownloadJobs, HttpDownloader, keep_addresses_out_of_logs
 from cupola.environments import Inventory
 from cupola.errors import (
     CacheError,
-    DownloadError,
+    LoadError,
+    MemoryBudgetError,
     ModelFormatError,
     ModelNotCachedError,
     ModelNotFoundError,
+    NoProviderError,
 )
+from cupola.external.elsewhere import Elsewhere
+from cupola.external.models import ExternalModels
 from cupola.messages import (
     ChatPrompt,
     DetokenizeTokens,
@@ -55,23 +56,33 @@ from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
 from cupola.tuning import TUNED, Goal, Trial, Tuner, Tuning
 from cupola.turns import Turn
-from cupola.worker.process import WorkerSpec
+from cupola.worker.process import Worker, WorkerSpec
 
 logger = logging.getLogger(__name__)
+
+_CANNOT_RUN = (NoProviderError, LoadError, MemoryBudgetError)
+"""What a fallback is for. A model that only has to be downloaded is no such case."""
 
 
 class Engine:
     """The one object that front-ends and the command line work with (`EngineView`). Made by `open_engine`."""
 
-    def __init__(self, settings: Settings, plugins: PluginSet, residency: Residency, jobs: DownloadJobs) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        plugins: PluginSet,
+        residency: Residency,
+        jobs: DownloadJobs,
+        external: ExternalModels,
+    ) -> None:
         self._settings = settings
         self._plugins = plugins
         self._residency = residency
         self.inventory = Inventory(plugins.providers, settings)
         self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self.inventory.devices())
         self._chooser = Chooser(settings, plugins, self._catalog, self.inventory, residency.loads)
-        self._downloader = HttpDownloader(settings.downloads)
-        self._jobs = jobs
+        self._external = Elsewhere(external, residency.find, self._catalog.variants, settings.models.fallback)
+        self._bringing = Bringing(jobs, HttpDownloader(settings.downloads), self._store, plugins.observe)
 
     @property
     def cache_location(self) -> Path:
@@ -103,7 +114,8 @@ class Engine:
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
         await self._chooser.know_devices()
-        return [self._status(entry) for entry in await self._catalog.entries()]
+        here = [self._status(entry) for entry in await self._catalog.entries()]
+        return [*here, *(model.status for model in self._external.models)]
 
     def listings(self) -> Sequence[Listing]:
         """Say of every catalog source how old its last listing is, or why there is none."""
@@ -115,6 +127,8 @@ class Engine:
 
     async def resolve(self, name: str) -> ModelStatus:
         """Look a model up by id, id without version, or alias: the variant that would run here, else the first."""
+        if elsewhere := await self._external.find(name):
+            return elsewhere.status
         entries, place = await self._chooser.candidates(name)
         return self._status(next((e for e in entries if place and e.info.id == place.variant.id), entries[0]))
 
@@ -131,24 +145,27 @@ class Engine:
 
         Raises:
             ModelNotFoundError, DownloadError, CacheError, ModelFormatError: Nothing half-done is left in the cache.
+            RequestError: It is a model elsewhere.
         """
+        await self._external.refuse(name)
         entry, _ = await self._chooser.choose(name)
-        return await self._bring(entry, progress or _ignore)
+        return await self._bringing.bring(entry, progress or _ignore)
 
     async def start_download(self, name: str) -> DownloadStatus:
         """Begin to bring a model into the cache, and return at once."""
+        await self._external.refuse(name)
         entry, _ = await self._chooser.choose(name)
         if entry.cached:
             return DownloadStatus(info=entry.info, state="done", progress=ProgressEvent("download", 0, 0))
-        return await self._jobs.start(entry.info, self._work(entry))
+        return await self._bringing.start(entry)
 
     def cancel_download(self, model_id: str) -> bool:
         """End a download; False if none of that id is under way."""
-        return self._jobs.cancel(model_id)
+        return self._bringing.jobs.cancel(model_id)
 
     def downloads(self) -> Sequence[DownloadStatus]:
         """List the downloads under way, then the last ones that ended."""
-        return self._jobs.statuses()
+        return self._bringing.jobs.statuses()
 
     async def import_model(self, path: Path, wishes: ImportWishes, progress: Progress | None = None) -> CachedModel:
         """Make a file or folder of this machine a model of the cache.
@@ -164,7 +181,7 @@ class Engine:
             if await self._store().find(info.id):
                 detail = f"it already holds {info.id!r}; remove that one first, or choose another name"
                 raise CacheError(path=str(self.cache_location), detail=detail)
-            return await self._bring(Entry(info, source, None), progress or _ignore)
+            return await self._bringing.bring(Entry(info, source, None), progress or _ignore)
         detail = "is neither a folder with a genai_config.json nor a file that an importer knows, such as GGUF"
         raise ModelFormatError(path=str(path), detail=detail)
 
@@ -188,20 +205,39 @@ class Engine:
         entry, place = await self._chooser.choose(name)
         if entry.info.source == TUNED:
             entry, place = await self._chooser.choose(entry.info.parent)
-        source = await self._bring(entry, progress)
+        source = await self._bringing.bring(entry, progress)
         tuner = Tuner(source, lambda model: self._spec(model, place), self._plugins.converters, self._store())
         return await tuner.run(goal, max_divergence, progress, told)
 
     async def load(
-        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, device: str | None = None
+        self,
+        name: str,
+        *,
+        ttl_s: float | None = None,
+        provider: str | None = None,
+        device: str | None = None,
+        or_fallback: bool = False,
     ) -> ResidentStatus:
-        """Load a model, or restart the idle clock of a loaded one; one that is loaded elsewhere moves."""
+        """Load a model, or restart the idle clock of a loaded one; one that is loaded in another place moves."""
+        if elsewhere := await self._external.find(name):
+            return elsewhere.resident
         wish = self._chooser.wish(provider, device) if provider or device else ANYWHERE
-        info, spec = await self._prepare(name, wish)
-        return await self._residency.load(info, spec, ttl_s)
+        try:
+            info, spec = await self._prepare(name, wish)
+            return await self._residency.load(info, spec, ttl_s)
+        except _CANNOT_RUN as error:
+            if not or_fallback:
+                raise
+            return await self.load(self._external.stand_in(name, error), ttl_s=ttl_s)
+
+    async def register(self, service: str, model: str, base_url: str) -> ModelStatus:
+        """Offer the model of a service elsewhere, until the process ends."""
+        return self._external.models.register(service, model, base_url).status
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         """Unload a model; False if it was not loaded."""
+        if await self._external.find(name):
+            return False
         entries = await self._catalog.variants(name)
         results = [await self._residency.unload(e.info.id, force=force, wait_s=wait_s) for e in entries]
         return any(results)
@@ -214,16 +250,27 @@ class Engine:
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
         """Run a turn. Entering waits until the prompt is accepted; leaving early cancels it within a step."""
         arrived = anyio.current_time()
-        info, spec = await self._prepare(request.model)
-        async with self._residency.use(info, spec, request.ttl_s) as worker:
-            started = await worker.submit(request)
-            turn = Turn(info, worker.report, started)
+        async with AsyncExitStack() as stack:
+            turn = await self._begun(request, stack)
             try:
                 yield turn
             finally:
-                with anyio.CancelScope(shield=True):
-                    await worker.cancel(started.id)
                 self._plugins.observe(turn.ended(arrived))
+
+    async def _begun(self, request: GenerateRequest, stack: AsyncExitStack) -> Turn:
+        """Begin a turn where its model runs, or at the fallback if that is not here. The stack ends it."""
+        if elsewhere := await self._external.find(request.model):
+            answer = await stack.enter_async_context(elsewhere.answer(request))
+            return Turn(elsewhere.info, elsewhere.report, answer.get)
+        try:
+            info, spec = await self._prepare(request.model)
+            worker = await stack.enter_async_context(self._residency.use(info, spec, request.ttl_s))
+        except _CANNOT_RUN as error:
+            stand_in = self._external.stand_in(request.model, error)
+            return await self._begun(msgspec.structs.replace(request, model=stand_in), stack)
+        started = await worker.submit(request)
+        stack.push_async_callback(_cancelled, worker, started.id)
+        return Turn(info, worker.report, started.mailbox.get, started.prompt_tokens)
 
     async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
         """Return the tokens of a prompt; loads the model."""
@@ -239,6 +286,8 @@ class Engine:
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Turn texts into vectors."""
+        if elsewhere := await self._external.find(request.model):
+            return await elsewhere.embed(request)
         question = EmbedTexts(request.inputs, request.dimensions)
         answer = await self._ask(request.model, question, request.ttl_s)
         assert isinstance(answer, Embeddings)
@@ -247,6 +296,7 @@ class Engine:
     async def _ask(
         self, name: str, question: TokenizeText | DetokenizeTokens | EmbedTexts, ttl_s: float | None
     ) -> Tokens | Text | Embeddings:
+        await self._external.refuse(name)
         info, spec = await self._prepare(name)
         async with self._residency.use(info, spec, ttl_s) as worker:
             return await worker.ask(question)
@@ -265,32 +315,8 @@ class Engine:
             await self._residency.unload(entry.info.id, wait_s=0)
         if entry.cached is None and not self._settings.models.auto_download:
             raise ModelNotCachedError(model=name)
-        cached = await self._bring(entry, _ignore)
+        cached = await self._bringing.bring(entry, _ignore)
         return cached.info, self._spec(cached, place)
-
-    async def _bring(self, entry: Entry, progress: Progress) -> CachedModel:
-        """Have a model's files here; one download at a time per model, which others join."""
-        return entry.cached or await self._jobs.join(entry.info, self._work(entry), progress)
-
-    def _work(self, entry: Entry) -> Callable[[Progress], Awaitable[CachedModel]]:
-        source = entry.source
-        if source is None:
-            raise DownloadError(model=entry.info.id, detail="no catalog source offers it")
-
-        async def work(progress: Progress) -> CachedModel:
-            return await self._store().find(entry.info.id) or await self._download(entry.info, source, progress)
-
-        return work
-
-    async def _download(self, info: ModelInfo, source: CatalogSource, progress: Progress) -> CachedModel:
-        started, ok = anyio.current_time(), False
-        try:
-            model = await bring(info, source, self._store(), self._downloader, progress)
-            ok = True
-        finally:
-            event = DownloadEnded(info.id, info.size_bytes, anyio.current_time() - started, ok)
-            self._plugins.observe(event)
-        return model
 
     def _spec(self, model: CachedModel, place: Placement) -> WorkerSpec:
         entry = self._provider(place.device.provider)
@@ -308,6 +334,7 @@ class Engine:
                 settings=msgspec.to_builtins(self._settings.for_workers()),
             ),
             environment=entry.provider.environment(entry.options),
+            without=self._external.models.key_variables,
             interpreter=self.inventory.interpreter(entry),
             load_timeout_s=worker.load_timeout_s,
             step_timeout_s=worker.step_timeout_s,
@@ -341,18 +368,18 @@ async def open_engine(settings: Settings, plugins: PluginSet | None = None) -> A
     plugins = plugins or load_plugins(settings)
     plugins.ensure_usable()
     keep_addresses_out_of_logs()
-    async with DownloadJobs() as jobs, Residency(_limits(settings), plugins.observe) as residency:
-        yield Engine(settings, plugins, residency, jobs)
+    limits = ResidencyLimits.from_settings(settings.models, settings.worker)
+    async with (
+        ExternalModels(settings.external) as external,
+        DownloadJobs() as jobs,
+        Residency(limits, plugins.observe) as residency,
+    ):
+        yield Engine(settings, plugins, residency, jobs, external)
 
 
-def _limits(settings: Settings) -> ResidencyLimits:
-    models = settings.models
-    return ResidencyLimits(
-        default_ttl_s=models.ttl_s,
-        restart_limit=settings.worker.restart_limit,
-        memory_budget_bytes=models.memory_budget_mb * 10**6 or psutil.virtual_memory().total * 3 // 4,
-        pinned=frozenset(name.lower() for name in models.pinned),
-    )
+async def _cancelled(worker: Worker, turn: int) -> None:
+    with anyio.CancelScope(shield=True):
+        await worker.cancel(turn)
 
 
 def _ignore(event: ProgressEvent) -> None:

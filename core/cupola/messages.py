@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from cupola.errors import WireError
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "content_filter", "cancelled"]
 
 
 class ToolCall(Struct, frozen=True):
@@ -103,6 +103,22 @@ class Guidance(Struct, frozen=True):
     param: str = "response_format"
 
 
+class ToolUse(Struct, frozen=True, omit_defaults=True):
+    """How the prompt's tools may be used, for models elsewhere; for those here, template and guidance say it.
+
+    Attributes:
+        choice: Whether the model may, must or must not call.
+        only: The one function that it must call.
+        parallel: Whether it may call several at once.
+        strict: Functions whose arguments must conform to their schema.
+    """
+
+    choice: Literal["auto", "none", "required"] = "auto"
+    only: str | None = None
+    parallel: bool = True
+    strict: tuple[str, ...] = ()
+
+
 class GenerateRequest(Struct, frozen=True, omit_defaults=True):
     """One turn, as a front-end asks for it.
 
@@ -118,6 +134,8 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
         guidance: What the answer must conform to.
         top_logprobs: Report log probabilities, with so many alternatives at each position; None reports none.
         ttl_s: Unload the model when idle for this long after this turn; None keeps what is set.
+        tool_use: How tools may be used. Workers do not look at it.
+        reasoning_effort: How much a model elsewhere should think. Workers do not look at it.
     """
 
     model: str
@@ -132,6 +150,8 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
     guidance: Guidance | None = None
     top_logprobs: int | None = None
     ttl_s: float | None = None
+    tool_use: ToolUse | None = None
+    reasoning_effort: str | None = None
 
 
 class EmbedRequest(Struct, frozen=True, omit_defaults=True):
@@ -196,6 +216,25 @@ class TurnText(Struct, frozen=True, tag="text", omit_defaults=True):
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class TurnReasoning(Struct, frozen=True, tag="reasoning"):
+    """More of what a model elsewhere thought before it answered. Models here leave it in the text."""
+
+    turn: int
+    text: str
+
+
+class TurnCall(Struct, frozen=True, tag="call", omit_defaults=True):
+    """A piece of a function call by a model elsewhere. Models here leave calls in the text.
+
+    `index` counts the calls of the answer. A call's first piece has its name; arguments are JSON text.
+    """
+
+    turn: int
+    index: int
+    name: str = ""
+    arguments: str = ""
 
 
 class TurnFinished(Struct, frozen=True, tag="finished", omit_defaults=True):
@@ -300,7 +339,8 @@ class SessionReport(Struct, frozen=True, tag="ready"):
     """A loaded model, as its worker describes it.
 
     Attributes:
-        kind: "slots", "paged", "generator" or "embedding".
+        kind: "slots", "paged", "generator" or "embedding"; "external" for a model elsewhere, which tells calls and
+            reasoning apart itself.
         reason: Why this kind of session was chosen.
         capacity: Turns that can share a step.
         context_length: In tokens.

@@ -1,42 +1,50 @@
 """A running turn as a front-end sees it, whatever answers it. The engine is the only caller."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 
 from cupola.contracts import ModelInfo, TurnEnded
 from cupola.errors import CupolaError, WorkerError
-from cupola.messages import SessionReport, TurnFinished, TurnText, Usage
-from cupola.worker.process import WorkerTurn
+from cupola.messages import SessionReport, TurnCall, TurnFinished, TurnReasoning, TurnText, Usage
 
 
 class Turn:
-    """A running turn, as a front-end sees it (`Generation`)."""
+    """A running turn, as a front-end sees it (`Generation`).
 
-    def __init__(self, model: ModelInfo, report: SessionReport, turn: WorkerTurn) -> None:
+    Args:
+        model: What answers.
+        report: What runs it.
+        get: Waits for its next event.
+        prompt_tokens: Length of the rendered prompt; 0 while only a service elsewhere knows it.
+    """
+
+    def __init__(
+        self, model: ModelInfo, report: SessionReport, get: Callable[[], Awaitable[object]], prompt_tokens: int = 0
+    ) -> None:
         self.model = model
         self.report = report
-        self.prompt_tokens = turn.prompt_tokens
+        self.prompt_tokens = prompt_tokens
         self.first_token_at: float | None = None
         self.finished: TurnFinished | None = None
         self.failed = False
         self.tokens = 0
-        self._turn = turn
+        self._get = get
 
-    async def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
+    async def __aiter__(self) -> AsyncIterator[TurnText | TurnReasoning | TurnCall | TurnFinished]:
         """Iterate over the events of the answer; the last one is `TurnFinished`."""
         while self.finished is None:
             try:
-                event = await self._turn.mailbox.get()
+                event = await self._get()
             except CupolaError:
                 self.failed = True
                 raise
             if isinstance(event, TurnFinished):
                 self.finished = event
-            elif not isinstance(event, TurnText):
+            elif not isinstance(event, TurnText | TurnReasoning | TurnCall):
                 raise WorkerError(detail=f"The worker sent a {type(event).__name__} in mid-answer.")
             else:
-                self.tokens += event.tokens
+                self.tokens += event.tokens if isinstance(event, TurnText) else 1
                 if self.first_token_at is None:
                     self.first_token_at = anyio.current_time()
             yield event

@@ -67,6 +67,15 @@ def leaves(error):
     return [leaf for one in error.exceptions for leaf in leaves(one)]
 
 
+async def test_a_worker_does_not_get_the_keys_of_the_service(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOUD_KEY", "secret")
+    monkeypatch.setenv("OTHER", "plain")
+    async with running(echo_spec(tmp_path, without=frozenset({"CLOUD_KEY"}))) as worker:
+        variables = psutil.Process(worker.pid).environ()
+    assert "CLOUD_KEY" not in variables
+    assert variables["OTHER"] == "plain"
+
+
 async def test_a_turn_comes_back_as_text_and_usage(tmp_path):
     async with running(echo_spec(tmp_path)) as worker:
         assert worker.report.provider == "EchoExecutionProvider"

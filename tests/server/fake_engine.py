@@ -104,7 +104,7 @@ class FakeEngine:
             if self.refusal is not None:
                 raise self.refusal
             status = await self.resolve(request.model)
-            yield _ScriptedTurn(status.info, self.script, self.finish)
+            yield _ScriptedTurn(status.info, self.report, self.script, self.finish)
         finally:
             self.running -= 1
             self.left.set()
@@ -137,7 +137,9 @@ class FakeEngine:
         vectors = tuple(struct.pack("<3f", len(one), 1, -0.5) for one in request.inputs)
         return Embeddings(vectors, sum(map(len, request.inputs)))
 
-    async def load(self, name: str, *, ttl_s: float | None = None, provider: str | None = None) -> ResidentStatus:
+    async def load(
+        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, or_fallback: bool = False
+    ) -> ResidentStatus:
         status = await self.resolve(name)
         return ResidentStatus(status.info, self.report, pid=1, turns=0, ttl_s=ttl_s, expires_in_s=ttl_s)
 
@@ -152,8 +154,9 @@ class FakeEngine:
 
 
 class _ScriptedTurn:
-    def __init__(self, model, script, finish):
+    def __init__(self, model, report, script, finish):
         self.model = model
+        self.report = report
         self.prompt_tokens = 11
         self._script, self._finish = script, finish
 

@@ -15,7 +15,9 @@ from cupola.messages import (
     GenerateRequest,
     SessionReport,
     TextPrompt,
+    TurnCall,
     TurnFinished,
+    TurnReasoning,
     TurnText,
 )
 
@@ -40,8 +42,13 @@ class Generation(Protocol):
     def prompt_tokens(self) -> int:
         """Length of the rendered prompt."""
 
-    def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
-        """Iterate over the events. Raises `WorkerError` if the worker fails underway."""
+    def __aiter__(self) -> AsyncIterator[TurnText | TurnReasoning | TurnCall | TurnFinished]:
+        """Iterate over the events; calls and reasoning are told apart by models elsewhere only.
+
+        Raises:
+            WorkerError: The worker failed underway.
+            ExternalServiceError: The service elsewhere did.
+        """
 
 
 class EngineView(Protocol):
@@ -72,7 +79,7 @@ class EngineView(Protocol):
 
         Raises:
             ModelNotFoundError, ModelNotCachedError, NoProviderError, LoadError, RequestError, QueueFullError,
-            WorkerError: On entering.
+            WorkerError, ExternalServiceError: On entering.
         """
 
     async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
@@ -93,7 +100,13 @@ class EngineView(Protocol):
         """
 
     async def load(
-        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, device: str | None = None
+        self,
+        name: str,
+        *,
+        ttl_s: float | None = None,
+        provider: str | None = None,
+        device: str | None = None,
+        or_fallback: bool = False,
     ) -> ResidentStatus:
         """Load a model, or reset the idle clock of a loaded one.
 
@@ -103,6 +116,8 @@ class EngineView(Protocol):
             provider: The execution provider that shall run it, by its name or its short one, "cuda"; None leaves the
                 choice. An idle model that is loaded on another one is loaded anew.
             device: The kind of device that it shall run on, likewise.
+            or_fallback: Whether the model of the setting models.fallback may take its place, if this machine cannot run
+                it. Its name is in what is returned.
 
         Raises:
             InvalidParameterError: There is no such provider or kind of device.
@@ -120,6 +135,13 @@ class EngineView(Protocol):
 
         Raises:
             ModelBusyError: Turns are still running.
+        """
+
+    async def register(self, service: str, model: str, base_url: str) -> ModelStatus:
+        """Offer the model of a service elsewhere that speaks OpenAI's API, as SERVICE/MODEL, until the process ends.
+
+        Raises:
+            RequestError: The name or the address is none, or the settings know that service at another address.
         """
 
     def residents(self) -> Sequence[ResidentStatus]:

@@ -23,6 +23,7 @@ CupolaError
 ├── ServiceError                  the background service cannot be reached, or cannot do what was asked
 │   ├── ServiceStartError         it did not start
 │   └── ServiceReplyError         it answered with an error
+├── ExternalServiceError          a service elsewhere failed (cupola.external.errors)
 └── WorkerError                   a worker process failed
     ├── WorkerDiedError           it ended while it was needed
     ├── WorkerHungError           it was ended: no step within the limit

@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import Self
 
 import anyio
+import psutil
 from anyio.abc import TaskGroup
 
 from cupola.contracts import Event, ModelInfo, ModelLoaded, ModelUnloaded, ResidentStatus
 from cupola.errors import CupolaError, MemoryBudgetError, ModelBusyError, WorkerError
 from cupola.messages import Load
 from cupola.residency.resident import Changes, Resident
+from cupola.settings import ModelSettings, WorkerSettings
 from cupola.worker.process import Worker, WorkerSpec, open_worker
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,16 @@ class ResidencyLimits:
     restart_limit: int
     memory_budget_bytes: int
     pinned: frozenset[str] = frozenset()
+
+    @staticmethod
+    def from_settings(models: ModelSettings, worker: WorkerSettings) -> "ResidencyLimits":
+        """Return what the settings say; without a budget, models may take three quarters of the memory."""
+        return ResidencyLimits(
+            default_ttl_s=models.ttl_s,
+            restart_limit=worker.restart_limit,
+            memory_budget_bytes=models.memory_budget_mb * 10**6 or psutil.virtual_memory().total * 3 // 4,
+            pinned=frozenset(name.lower() for name in models.pinned),
+        )
 
 
 class Residency:

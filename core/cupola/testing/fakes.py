@@ -246,9 +246,14 @@ class FakeEngine:
         ttl_s: float | None = None,
         provider: str | None = None,  # noqa: ARG002 - there is one
         device: str | None = None,  # noqa: ARG002
+        or_fallback: bool = False,  # noqa: ARG002 - there is none
     ) -> ResidentStatus:
         """Say that it is loaded."""
         return ResidentStatus((await self.resolve(name)).info, self.report, 1, self.running, ttl_s, ttl_s)
+
+    async def register(self, service: str, model: str, base_url: str) -> ModelStatus:  # noqa: ARG002
+        """Refuse it."""
+        raise RequestError(detail="A fake offers no models of other services.")
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:  # noqa: ARG002
         """Say that it was loaded."""

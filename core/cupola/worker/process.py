@@ -68,6 +68,7 @@ class WorkerSpec:
     Attributes:
         load: What it loads.
         environment: Variables that must be set before the process starts, beside the service's own.
+        without: Variables of the service that it does not get, for they hold keys.
         interpreter: What runs it.
         load_timeout_s: Time for starting and loading.
         step_timeout_s: Longest time without a frame while turns run.
@@ -76,6 +77,7 @@ class WorkerSpec:
 
     load: Load
     environment: Mapping[str, str] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
     interpreter: Interpreter = field(default_factory=Interpreter)
     load_timeout_s: float = 600.0
     step_timeout_s: float = 120.0
@@ -322,7 +324,7 @@ async def _spawn(spec: WorkerSpec) -> Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=folder,
-                env={**os.environ, **spec.environment},
+                env={**{k: v for k, v in os.environ.items() if k not in spec.without}, **spec.environment},
                 **detached(theirs),
             )
             if sys.platform == "win32" and process.stdin:

@@ -12,7 +12,16 @@ import click
 
 from cupola.contracts import EngineView
 from cupola.errors import ContextLengthExceededError, CupolaError
-from cupola.messages import ChatPrompt, GenerateRequest, Message, Sampling, TurnFinished, TurnText
+from cupola.messages import (
+    ChatPrompt,
+    GenerateRequest,
+    Message,
+    Sampling,
+    TurnCall,
+    TurnFinished,
+    TurnReasoning,
+    TurnText,
+)
 from cupola.settings import Settings
 from cupola_server.cli.failures import cause
 from cupola_server.cli.interrupts import run_interruptible
@@ -50,7 +59,7 @@ class Terminal(Protocol):
 class Answer(Protocol):
     """A turn under way."""
 
-    def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
+    def __aiter__(self) -> AsyncIterator[TurnText | TurnReasoning | TurnCall | TurnFinished]:
         """Iterate over its events; the last one is `TurnFinished`."""
 
 
@@ -160,7 +169,7 @@ async def answer(engine: Answerer, request: GenerateRequest, write: Write) -> Fi
                 first_s = time.perf_counter() - started
             if isinstance(event, TurnText):
                 await write(event.text)
-            else:
+            elif isinstance(event, TurnFinished):
                 finished = event
     total_s = time.perf_counter() - started
     if finished is None:

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one; the setting server.port.")
 @click.option("--uds", metavar="PATH", help="Listen on a Unix domain socket instead; the setting server.uds.")
 @click.option("--preload", "preloads", metavar="MODEL", multiple=True, help="Load a model at start; may be repeated.")
+@click.option("--fallback", metavar="MODEL", help="Who answers for models that cannot run here; models.fallback.")
 @click.pass_obj
 def serve(
-    invocation: Invocation, host: str | None, port: int | None, uds: str | None, preloads: tuple[str, ...]
+    invocation: Invocation,
+    host: str | None,
+    port: int | None,
+    uds: str | None,
+    preloads: tuple[str, ...],
+    fallback: str | None,
 ) -> None:
     """Serve the models over HTTP until Ctrl+C."""
     from cupola_server.hosting import KEYS_VARIABLE  # noqa: PLC0415 - brings the server
@@ -33,6 +39,8 @@ def serve(
         overrides.append(f"server.port={port}")
     if uds is not None:
         overrides.append(f"server.uds={uds}")
+    if fallback is not None:
+        overrides.append(f"models.fallback={fallback}")
     settings = invocation.settings(*overrides)
     os.environ.pop(KEYS_VARIABLE, None)
     names = dict.fromkeys((*settings.models.preload, *preloads))

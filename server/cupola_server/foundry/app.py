@@ -8,12 +8,14 @@ from cupola_server.foundry.counting import PromptCounting
 from cupola_server.foundry.downloads import Downloads
 from cupola_server.foundry.errors import PROBLEMS
 from cupola_server.foundry.local import PREFIX, LocalModels, openai_operations
+from cupola_server.foundry.registering import Registering
 from cupola_server.foundry.residents import Residents
 from cupola_server.foundry.schema import (
     CatalogModel,
     DownloadRequest,
     Loaded,
     LoadQuery,
+    RegisterRequest,
     ServiceStatus,
     ShuttingDown,
     TokenCount,
@@ -58,6 +60,15 @@ def _service(engine: EngineView, status: Status) -> Iterator[Operation]:
         handler=Downloads(engine).download,
         summary="Download a model",
         request=DownloadRequest,
+        reply=_EMPTY,
+        shape=PROBLEMS,
+    )
+    yield Operation(
+        method="POST",
+        path="/openai/register",
+        handler=Registering(engine).register,
+        summary="Offer a model of a service elsewhere",
+        request=RegisterRequest,
         reply=_EMPTY,
         shape=PROBLEMS,
     )

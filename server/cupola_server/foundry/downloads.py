@@ -1,12 +1,12 @@
 """POST /openai/download."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import msgspec
 
 from cupola import CupolaError, EngineView, ProgressEvent
+from cupola_server.foundry.lowering import lowered
 from cupola_server.foundry.progress_lines import FAILED, SUCCEEDED, ProgressLines, result
 from cupola_server.foundry.schema import DownloadRequest
 from cupola_server.openai.conversation import unsupported
@@ -55,8 +55,7 @@ class Downloads:
         await exchange.end_events(result(describe(error).error.message if error else None))
 
     def _wanted(self, body: bytearray) -> str:
-        lowered = {key.lower(): _lowered(value) for key, value in self._raw.decode(body).items()}
-        request = self._decoder.decode(msgspec.json.encode(lowered))
+        request = self._decoder.decode(msgspec.json.encode(lowered(self._raw.decode(body))))
         if request.token:
             raise unsupported("token", "catalogs that need one are given it in the settings")
         if request.custom_dir_path:
@@ -98,7 +97,3 @@ async def _tell(exchange: Exchange, lines: ProgressLines, news: _News) -> None:
 
 def _failing(reply: ErrorReply) -> bytes:
     return result(reply.error.message)
-
-
-def _lowered(value: object) -> object:
-    return {str(key).lower(): each for key, each in value.items()} if isinstance(value, Mapping) else value

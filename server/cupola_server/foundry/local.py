@@ -104,10 +104,21 @@ class LocalModels:
         return await self._engine.embed(msgspec.structs.replace(request, model=await self._id(request.model)))
 
     async def load(
-        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, device: str | None = None
+        self,
+        name: str,
+        *,
+        ttl_s: float | None = None,
+        provider: str | None = None,
+        device: str | None = None,
+        or_fallback: bool = False,
     ) -> ResidentStatus:
         """Load a model."""
-        return await self._engine.load(await self._id(name), ttl_s=ttl_s, provider=provider, device=device)
+        model_id = await self._id(name)
+        return await self._engine.load(model_id, ttl_s=ttl_s, provider=provider, device=device, or_fallback=or_fallback)
+
+    async def register(self, service: str, model: str, base_url: str) -> ModelStatus:
+        """Offer the model of a service elsewhere, which is then not among these."""
+        return await self._engine.register(service, model, base_url)
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         """Unload a model."""

@@ -136,6 +136,20 @@ class DownloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     buffer_size: int | None = field(default=None, name="buffersize")
 
 
+class RegisterRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /openai/register. The case of keys does not matter.
+
+    Attributes:
+        type_name: What the service is called here: its models are TYPENAME/MODELNAME.
+        model_name: What the service calls the model.
+        base_uri: Where it speaks OpenAI's API, with the "/v1" that most have.
+    """
+
+    type_name: Name = field(name="typename")
+    model_name: Name = field(name="modelname")
+    base_uri: Name = field(name="baseuri")
+
+
 class TokenCount(Struct, kw_only=True, rename="camel"):
     """The reply to POST /v1/chat/completions/tokenizer/encode/count."""
 

@@ -8,9 +8,19 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from cupola import EngineView, Generation, InvalidParameterError, ModelInfo, TurnFinished, WorkerError
+from cupola import (
+    EngineView,
+    Generation,
+    InvalidParameterError,
+    ModelInfo,
+    TurnCall,
+    TurnFinished,
+    TurnReasoning,
+    WorkerError,
+)
 from cupola_server.openai.asking import ChatAsk, Params, ToolChoice
-from cupola_server.openai.pieces import ContentDelta, Finished, Piece
+from cupola_server.openai.elsewhere import ReadyCalls, handed_on
+from cupola_server.openai.pieces import ContentDelta, Finished, Piece, ReasoningDelta
 from cupola_server.openai.preparing import Prepared, prepare
 from cupola_server.openai.templates import Template
 from cupola_server.openai.tools import TOOL_FORMATS, ToolFormat, format_for
@@ -36,13 +46,18 @@ class ChatTurns:
         self._known: dict[str, tuple[Template, ToolFormat]] = {}
 
     async def prepare(self, ask: ChatAsk) -> Prepared:
-        """Make a request ready for the model it names, which is loaded if need be.
+        """Make a request ready for the model it names, which is loaded if need be, or for the one that stands in.
 
         Raises:
             FieldError: The model's template cannot do what is asked.
             CupolaError: Whatever the engine says about loading.
         """
-        source = (await self._engine.load(ask.request.model)).report.template
+        loaded = await self._engine.load(ask.request.model, or_fallback=True)
+        # by its id: what answers is what was loaded, also where another model stands in
+        ask = msgspec.structs.replace(ask, request=msgspec.structs.replace(ask.request, model=loaded.info.id))
+        if loaded.report.kind == "external":
+            return handed_on(ask)
+        source = loaded.report.template
         if source not in self._known:
             self._known[source] = Template(source), format_for(source, self._formats)
         return await prepare(ask, *self._known[source], self._engine)
@@ -75,21 +90,31 @@ class Answer:
         self.model: ModelInfo = generation.model
         self.prompt_tokens = generation.prompt_tokens
         self._generation = generation
+        self.is_external = generation.report.kind == "external"
         self._reader = prepared.reader()
+        self._call_id = prepared.call_id
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         """Iterate over the pieces.
 
         Raises:
             WorkerError: The answer broke off, or the service cancelled it.
+            ExternalServiceError: It broke off at the service elsewhere that gives it.
         """
-        reader = self._reader
+        reader, calls = self._reader, ReadyCalls(self._call_id)
         plain = False
         async for event in self._generation:
+            if isinstance(event, TurnReasoning):
+                yield ReasoningDelta(event.text)
+                continue
+            if isinstance(event, TurnCall):
+                for part in calls.read(event):
+                    yield part
+                continue
             if isinstance(event, TurnFinished):
                 for piece in reader.finish(cut=isinstance(event.stopped_by, str)):
                     yield piece
-                yield _finished(event, called=reader.called)
+                yield _finished(event, called=reader.called or bool(calls.indices))
                 return
             if plain:
                 if event.text:

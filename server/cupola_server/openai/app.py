@@ -20,7 +20,7 @@ from cupola_server.openai.tokenize import TokenCounting
 from cupola_server.openai.tools import ToolFormat
 from cupola_server.openapi import Api, Operation
 
-RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 507)
+RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 504, 507)
 """What may go wrong when a request needs a model."""
 
 

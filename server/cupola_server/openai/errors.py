@@ -33,6 +33,9 @@ from cupola import (
     CupolaError,
     DiskFullError,
     DownloadError,
+    ExternalBusyError,
+    ExternalServiceError,
+    ExternalTimeoutError,
     InvalidParameterError,
     LoadError,
     MemoryBudgetError,
@@ -256,6 +259,9 @@ _KINDS: dict[type[Exception], _Kind] = {
     NoProviderError: _Kind(501, _SERVER, "no_provider", "model", retry=False),
     CatalogError: _Kind(502, _SERVER, "catalog_unreachable"),
     DownloadError: _Kind(502, _SERVER, "download_failed", "model"),
+    ExternalBusyError: _Kind(429, "rate_limit_error", "external_service_busy", "model"),
+    ExternalServiceError: _Kind(502, _SERVER, "external_service_failed", "model"),
+    ExternalTimeoutError: _Kind(504, _SERVER, "external_service_timeout", "model"),
     WorkerError: _Kind(503, _SERVER, "worker_failed"),
     WorkerDiedError: _Kind(503, _SERVER, "worker_died"),
     WorkerHungError: _Kind(503, _SERVER, "worker_hung"),
@@ -278,7 +284,7 @@ def describe(error: Exception) -> ErrorReply:
 
 
 def _headers(error: Exception, kind: _Kind) -> Headers:
-    if isinstance(error, QueueFullError):
+    if isinstance(error, QueueFullError | ExternalBusyError):
         return ((b"retry-after", str(error.retry_after_s).encode()),)
     if isinstance(error, ApiKeyError):
         return ((b"www-authenticate", b"Bearer"),)

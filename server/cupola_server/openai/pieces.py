@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from cupola import TokenLogprob, Usage
 
-EndReason = Literal["stop", "length", "tool_calls"]
+EndReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class ContentDelta(Struct, frozen=True):

@@ -1,11 +1,14 @@
 """`cupola serve`, as a process with a real port."""
 
 import json
+import os
 import signal
 import socket
 import urllib.request
 
 import pytest
+
+from openai_stand_in import KEY, StandIn
 
 
 class Service:
@@ -112,3 +115,41 @@ def test_an_address_that_others_can_reach_is_refused(machine):
     result = machine.run("serve", "--host", "0.0.0.0", "--port", "0")
     assert (result.returncode, result.stdout) == (1, "")
     assert "0.0.0.0" in result.stderr
+
+
+def test_a_shutdown_over_http_ends_the_process_in_order(serve):
+    service = serve()
+    with urllib.request.urlopen(f"{service.url}/openai/status", timeout=30) as reply:
+        assert json.load(reply)["endpoints"] == [service.url]
+    with service.chat("a slow", stream=True) as response:
+        response.readline()
+        request = urllib.request.Request(f"{service.url}/shutdown", method="POST")
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            assert json.load(reply) == {"status": "shutting_down"}
+        assert response.read().endswith(b"data: [DONE]\n\n")
+    code, _, err = service.end()
+    assert code == 0
+    assert "Traceback" not in err
+
+
+def test_the_fallback_answers_where_no_provider_runs_a_model_and_its_key_is_not_told(machine):
+    machine.run("model", "download", "echo")
+    with StandIn() as cloud:
+        machine.config.write_text(
+            f'[external.cloud]\nbase_url = "{cloud.url}"\nmodels = ["big"]\napi_key_env = "CLOUD"'
+        )
+        words = ("--set", 'plugins.disabled=["starter", "cpu", "echo"]', "serve", "--port", "0", "--fallback", "big")
+        process = machine.start(*words, env={**os.environ, **machine.environment, "CLOUD": KEY})
+        try:
+            url = process.stdout.readline().split()[-1]
+            body = {"model": "echo", "messages": [{"role": "user", "content": "Hi"}]}
+            request = urllib.request.Request(
+                f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                assert json.load(reply)["model"] == "cloud/big"
+            assert cloud.asked[0][1]["authorization"] == f"Bearer {KEY}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=30)
+    assert KEY not in out + err

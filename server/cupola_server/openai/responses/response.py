@@ -19,9 +19,9 @@ class ResponseError(Struct, kw_only=True):
 
 
 class IncompleteDetails(Struct, kw_only=True):
-    """Why a response is not complete: it came to the limit of tokens."""
+    """Why a response is not complete: it came to the limit of tokens, or a service elsewhere withheld the rest."""
 
-    reason: Literal["max_output_tokens"] = "max_output_tokens"
+    reason: Literal["max_output_tokens", "content_filter"] = "max_output_tokens"
 
 
 class InputTokensDetails(Struct, kw_only=True):

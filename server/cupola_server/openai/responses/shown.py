@@ -61,11 +61,15 @@ def begun(request: ResponseRequest, model: str, status: ResponseStatus = "in_pro
 
 def ended(response: Response, output: Sequence[OutputItem], finished: Finished, *, reasoning_tokens: int) -> Response:
     """Return the response with its whole answer, which is incomplete if it came to the limit of tokens."""
-    cut = finished.reason == "length"
+    reasons: dict[str, IncompleteDetails] = {
+        "length": IncompleteDetails(),
+        "content_filter": IncompleteDetails(reason="content_filter"),
+    }
+    cut = reasons.get(finished.reason)
     return replace(
         response,
         status="incomplete" if cut else "completed",
-        incomplete_details=IncompleteDetails() if cut else None,
+        incomplete_details=cut,
         completed_at=None if cut else int(time.time()),
         output=tuple(output),
         usage=_usage(finished.usage, reasoning_tokens),

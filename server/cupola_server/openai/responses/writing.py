@@ -32,8 +32,9 @@ async def write(answer: Answer, response: Response, output: Output, *, tell: Tel
     """
     async for piece in answer:
         if isinstance(piece, Finished):
-            await tell(output.finish("incomplete" if piece.reason == "length" else "completed"))
-            tokens = await _reasoning_tokens(output.items, answer.model.id, engine)
+            await tell(output.finish("incomplete" if piece.reason in ("length", "content_filter") else "completed"))
+            # a model elsewhere does not tell its tokens apart
+            tokens = 0 if answer.is_external else await _reasoning_tokens(output.items, answer.model.id, engine)
             return ended(response, output.items, piece, reasoning_tokens=tokens)
         if events := output.take(piece):
             await tell(events)

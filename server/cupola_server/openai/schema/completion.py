@@ -7,7 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from cupola_server.openai.schema.tools import MessageToolCall
 from cupola_server.openai.schema.usage import CompletionUsage
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class TopLogprob(Struct):

@@ -17,17 +17,12 @@ import platformdirs
 from msgspec import Meta, Struct
 
 from cupola.errors import SettingsError
+from cupola.settings.catalogs import AzureSettings as AzureSettings
+from cupola.settings.catalogs import FoundryCatalogSettings as FoundryCatalogSettings
+from cupola.settings.external import ExternalSettings as ExternalSettings
+from cupola.settings.section import Count, Name, Seconds, Section
 
 CONFIG_VARIABLE = "CUPOLA_CONFIG"
-
-
-Seconds = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the settings file."""
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
@@ -134,6 +129,8 @@ class ModelSettings(Section, frozen=True, kw_only=True):
         min_provider_share: The share of a model's graph that its execution provider must take, of 1: the nodes that it
             leaves are computed on the processor. With less, the model is refused.
         allow_fallback: Whether a model runs all the same where its provider takes less.
+        fallback: The model, here or elsewhere, that answers requests for one that this machine cannot run; empty for
+            none.
     """
 
     default: str = "smollm2-135m"
@@ -148,6 +145,7 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     pinned: tuple[str, ...] = ()
     min_provider_share: Annotated[float, Meta(ge=0, le=1)] = 0.8
     allow_fallback: bool = False
+    fallback: str = ""
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):
@@ -200,47 +198,6 @@ class PluginSettings(Section, frozen=True, kw_only=True):
     strict: bool = False
 
 
-class FoundryCatalogSettings(Section, frozen=True, kw_only=True):
-    """A catalog that speaks the protocol of Azure AI Foundry. What is empty means Azure's own.
-
-    Attributes:
-        protocol: "v2" is the asset gallery, "v1" the entities index that it replaced.
-        catalog_url: Where to list, the full address. May hold "{region}".
-        registry_url: Where to ask for a model's files, the full address. May hold "{region}".
-        region: Such as "westeurope"; empty detects it.
-        region_fallback: Whether to try neighbouring regions when one does not answer.
-        deployment_options: v2 lists models that are offered for one of these.
-        tags: v1 lists models whose tag `foundryLocal` is one of these; "test" has the test models.
-        devices: What to list models for, such as "GPU:CUDAExecutionProvider"; empty means the devices of this machine.
-        refresh_s: Age from which on a listing is asked for anew.
-        timeout_s: How long the network may take before the remembered listing has to do.
-    """
-
-    protocol: Literal["v1", "v2"] = "v2"
-    catalog_url: str = ""
-    registry_url: str = ""
-    region: str = ""
-    region_fallback: bool = True
-    deployment_options: tuple[str, ...] = ("Foundry Local on Devices",)
-    tags: tuple[str, ...] = ("",)
-    devices: tuple[Annotated[str, Meta(pattern=r"^(CPU|GPU|NPU):\w+$")], ...] = ()
-    refresh_s: Seconds = 4 * 3600.0
-    timeout_s: Seconds = 15.0
-
-
-class AzureSettings(FoundryCatalogSettings, frozen=True, kw_only=True):
-    """Azure AI Foundry's catalog, and private ones and mirrors beside it.
-
-    Attributes:
-        enabled: Whether to list Azure's models. Off, because a listing then asks a server for news every few hours.
-        private: More catalogs, by name: `[azure.private.NAME]`. Each is used because it is there, enabled or not, and
-            what it lists comes before what Azure lists under the same id.
-    """
-
-    enabled: bool = False
-    private: dict[Name, FoundryCatalogSettings] = {}
-
-
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set. `providers` holds one table per execution provider, checked by the provider."""
 
@@ -254,11 +211,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     responses: ResponseSettings = ResponseSettings()
     plugins: PluginSettings = PluginSettings()
     azure: AzureSettings = AzureSettings()
+    external: dict[Name, ExternalSettings] = {}
     providers: dict[str, dict[str, Any]] = {}
 
     def for_workers(self) -> "Settings":
-        """Return what a worker process may know: all but how the service is reached."""
-        return msgspec.structs.replace(self, server=ServerSettings())
+        """Return what a worker process may know: all but how the service and other ones are reached."""
+        return msgspec.structs.replace(self, server=ServerSettings(), external={})
 
     @property
     def cache_dir(self) -> Path:
@@ -349,7 +307,7 @@ def load_settings(
 def _key_of(variable: str) -> str:
     """Return the setting behind CUPOLA_SECTION_KEY, or CUPOLA_PROVIDERS_NAME_KEY."""
     words = variable.removeprefix("CUPOLA_").lower()
-    return words.replace("_", ".", 2 if words.startswith("providers_") else 1)
+    return words.replace("_", ".", 2 if words.startswith(("providers_", "external_")) else 1)
 
 
 def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
