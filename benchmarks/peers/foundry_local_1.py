@@ -3,7 +3,7 @@
 # [tool.cupola-peer]
 # title = "Foundry Local 1.2.4"
 # variants = ["default", "tuned"]
-# note = "tuned: intra_op_num_threads in genai_config.json; by default it computes on one core"
+# note = "tuned: intra_op_num_threads in genai_config.json"
 # ///
 """Microsoft's Foundry Local 1.2.4: the service of its SDK, with the model dropped into its cache folder."""
 

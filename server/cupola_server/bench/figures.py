@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct, field
 
@@ -49,14 +49,6 @@ class Figure(Struct, frozen=True):
         return f"{number(self.median)} {self.unit} ({number(self.low)} to {number(self.high)})"
 
 
-def ratio(first: Figure, second: Figure) -> Figure | None:
-    """Divide round by round, so that what slowed a whole round down cancels out; None if a round is missing or 0."""
-    pairs = list(zip(first.values, second.values, strict=False))
-    if not pairs or any(not divisor for _, divisor in pairs):
-        return None
-    return Figure("times", tuple(value / divisor for value, divisor in pairs), first.more_is_better)
-
-
 def number(value: float) -> str:
     """Write a number with three digits that count: "0.0123", "4.56", "789", "12,345"."""
     if not value or not math.isfinite(value):
@@ -100,8 +92,3 @@ class Histogram(Struct, frozen=True):
             if seen >= wanted:
                 return math.exp((index + 0.5) * _STEP)
         return 0.0
-
-
-def quantiles_ms(histogram: Histogram, shares: Sequence[float]) -> dict[float, float]:
-    """Return several quantiles by their shares."""
-    return {share: histogram.quantile_ms(share) for share in shares}

@@ -8,14 +8,14 @@ from rich.table import Table
 
 from cupola_server.bench.figures import Figure, number
 from cupola_server.bench.results import Curve, Result
-from cupola_server.bench.wording import Row, remarks, sections_of, where
+from cupola_server.bench.wording import Row, ratios_of, remarks, sections_of, where
 
 
 def show(result: Result) -> None:
     """Print the result for people: a table for each section, a line for each target."""
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
     titles = [target.title for target in result.targets]
-    for section in sections_of(result):
+    for section in [*sections_of(result), *ratios_of(result)]:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=section.title, title_justify="left")
         table.add_column("")
         for row in section.rows:
@@ -30,7 +30,7 @@ def show(result: Result) -> None:
 def markdown(result: Result) -> str:
     """Return the result as Markdown."""
     lines = [f"{where(result.machine)}.", ""]
-    for section in sections_of(result):
+    for section in [*sections_of(result), *ratios_of(result)]:
         heads = [f"{row.title}{f', {row.unit}' if row.unit else ''}" for row in section.rows]
         lines += [f"**{section.title}**", "", f"| | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
         for index, target in enumerate(result.targets):
@@ -71,7 +71,7 @@ def cell_text(row: Row, index: int) -> str:
     figure = row.figures[index]
     if figure is None:
         return "-"
-    mark = "~" if row.noisy[index] else ""
+    mark = "~" if row.noisy and row.noisy[index] else ""
     spread = f" ±{100 * figure.spread:.0f}%" if len(figure.values) > 1 else ""
     return f"{mark}{number(figure.median)}{spread}"
 

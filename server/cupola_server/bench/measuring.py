@@ -11,7 +11,7 @@ from cupola_server.bench.answers import Answer, Prompt, median_ttft_s, span_s, t
 from cupola_server.bench.figures import Histogram
 from cupola_server.bench.noise import Energy, Meter
 from cupola_server.bench.prompts import Prompts
-from cupola_server.bench.results import CellResult, Plan, Sample
+from cupola_server.bench.results import CellResult, Plan, Sample, Times
 from cupola_server.bench.targets.target import Started, Target
 
 _WAVES = 4
@@ -79,13 +79,12 @@ class Measurer:
         for number in range(1, self._tries + 1):
             first = round_number * _ROUND + number * _TRY + cell.index * _BLOCK
             sample, answers = await self._sample(cell, opened, first)
-            sample = structs.replace(sample, tries=number)
             if best is None or sample.others_cores < best[0].others_cores:
                 best = structs.replace(sample, noisy=sample.others_cores > self._noise_bound), answers
             if not best[0].noisy:
                 break
         assert best
-        return _with(result, *best)
+        return _with(result, structs.replace(best[0], tries=number), best[1])
 
     async def prompts(self, cell: Cell, first: int) -> list[Prompt]:
         """Make the prompts of one sample, before the clock runs."""
@@ -153,12 +152,16 @@ def _values(cell: Cell, answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def _with(result: CellResult, sample: Sample, answers: Sequence[Answer]) -> CellResult:
-    is_repeat = result.kind == "repeat"
+    firsts = answers[:1] if result.kind == "repeat" else answers
+    times = Times(
+        Histogram.of(answer.ttft_s for answer in firsts),
+        Histogram.of(gap for answer in answers for gap in answer.gaps_s),
+    )
     return structs.replace(
         result,
         samples=(*result.samples, sample),
-        ttft=result.ttft + Histogram.of(answer.ttft_s for answer in answers[: 1 if is_repeat else None]),
-        gaps=result.gaps + Histogram.of(gap for answer in answers for gap in answer.gaps_s),
+        quiet=result.quiet if sample.noisy else result.quiet + times,
+        noisy=result.noisy + times if sample.noisy else result.noisy,
         asked_tokens=result.asked_tokens + len(answers) * result.new_tokens,
         got_tokens=result.got_tokens + tokens_of(answers),
     )

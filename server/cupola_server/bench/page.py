@@ -8,7 +8,7 @@ from cupola_server.bench.figures import Figure
 from cupola_server.bench.markdown import cell_text, growth_text, notes
 from cupola_server.bench.results import Curve, Result
 from cupola_server.bench.style import style
-from cupola_server.bench.wording import Row, Section, remarks, sections_of, where
+from cupola_server.bench.wording import Row, Section, ratios_of, remarks, sections_of, where
 
 
 def page(result: Result) -> str:
@@ -21,7 +21,7 @@ def page(result: Result) -> str:
         *_charts(result, sections),
         *_curves(result.curves),
         "<h2>All figures</h2>",
-        *(_table(section, [target.title for target in result.targets]) for section in sections),
+        *(_table(section, [target.title for target in result.targets]) for section in [*sections, *ratios_of(result)]),
         "<h2>What ran</h2>",
         _list(notes(result)),
     ]
@@ -85,9 +85,9 @@ def _distributions(result: Result) -> list[str]:
         for streams in sorted({min(result.plan.streams), max(result.plan.streams)}):
             cells = [target.cell("decode", streams) for target in result.targets]
             rows = [
-                (target.title, colour, getattr(cell, which))
+                (target.title, colour, getattr(cell.times, which))
                 for colour, (target, cell) in enumerate(zip(result.targets, cells, strict=True))
-                if cell and getattr(cell, which).total
+                if cell and getattr(cell.times, which).total
             ]
             if rows:
                 at = "one answer at a time" if streams == 1 else f"{streams} at a time"
@@ -144,7 +144,7 @@ def _table(section: Section, titles: Sequence[str]) -> str:
 
 
 def _cell(row: Row, index: int) -> str:
-    note = f' title="{escape(row.notes[index])}"' if row.notes[index] else ""
+    note = f' title="{escape(row.notes[index])}"' if row.notes and row.notes[index] else ""
     return f"<td{note}>{escape(cell_text(row, index))}</td>"
 
 

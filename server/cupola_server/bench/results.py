@@ -75,11 +75,24 @@ class Sample(Struct, frozen=True):
     noisy: bool = False
 
 
+class Times(Struct, frozen=True):
+    """How times are distributed: to the first token, and between tokens."""
+
+    ttft: Histogram = field(default_factory=Histogram)
+    gaps: Histogram = field(default_factory=Histogram)
+
+    def __add__(self, other: "Times") -> "Times":
+        return Times(self.ttft + other.ttft, self.gaps + other.gaps)
+
+
 class CellResult(Struct, frozen=True):
     """One measurement of one target: its rounds, and all its times.
 
     Attributes:
         kind: "decode", "prefill", "requests" or "repeat".
+        samples: One a round.
+        quiet: Times of the rounds that nobody disturbed, and
+        noisy: of the others.
         asked_tokens: Tokens of answers that were asked for in all rounds, and
         got_tokens: that came; fewer mean that answers ended by themselves.
         problem: Why there is nothing.
@@ -90,8 +103,8 @@ class CellResult(Struct, frozen=True):
     prompt_tokens: int
     new_tokens: int
     samples: tuple[Sample, ...] = ()
-    ttft: Histogram = field(default_factory=Histogram)
-    gaps: Histogram = field(default_factory=Histogram)
+    quiet: Times = Times()
+    noisy: Times = Times()
     asked_tokens: int = 0
     got_tokens: int = 0
     problem: str = ""
@@ -101,11 +114,33 @@ class CellResult(Struct, frozen=True):
         """What it is, the same for every target."""
         return self.kind, self.streams, self.prompt_tokens
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether others disturbed every round."""
+        return bool(self.samples) and all(sample.noisy for sample in self.samples)
+
+    @property
+    def times(self) -> Times:
+        """How its times are distributed: those of undisturbed rounds, if there are any."""
+        return self.noisy if self.is_noisy else self.quiet
+
     def figure(self, name: str) -> Figure | None:
-        """Return one of its values over the rounds; None if it was not taken."""
-        unit, more_is_better = UNITS[name]
-        values = tuple(sample.values[name] for sample in self.samples if name in sample.values)
-        return Figure(unit, values, more_is_better) if values else None
+        """Return one of its values over the undisturbed rounds, or over all if there is none; None if not taken."""
+        values = self._rounds(name)
+        return Figure(*_unit(name, [*values.values()])) if values else None
+
+    def over(self, other: "CellResult", name: str) -> Figure | None:
+        """Divide by another target's value, round by round, so that what slowed a whole round down cancels out."""
+        mine, theirs = self._rounds(name), other._rounds(name)
+        ratios = [mine[number] / theirs[number] for number in mine if theirs.get(number)]
+        return Figure("times", tuple(ratios), UNITS[name][1]) if ratios else None
+
+    def _rounds(self, name: str) -> dict[int, float]:
+        return {
+            number: sample.values[name]
+            for number, sample in enumerate(self.samples)
+            if name in sample.values and (self.is_noisy or not sample.noisy)
+        }
 
 
 class Quality(Struct, frozen=True):
@@ -273,12 +308,17 @@ def _joined_cell(first: CellResult, second: CellResult | None) -> CellResult:
     return msgspec.structs.replace(
         first,
         samples=first.samples + second.samples,
-        ttft=first.ttft + second.ttft,
-        gaps=first.gaps + second.gaps,
+        quiet=first.quiet + second.quiet,
+        noisy=first.noisy + second.noisy,
         asked_tokens=first.asked_tokens + second.asked_tokens,
         got_tokens=first.got_tokens + second.got_tokens,
         problem=first.problem or second.problem,
     )
+
+
+def _unit(name: str, values: Sequence[float]) -> tuple[str, tuple[float, ...], bool | None]:
+    unit, more_is_better = UNITS[name]
+    return unit, tuple(values), more_is_better
 
 
 def _has(curves: Sequence[Curve], wanted: Curve) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cupola_server.bench.figures import Figure
 from cupola_server.bench.results import CellResult, Machine, Result, TargetResult
 
+Cell = tuple[str, int, int]
 SHARES = (0.5, 0.95, 0.99)
 
 
@@ -24,14 +25,14 @@ class Row:
     Attributes:
         title: What it is.
         figures: In the order of the targets; None where there is none.
-        notes: Why there is none, or what must be known, in the same order.
-        noisy: How many of its rounds others disturbed, in the same order.
+        notes: Why there is none, or what must be known, in the same order; nothing if there is nothing to say.
+        noisy: Whether others disturbed every round of it, in the same order.
     """
 
     title: str
     figures: tuple[Figure | None, ...]
-    notes: tuple[str, ...]
-    noisy: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    noisy: tuple[bool, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -46,21 +47,44 @@ def sections_of(result: Result) -> list[Section]:
     return [Section(title, rows) for title, rows in kept if rows]
 
 
-def _speed(result: Result) -> tuple[str, list[Row]]:
-    plan, targets = result.plan, result.targets
-    short = plan.prompt_tokens[0]
+def ratios_of(result: Result) -> list[Section]:
+    """Return speeds as multiples of our own service's, round by round; nothing where there is nothing to compare."""
+    baseline = next((one for one in result.targets if one.name.partition("-")[0] == "http"), None)
+    if baseline is None or len(result.targets) < 2:
+        return []
     rows = [
-        _row(targets, "alone" if streams == 1 else f"{streams} at a time", "decode", streams, short, _name(streams))
+        Row(title, tuple(_over(target, baseline, cell, name) for target in result.targets))
+        for title, cell, name in _speeds(result)
+    ]
+    kept = tuple(row for row in rows if any(row.figures))
+    return [Section(f"Speed, as a multiple of {baseline.title}", kept)] if kept else []
+
+
+def _over(target: TargetResult, baseline: TargetResult, cell: Cell, name: str) -> Figure | None:
+    mine, theirs = target.cell(*cell), baseline.cell(*cell)
+    return mine.over(theirs, name) if mine and theirs else None
+
+
+def _speeds(result: Result) -> list[tuple[str, Cell, str]]:
+    """Name what is a speed: its title, the measurement, and the value."""
+    plan = result.plan
+    short = plan.prompt_tokens[0]
+    found = [
+        ("one answer", ("decode", 1, short), "decode_per_s")
+        if streams == 1
+        else (f"{streams} at a time", ("decode", streams, short), "total_per_s")
         for streams in plan.streams
     ]
-    rows += [
-        _row(targets, f"prompt of {tokens:,}", "prefill", 1, tokens, "prefill_per_s") for tokens in plan.prompt_tokens
-    ]
-    rows += [
-        _row(targets, f"answers of one token, {streams} at a time", "requests", streams, short, "requests_per_s")
+    found += [(f"prompt of {tokens:,}", ("prefill", 1, tokens), "prefill_per_s") for tokens in plan.prompt_tokens]
+    found += [
+        (f"answers of one token, {streams} at a time", ("requests", streams, short), "requests_per_s")
         for streams in sorted({1, max(plan.streams)})
     ]
-    return "Speed", rows
+    return found
+
+
+def _speed(result: Result) -> tuple[str, list[Row]]:
+    return "Speed", [_row(result.targets, title, *cell, name) for title, cell, name in _speeds(result)]
 
 
 def _waiting(result: Result) -> tuple[str, list[Row]]:
@@ -139,8 +163,8 @@ def remarks(result: Result) -> list[str]:
         f"Medians of {rounds} interleaved round{'s' if rounds != 1 else ''}, ± is the farthest one; "
         f"answers are greedy, {result.plan.new_tokens} tokens long, to prompts of {result.plan.prompt_tokens[0]:,} "
         f"tokens that share no beginning.",
-        f"While {noisy} of {len(samples)} samples were taken others used more than {result.plan.noise_bound:g} cores; "
-        f"what they disturbed is marked ~."
+        f"In {noisy} of {len(samples)} samples others used more than {result.plan.noise_bound:g} cores. They do not "
+        f"count where a quiet round of the same measurement does; where there is none, the figure is marked ~."
         if noisy
         else f"Others never used more than {result.plan.noise_bound:g} cores meanwhile.",
     ]
@@ -158,23 +182,26 @@ def _at(streams: int) -> str:
 
 
 def _plain(title: str, figures: Sequence[Figure | None]) -> Row:
-    return Row(title, tuple(figures), tuple("" for _ in figures), tuple(0 for _ in figures))
+    return Row(title, tuple(figures))
 
 
 def _row(targets: Sequence[TargetResult], title: str, kind: str, streams: int, prompt_tokens: int, name: str) -> Row:
     cells = [target.cell(kind, streams, prompt_tokens) for target in targets]
-    return Row(
-        title,
-        tuple(cell.figure(name) if cell else None for cell in cells),
-        tuple(note_of(cell) for cell in cells),
-        tuple(sum(sample.noisy for sample in cell.samples) if cell else 0 for cell in cells),
-    )
+    figures = tuple(cell.figure(name) if cell else None for cell in cells)
+    return Row(title, figures, _notes(cells), _noisy(cells))
 
 
 def _times(cells: Sequence[CellResult | None], title: str, which: str, share: float) -> Row:
-    histograms = [getattr(cell, which) if cell else None for cell in cells]
+    histograms = [getattr(cell.times, which) if cell else None for cell in cells]
     figures = tuple(
         Figure("ms", (found.quantile_ms(share),), False) if found and found.total else None for found in histograms
     )
-    noisy = tuple(sum(sample.noisy for sample in cell.samples) if cell else 0 for cell in cells)
-    return Row(title, figures, tuple(note_of(cell) for cell in cells), noisy)
+    return Row(title, figures, _notes(cells), _noisy(cells))
+
+
+def _notes(cells: Sequence[CellResult | None]) -> tuple[str, ...]:
+    return tuple(note_of(cell) for cell in cells)
+
+
+def _noisy(cells: Sequence[CellResult | None]) -> tuple[bool, ...]:
+    return tuple(cell is not None and cell.is_noisy for cell in cells)

@@ -12,6 +12,7 @@ from cupola_server.bench.results import (
     Sample,
     Skipped,
     TargetResult,
+    Times,
 )
 
 PLAN = Plan(models=("tiny:1",), streams=(1, 4), prompt_tokens=(64, 256), new_tokens=8)
@@ -24,7 +25,10 @@ def cell(kind, streams, prompt_tokens, values, *, noisy=False, got=1.0):
     samples = tuple(Sample(value, others_cores=0.2 if noisy else 0.0, noisy=noisy) for value in values)
     asked = 8 * streams * len(samples)
     times = Histogram.of([0.01, 0.02, 0.03, 0.5])
-    return CellResult(kind, streams, prompt_tokens, 8, samples, times, times, asked, int(asked * got))
+    found = {"noisy" if noisy else "quiet": Times(times, times)}
+    return CellResult(
+        kind, streams, prompt_tokens, 8, samples, asked_tokens=asked, got_tokens=int(asked * got), **found
+    )
 
 
 def target(name, speed, **fields):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola_server.bench.figures import Figure, Histogram, number, ratio
+from cupola_server.bench.figures import Figure, Histogram, number
 
 times = st.lists(st.floats(1e-5, 100), min_size=1, max_size=50)
 
@@ -12,13 +12,6 @@ def test_a_figure_quotes_its_median_and_the_farthest_round():
     assert (figure.median, figure.low, figure.high) == (10.0, 9.0, 12.0)
     assert figure.spread == pytest.approx(0.2)
     assert str(figure) == "10.0 ms (9.00 to 12.0)"
-
-
-def test_a_ratio_is_taken_round_by_round():
-    slow_round = ratio(Figure("s", (2.0, 20.0)), Figure("s", (1.0, 10.0)))
-    assert slow_round.values == (2.0, 2.0)
-    assert ratio(Figure("s", (1.0,)), Figure("s", (0.0,))) is None
-    assert ratio(Figure("s", ()), Figure("s", ())) is None
 
 
 @pytest.mark.parametrize(

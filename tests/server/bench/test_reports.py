@@ -89,6 +89,14 @@ def test_markdown_has_a_line_a_target_with_medians_and_spread():
     assert "Not measured: other. it cannot be <installed>" in text
 
 
+def test_speeds_are_compared_with_our_service_round_by_round():
+    text = markdown(result())
+    assert "**Speed, as a multiple of Cupola http**" in text
+    assert "| Cupola in-process | 1.11 ±0% |" in text
+    assert "| Cupola http | 1.00 ±0% |" in text
+    assert "as a multiple" not in markdown(structs.replace(result(), targets=result().targets[:1]))
+
+
 def test_a_table_shows_the_same(capsys):
     show(result())
     shown = capsys.readouterr().out
@@ -100,7 +108,7 @@ def test_what_others_disturbed_is_marked_and_counted():
     noisy = cell("decode", 1, 64, [{"decode_per_s": 50.0}] * 3, noisy=True)
     text = markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(noisy,)),)))
     assert "~50.0" in text
-    assert "While 3 of 3 samples were taken others used more than 0.1 cores" in text
+    assert "In 3 of 3 samples others used more than 0.1 cores" in text
 
 
 def test_answers_that_ended_early_are_told():

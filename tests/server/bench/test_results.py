@@ -1,7 +1,7 @@
 import pytest
 from msgspec import structs
 
-from cupola_server.bench.results import ResultFileError, joined, read, write
+from cupola_server.bench.results import CellResult, ResultFileError, Sample, joined, read, write
 from server.bench.findings import PLAN, cell, result, target
 
 
@@ -40,7 +40,7 @@ def test_rounds_of_a_second_piece_stand_behind_those_of_the_first(tmp_path):
     figure = both.target("http").cell("decode", 1).figure("decode_per_s")
     assert len(figure.values) == 6
     assert figure.median == pytest.approx(0.9 * 150, rel=0.1)
-    assert both.target("http").cell("decode", 4).ttft.total == 8
+    assert both.target("http").cell("decode", 4).times.ttft.total == 8
     assert both.target("http").load_s == (1.5, 1.5)
     assert both.pieces == ("1", "2")
     assert len(both.curves) == 1
@@ -75,3 +75,21 @@ def test_pieces_of_other_runs_are_not_put_together(tmp_path, change, what):
 
 def test_a_value_that_was_not_taken_has_no_figure():
     assert cell("decode", 1, 64, [{"ttft_ms": 1.0}]).figure("energy_j_per_token") is None
+
+
+def test_a_disturbed_round_does_not_count_where_a_quiet_one_does():
+    quiet, noisy = Sample({"decode_per_s": 100.0}, 0.0), Sample({"decode_per_s": 40.0}, 0.9, noisy=True)
+    mixed = CellResult("decode", 1, 64, 8, (quiet, noisy, quiet))
+    assert mixed.figure("decode_per_s").values == (100.0, 100.0)
+    assert not mixed.is_noisy
+    assert CellResult("decode", 1, 64, 8, (noisy, noisy)).figure("decode_per_s").values == (40.0, 40.0)
+
+
+def test_a_ratio_is_taken_between_values_of_the_same_round():
+    def rounds(*speeds, noisy=()):
+        return tuple(Sample({"decode_per_s": each}, 0.0, noisy=n in noisy) for n, each in enumerate(speeds))
+
+    mine = CellResult("decode", 1, 64, 8, rounds(20.0, 200.0, 30.0))
+    theirs = CellResult("decode", 1, 64, 8, rounds(10.0, 100.0, 1.0, noisy={2}))
+    assert mine.over(theirs, "decode_per_s").values == (2.0, 2.0)
+    assert mine.over(theirs, "ttft_ms") is None
