@@ -1,4 +1,4 @@
-"""Writes the tables of `benchmarks/README.md` from the files under `benchmarks/results/`.
+"""Writes the tables of `benchmarks/README.md`, and pages with charts, from the files under `benchmarks/results/`.
 
 `python -m benchmarks.report [--check]`. Files of `cupola bench --save` are shown as it shows
 them. Figures in the README come from nowhere else; a test runs the check.
@@ -14,6 +14,7 @@ import msgspec
 
 from benchmarks.measuring import RESULTS
 from cupola_server.bench.markdown import markdown
+from cupola_server.bench.page import page
 from cupola_server.bench.results import Result
 
 README = Path(__file__).with_name("README.md")
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the README is out of date")
     options = parser.parse_args(arguments)
+    if not options.check:
+        _draw()
     before = README.read_text("utf-8")
     after = with_results(before, sorted(RESULTS.glob("*.json")))
     if before == after:
@@ -35,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     README.write_text(after, "utf-8")
     return 0
+
+
+def _draw() -> None:
+    """Write the page with charts beside every result of `cupola bench`."""
+    for file in sorted(RESULTS.glob("*.json")):
+        if _is_comparison(result := json.loads(file.read_text("utf-8"))):
+            file.with_suffix(".html").write_text(page(msgspec.convert(result, Result, strict=False)), "utf-8")
 
 
 def with_results(text: str, files: Iterable[Path]) -> str:
@@ -49,7 +59,7 @@ def with_results(text: str, files: Iterable[Path]) -> str:
 
 def section(name: str, result: dict[str, Any]) -> str:
     """Return one result file as Markdown: where and when, what was met, every figure with its spread."""
-    if str(result.get("format", "")).startswith("cupola-bench/"):
+    if _is_comparison(result):
         return f"### {name}\n\n{_comparison(name, result)}"
     lines = [f"### {name}", "", _where(result["machine"]), ""]
     settings = ", ".join(f"{key.replace('_', ' ')} {_text(result[key])}" for key in result if key not in _SECTION_KEYS)
@@ -62,11 +72,13 @@ def section(name: str, result: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _is_comparison(result: dict[str, Any]) -> bool:
+    return str(result.get("format", "")).startswith("cupola-bench/")
+
+
 def _comparison(name: str, result: dict[str, Any]) -> str:
     """Return a result of `cupola bench`, with a link to its charts if they are stored beside it."""
-    text = markdown(msgspec.convert(result, Result, strict=False))
-    page = RESULTS / f"{name}.html"
-    return f"[The charts](results/{page.name}).\n\n{text}" if page.exists() else text
+    return f"[The charts](results/{name}.html).\n\n{markdown(msgspec.convert(result, Result, strict=False))}"
 
 
 def _where(machine: dict[str, Any]) -> str:

@@ -22,13 +22,13 @@ from cupola_server.bench.recording import record
 from cupola_server.bench.residents import residents_of
 from cupola_server.bench.results import Curve, Plan, Result, Skipped, TargetResult
 from cupola_server.bench.running import Run
-from cupola_server.bench.scaling import RESIDENTS, over_prompts, over_residents, over_streams
+from cupola_server.bench.scaling import RESIDENTS, Sweep, over_prompts, over_residents, over_streams
 from cupola_server.bench.targets import CommandTarget, EngineTarget, PeerTarget, RemoteTarget, ServiceTarget, Target
 from cupola_server.bench.targets.peer import Job
 
 KEY_VARIABLE = "CUPOLA_BENCH_PEER_KEY"
 WAYS = ("in-process", "http")
-CURVES = ("prompts", "streams", "residents")
+_LONGEST = 8192
 
 
 @dataclass(eq=False, kw_only=True)
@@ -177,8 +177,7 @@ class Comparison:
     async def _curves(self, ours: Sequence[Target], model: CachedModel, prompts: Prompts) -> list[Curve]:
         """Measure growth, of our service if it is among the targets."""
         target = next((each for each in ours if isinstance(each, ServiceTarget)), ours[0] if ours else None)
-        rounds, found = self.wishes.curve_rounds, list[Curve]()
-        longest = model.info.context_length or 8192
+        rounds, short, sweeps = self.wishes.curve_rounds, self.wishes.plan.prompt_tokens[0], list[Sweep]()
 
         def told(done: int, total: int) -> None:
             self.progress(ProgressEvent("curves", done, total, "points"))
@@ -186,13 +185,15 @@ class Comparison:
         if target and {"prompts", "streams"} & set(self.wishes.curves):
             async with target.open():
                 if "prompts" in self.wishes.curves:
-                    found += await over_prompts(target, prompts, longest, rounds, told)
+                    bounds = short, model.info.context_length or _LONGEST
+                    sweeps.append(await over_prompts(target, prompts, bounds, rounds, told))
                 if "streams" in self.wishes.curves:
-                    found += await over_streams(target, prompts, rounds, told)
+                    sweeps.append(await over_streams(target, prompts, short, rounds, told))
         if "residents" in self.wishes.curves:
             async with residents_of(self.host, model, max(RESIDENTS)) as residents:
-                found += await over_residents(residents, prompts, rounds, told)
-        return found
+                sweeps.append(await over_residents(residents, prompts, short, rounds, told))
+        self.skipped += [Skipped(f"growth over {one.over}", one.problem) for one in sweeps if not one.values]
+        return [curve for one in sweeps for curve in one.curves()]
 
     async def _result(
         self, results: list[TargetResult], models: Sequence[CachedModel], curves: Sequence[Curve], prompts: Prompts

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cupola.errors import CupolaError
-from cupola_server.bench.answers import span_s, tokens_of
+from cupola_server.bench.answers import Answer, span_s, tokens_of
 from cupola_server.bench.failing import plain_errors
 from cupola_server.bench.figures import Figure
 from cupola_server.bench.fitting import fit
@@ -23,6 +23,8 @@ _FIRST = 500_000_000
 
 Sample = Callable[[int, int], Awaitable[dict[str, float]]]
 """Measures at one x; the second number is different for every call."""
+Told = Callable[[int, int], None]
+"""Is told how many points of how many are done."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class Sweep:
     values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     problem: str = ""
 
-    async def run(self, xs: Sequence[int], rounds: int, sample: Sample, told: Callable[[int, int], None]) -> None:
+    async def run(self, xs: Sequence[int], rounds: int, sample: Sample, told: Told) -> None:
         """Measure at every x in turn, round by round; stops growing where a sample fails."""
         xs = list(xs)
         for number in range(rounds):
@@ -67,49 +69,51 @@ class Sweep:
         return found
 
 
-async def over_prompts(
-    target: Target, prompts: Prompts, longest: int, rounds: int, told: Callable[[int, int], None]
-) -> list[Curve]:
-    """Measure the first token and the following ones behind ever longer prompts."""
+async def over_prompts(target: Target, prompts: Prompts, bounds: tuple[int, int], rounds: int, told: Told) -> Sweep:
+    """Measure the first token and the following ones behind ever longer prompts, between two bounds in tokens."""
     units = {"time to first token": "ms", "time per further token": "ms"}
     sweep = Sweep("prompt tokens", units, target.title)
 
     async def sample(tokens: int, number: int) -> dict[str, float]:
         answer = await target.ask(await prompts.prompt(_FIRST + number, tokens), _NEW_TOKENS)
-        further = 1000 / answer.decode_per_s if answer.decode_per_s else 0.0
-        return {"time to first token": 1000 * answer.ttft_s, "time per further token": further}
+        return {"time to first token": 1000 * answer.ttft_s} | _further(answer)
 
-    lengths = [min(tokens, longest - _NEW_TOKENS - 8) for tokens in PROMPT_TOKENS]
-    await sweep.run(sorted(set(lengths)), rounds, sample, told)
-    return sweep.curves()
+    shortest, longest = bounds
+    lengths = {min(max(tokens, shortest), longest - _NEW_TOKENS - 8) for tokens in PROMPT_TOKENS}
+    await sweep.run(sorted(lengths), rounds, sample, told)
+    return sweep
 
 
-async def over_streams(target: Target, prompts: Prompts, rounds: int, told: Callable[[int, int], None]) -> list[Curve]:
+async def over_streams(target: Target, prompts: Prompts, tokens: int, rounds: int, told: Told) -> Sweep:
     """Measure ever more answers at a time."""
     units = {"tokens per second of all": "tokens/s", "time to first token": "ms"}
     sweep = Sweep("streams", units, target.title)
 
     async def sample(streams: int, number: int) -> dict[str, float]:
-        asked = [await prompts.prompt(_FIRST + 1000 * (number + 1) + each, 64) for each in range(streams)]
+        asked = [await prompts.prompt(_FIRST + 1000 * (number + 1) + each, tokens) for each in range(streams)]
         answers = await ask_all(target, asked, _NEW_TOKENS, streams)
         ttft_ms = 1000 * statistics.median(answer.ttft_s for answer in answers)
         return {"tokens per second of all": tokens_of(answers) / span_s(answers), "time to first token": ttft_ms}
 
     await sweep.run(STREAMS, rounds, sample, told)
-    return sweep.curves()
+    return sweep
 
 
-async def over_residents(
-    residents: Residents, prompts: Prompts, rounds: int, told: Callable[[int, int], None]
-) -> list[Curve]:
+async def over_residents(residents: Residents, prompts: Prompts, tokens: int, rounds: int, told: Told) -> Sweep:
     """Measure memory, and the speed of one, with ever more models loaded."""
     units = {"memory": "MB", "time per further token": "ms"}
     sweep = Sweep("resident models", units, "in process")
 
     async def sample(count: int, number: int) -> dict[str, float]:
         await residents.keep(count)
-        answer = await residents.ask(await prompts.prompt(_FIRST + 900_000 + number, 64), _NEW_TOKENS)
-        return {"memory": residents.memory_bytes() / 1e6, "time per further token": 1000 / answer.decode_per_s}
+        answer = await residents.ask(await prompts.prompt(_FIRST + 900_000 + number, tokens), _NEW_TOKENS)
+        found = {"memory": residents.memory_bytes() / 1e6}
+        return found | _further(answer)
 
     await sweep.run(RESIDENTS, rounds, sample, told)
-    return sweep.curves()
+    return sweep
+
+
+def _further(answer: Answer) -> dict[str, float]:
+    """Return the time per token after the first one; nothing if the answer came in one piece."""
+    return {"time per further token": 1000 / answer.decode_per_s} if answer.decode_per_s else {}

@@ -13,7 +13,7 @@ h3{font-size:.95rem;margin:0 0 .5rem}
 small{font-weight:400;color:var(--faint);font-size:.85em}
 p,li{max-width:46rem}
 ul{padding-left:1.2rem}
-.charts{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr))}
+.charts{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr))}
 figure{margin:0;padding:.9rem;border:1px solid var(--line);border-radius:8px;break-inside:avoid;min-width:0}
 .bar{margin:.15rem 0 .4rem}
 .bar span{display:block;font-size:.82rem;line-height:1.3}

@@ -102,3 +102,17 @@ def test_help_shows_the_options_and_the_other_commands(machine):
     shown = machine.run("bench", "--help").stdout
     assert "--peer-command" in shown
     assert "cupola bench compare A.json B.json" in " ".join(shown.split())
+
+
+def test_growth_is_measured_fitted_and_told(machine, tmp_path):
+    file = tmp_path / "curves.json"
+    words = ("--rounds", "0", "--curve", "prompts", "--curve", "streams", "--curve", "residents", "--save", str(file))
+    run = machine.run("bench", *SMALL, *words)
+    assert run.returncode == 0, run.stderr
+    curves = {(curve["over"], curve["what"]): curve for curve in json.loads(file.read_text())["curves"]}
+    assert ("prompt tokens", "time to first token") in curves
+    assert [point["x"] for point in curves["streams", "tokens per second of all"]["points"]] == [1, 2, 4, 8, 16, 32]
+    memory = curves["resident models", "memory"]
+    assert [point["x"] for point in memory["points"]] == [1, 2, 3, 4, 6, 8]
+    assert 0.9 < memory["exponent"] < 1.1
+    assert "to the power of" in run.stdout
