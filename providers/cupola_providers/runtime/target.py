@@ -3,16 +3,19 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnxruntime as ort
 import onnxruntime_genai as og
 
 CPU = "CPUExecutionProvider"
-SHARED_THREADS = -1
-"""In place of a number of threads: those that `share_threads` has made."""
+Spinning = bool | Literal["in a pass"]
+"""Whether threads wait for work actively: between passes as well, not at all, or during a pass alone.
+
+Where two graphs compute in turn, the threads of one that go on waiting keep the cores from the other; on two cores that
+costs more than guesses win (`python -m benchmarks.speculation`).
+"""
 
 _RECORD = "session.record_ep_graph_assignment_info"
 _FOLDER = "session.model_external_initializers_file_folder_path"
@@ -45,12 +48,12 @@ class Target:
         """Whether ONNX Runtime knows the provider at all; if not, it would take the processor in silence."""
         return self.device is not None or self.provider in ort.get_available_providers()
 
-    def open(self, source: Path | bytes, *, threads: int, spinning: bool, folder: Path | None = None) -> Any:
+    def open(self, source: Path | bytes, *, threads: int, spinning: Spinning, folder: Path | None = None) -> Any:
         """Open a graph in plain ONNX Runtime, as `onnxruntime.InferenceSession`, which notes who took which node.
 
         Args:
             source: The file, or its content.
-            threads: Compute threads of an operator on the processor; `SHARED_THREADS` takes those of the process.
+            threads: Compute threads of an operator on the processor.
             spinning: Whether idle threads spin.
             folder: Where the weights of a graph lie that is in no file.
 
@@ -59,11 +62,9 @@ class Target:
         """
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        if threads == SHARED_THREADS:
-            options.use_per_session_threads = False
-        else:
-            options.intra_op_num_threads = threads
-            options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1" if spinning == "in a pass" else "0")
         options.add_session_config_entry(_RECORD, "1")
         if folder is not None:
             options.add_session_config_entry(_FOLDER, str(folder))
@@ -92,20 +93,6 @@ class Target:
 
 
 ON_CPU = Target()
-
-
-@cache
-def share_threads(threads: int) -> bool:
-    """Make compute threads that all graphs of this process can share; False if it has others already.
-
-    Where each graph has threads of its own, those of one wait actively for work while the other computes; on two cores
-    that costs more than guesses win (`python -m benchmarks.speculation`).
-    """
-    try:
-        ort.set_global_thread_pool_sizes(threads, 1)
-    except Exception:  # noqa: BLE001 - the binding raises classes of its own that derive from Exception alone
-        return False
-    return True
 
 
 def nodes_taken(session: Any) -> dict[str, int]:

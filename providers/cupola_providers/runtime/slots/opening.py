@@ -8,7 +8,7 @@ from cupola import LoadError, ModelFiles
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.slots.graph import SlotsGraph
 from cupola_providers.runtime.slots.second_graph import one_by_one_graph, picking_graph
-from cupola_providers.runtime.target import ON_CPU, SHARED_THREADS, Target, share_threads
+from cupola_providers.runtime.target import ON_CPU, Spinning, Target
 
 CHECKED_TOKENS = 4
 """Tokens of a turn in a pass that checks guesses: with more the attention, which takes them one by one, costs more
@@ -67,10 +67,8 @@ class OpenGraphs:
             LoadError: ONNX Runtime refuses the graph.
         """
         speculates = speculation_budget_bytes >= _WEIGHTS_PER_BUDGET * graph.weights_bytes
-        shared = speculates and spinning and share_threads(threads)
-        open_native = partial(
-            native_session, files, target=target, threads=SHARED_THREADS if shared else threads, spinning=spinning
-        )
+        spins: Spinning = "in a pass" if speculates and spinning else spinning
+        open_native = partial(native_session, files, target=target, threads=threads, spinning=spins)
         if not graph.picks_logits:
             found = picking_graph(graph, config, open_native)
             remark = f"{graph.path.name} computes logits for every token, since {found}"
@@ -87,7 +85,7 @@ class OpenGraphs:
         return cls(main, OpenGraph(second, open_native(second)), (remark, "answers are guessed ahead where that pays"))
 
 
-def native_session(files: ModelFiles, graph: SlotsGraph, *, target: Target, threads: int, spinning: bool) -> Any:
+def native_session(files: ModelFiles, graph: SlotsGraph, *, target: Target, threads: int, spinning: Spinning) -> Any:
     """Make the `onnxruntime.InferenceSession` of a graph.
 
     Raises:
