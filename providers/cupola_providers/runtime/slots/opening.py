@@ -85,7 +85,9 @@ class OpenGraphs:
         return cls(main, OpenGraph(second, open_native(second)), (remark, "answers are guessed ahead where that pays"))
 
 
-def native_session(files: ModelFiles, graph: SlotsGraph, *, target: Target, threads: int, spinning: Spinning) -> Any:
+def native_session(
+    files: ModelFiles, graph: SlotsGraph, *, threads: int, spinning: Spinning, target: Target = ON_CPU
+) -> Any:
     """Make the `onnxruntime.InferenceSession` of a graph.
 
     Raises:
