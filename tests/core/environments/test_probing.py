@@ -13,7 +13,7 @@ from cupola.settings import MachineSettings
 from echo_specs import TESTS
 
 pytestmark = pytest.mark.anyio
-TIMEOUT_S = 3.0
+TIMEOUT_S = 6.0
 
 
 @pytest.fixture(params=["asyncio", "trio"])
