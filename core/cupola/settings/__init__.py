@@ -174,7 +174,7 @@ class MachineSettings(Section, frozen=True, kw_only=True):
     """
 
     dir: str = ""
-    probe_timeout_s: Annotated[float, Meta(gt=0)] = 4.0
+    probe_timeout_s: Annotated[float, Meta(gt=0)] = 8.0
 
 
 class ResponseSettings(Section, frozen=True, kw_only=True):
