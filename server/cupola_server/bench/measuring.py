@@ -1,5 +1,6 @@
 """One measurement of one target: what is asked, and which values come of it."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.results import CellResult, Plan, Sample, Times
 from cupola_server.bench.targets.target import Started, Target
 
-_WAVES = 4
+_WAVES, _LEAST_ANSWERS = 4, 4
 _CALM_S = 0.2
 _BLOCK, _TRY, _ROUND = 1_000, 100_000, 1_000_000
 
@@ -34,6 +35,16 @@ class Cell:
     prompt_tokens: int
     new_tokens: int
     index: int
+
+    @property
+    def waves(self) -> int:
+        """How many prompts each client asks, one after the other.
+
+        Few answers are too few: how fast one is depends on what it says, where a session guesses ahead.
+        """
+        if self.kind == "decode":
+            return math.ceil(_LEAST_ANSWERS / self.streams)
+        return _WAVES if self.kind == "requests" else 1
 
     def empty(self) -> CellResult:
         """Return its result before the first round."""
@@ -88,7 +99,7 @@ class Measurer:
 
     async def prompts(self, cell: Cell, first: int) -> list[Prompt]:
         """Make the prompts of one sample, before the clock runs."""
-        count = cell.streams * (_WAVES if cell.kind == "requests" else 1)
+        count = cell.streams * cell.waves
         made = [await self._prompts.prompt(first + number, cell.prompt_tokens) for number in range(count)]
         return made * 2 if cell.kind == "repeat" else made
 
