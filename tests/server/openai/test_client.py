@@ -161,8 +161,8 @@ async def test_a_worker_that_dies_in_mid_stream_raises_in_the_client_after_the_t
     assert engine.running == 0
 
 
-async def test_models_are_listed_if_they_chat_and_are_here(client):
-    assert [model.id async for model in client.models.list()] == ["tiny-generic-cpu:2"]
+async def test_models_are_listed_if_they_are_here_those_for_embeddings_last(client):
+    assert [model.id async for model in client.models.list()] == ["tiny-generic-cpu:2", "embedder-cpu:1"]
 
 
 @pytest.mark.parametrize("name", ["tiny-generic-cpu:2", "tiny-generic-cpu", "tiny", "TINY"])

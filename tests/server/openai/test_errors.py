@@ -58,6 +58,9 @@ def test_every_error_a_turn_can_meet_has_a_status_of_its_own_choosing():
         "PluginConflictError",
         "PluginsFailedError",
         "ProviderInstallError",
+        "ServiceError",  # and those below it: what a client of the service meets, on the other side of it
+        "ServiceStartError",
+        "ServiceReplyError",
     }
     errors = [kind for _, kind in inspect.getmembers(cupola, inspect.isclass) if issubclass(kind, CupolaError)]
     for kind in errors:
