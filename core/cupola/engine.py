@@ -263,11 +263,12 @@ class Engine:
             answer = await stack.enter_async_context(elsewhere.answer(request))
             return Turn(elsewhere.info, elsewhere.report, answer.get)
         try:
-            info, spec = await self._prepare(request.model)
+            wish = self._chooser.wish(request.provider) if request.provider else ANYWHERE
+            info, spec = await self._prepare(request.model, wish)
             worker = await stack.enter_async_context(self._residency.use(info, spec, request.ttl_s))
         except _CANNOT_RUN as error:
             stand_in = self._external.stand_in(request.model, error)
-            return await self._begun(msgspec.structs.replace(request, model=stand_in), stack)
+            return await self._begun(msgspec.structs.replace(request, model=stand_in, provider=None), stack)
         started = await worker.submit(request)
         stack.push_async_callback(_cancelled, worker, started.id)
         return Turn(info, worker.report, started.mailbox.get, started.prompt_tokens)

@@ -134,6 +134,7 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
         guidance: What the answer must conform to.
         top_logprobs: Report log probabilities, with so many alternatives at each position; None reports none.
         ttl_s: Unload the model when idle for this long after this turn; None keeps what is set.
+        provider: Run it on this execution provider, by its whole or short name; one loaded elsewhere moves.
         tool_use: How tools may be used. Workers do not look at it.
         reasoning_effort: How much a model elsewhere should think. Workers do not look at it.
     """
@@ -150,6 +151,7 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
     guidance: Guidance | None = None
     top_logprobs: int | None = None
     ttl_s: float | None = None
+    provider: str | None = None
     tool_use: ToolUse | None = None
     reasoning_effort: str | None = None
 

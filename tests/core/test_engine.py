@@ -262,6 +262,16 @@ async def test_a_model_is_loaded_on_the_provider_that_is_asked_for_and_moves_onl
         assert (await engine.load("echo")).report.reason == "it echoes on CPU 0"
 
 
+async def test_a_turn_runs_on_the_provider_that_it_asks_for(opened):
+    async with opened() as engine:
+        await engine.download("echo")
+        for wanted, kind in ((None, "it only echoes"), ("twin", "it echoes on CPU 0"), (None, "it echoes on CPU 0")):
+            async with engine.generate(chat("hello", model="echo", provider=wanted)) as generation:
+                assert generation.report.reason == kind
+        with pytest.raises(InvalidParameterError, match="'cuda' here"):
+            await ask(engine, provider="cuda")
+
+
 async def test_a_provider_that_is_not_here_is_named_with_those_that_are(opened):
     async with opened() as engine:
         await engine.download("echo")

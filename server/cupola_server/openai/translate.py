@@ -72,6 +72,7 @@ def _generate_request(request: ChatRequest) -> GenerateRequest:
         guidance=to_guidance(request),
         top_logprobs=_top_logprobs(request),
         ttl_s=request.ttl,
+        provider=request.ep,
     )
 
 

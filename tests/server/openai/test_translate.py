@@ -14,7 +14,7 @@ HONOURED = {
     *("logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls"),
     *("reasoning_effort", "top_k", "min_p", "repetition_penalty", "ignore_eos", "min_tokens", "stop_token_ids"),
     *("chat_template_kwargs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
-    *("structured_outputs", "ttl"),
+    *("structured_outputs", "ttl", "ep"),
 }
 MEANINGLESS = {"user", "safety_identifier", "metadata", "prompt_cache_key"}
 
@@ -69,8 +69,9 @@ def test_sampling_reaches_the_engine_as_it_was_asked_for():
 
 
 def test_limits_reach_the_engine_as_they_were_asked_for():
-    request = translated(max_completion_tokens=5, stop=["a", "b"], ignore_eos=True, ttl=30)
+    request = translated(max_completion_tokens=5, stop=["a", "b"], ignore_eos=True, ttl=30, ep="cuda")
     assert (request.max_tokens, request.stop, request.ignore_eos, request.ttl_s) == (5, ("a", "b"), True, 30.0)
+    assert request.provider == "cuda"
 
 
 def test_the_older_name_of_the_token_limit_is_honoured():

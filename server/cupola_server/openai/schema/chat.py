@@ -30,7 +30,8 @@ class ChatRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     Honoured extensions: `top_k` (0 or -1: no limit), `min_p`, `repetition_penalty`, `ignore_eos`, `min_tokens`,
     `stop_token_ids`, `chat_template_kwargs` (further variables of the chat template), `guided_json`, `guided_regex`,
     `guided_choice`, `guided_grammar` (Lark, in llguidance's dialect) and `structured_outputs`, which is any of the
-    four, and `ttl`, the idle seconds after which the model may be unloaded, 0 for never.
+    four, `ttl`, the idle seconds after which the model may be unloaded, 0 for never, and `ep`, the execution provider
+    that runs it, by its whole or short name.
 
     Accepted, because there is nobody here to bill, track or retain: `user`, `safety_identifier`, `metadata`,
     `prompt_cache_key`, `store` as false, `service_tier` as "auto" or "default", `prompt_cache_retention` as
@@ -72,6 +73,7 @@ class ChatRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     guided_grammar: Text | None = None
     structured_outputs: StructuredOutputs | None = None
     ttl: Annotated[float, Meta(ge=0)] | None = None
+    ep: Text | None = None
 
     user: str | None = None
     safety_identifier: str | None = None
