@@ -29,7 +29,7 @@ polyline{fill:none;stroke-width:2;stroke-linejoin:round}
 .thick{stroke-width:3}
 .ring{fill:none;stroke-width:2}
 .legend{display:flex;flex-wrap:wrap;gap:.15rem .9rem;font-size:.8rem;margin-top:.5rem}
-.legend span{white-space:nowrap}
+.legend span{overflow-wrap:anywhere}
 .legend svg{display:inline-block;width:12px;height:12px;vertical-align:-1px}
 .wide{overflow-x:auto;margin:0 0 1rem}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
