@@ -24,9 +24,6 @@ class Chooser:
     Args:
         catalog: Where the variants are looked up; it is told of devices that are found.
         loads: Lists what is loaded now, with where it runs.
-
-    Attributes:
-        gpu_index: The GPU to take of those that a provider has; None leaves the choice.
     """
 
     def __init__(
@@ -43,17 +40,34 @@ class Chooser:
         self._inventory = inventory
         self._loads = loads
         self._measurements = Measurements(settings.measurements_path)
-        self.gpu_index: int | None = None
+        self._gpu_index: int | None = None
 
     def devices(self) -> Sequence[Device]:
         """List what models can be placed on, with the memory that is free there."""
         loads, devices = list(self._loads()), self._inventory.devices()
-        chosen = {each.provider for each in devices if each.type == "GPU" and each.index == self.gpu_index}
+        chosen = {each.provider for each in devices if each.type == "GPU" and each.index == self._gpu_index}
         return [
             _with_free_memory(device, loads)
             for device in devices
-            if device.type != "GPU" or device.provider not in chosen or device.index == self.gpu_index
+            if device.type != "GPU" or device.provider not in chosen or device.index == self._gpu_index
         ]
+
+    def choose_gpu(self, index: int) -> None:
+        """Take this GPU, from now on, of those that a provider has; one that has no such GPU keeps its choice.
+
+        Raises:
+            NoProviderError: Nothing here runs models on GPUs.
+            InvalidParameterError: No provider has a GPU of this index.
+        """
+        devices = self._inventory.devices()
+        indices = sorted({device.index for device in devices if device.type == "GPU"})
+        if not indices:
+            available = ", ".join(f"{device.provider} on {device.type}" for device in devices)
+            raise NoProviderError(model=f"GPU {index}", needs="an execution provider for GPUs", available=available)
+        if index not in indices:
+            detail = f"There is no GPU {index} here; there are: {', '.join(map(str, indices))}."
+            raise InvalidParameterError(param="index", detail=detail)
+        self._gpu_index = index
 
     async def know_devices(self) -> None:
         """Have the providers probed of which nothing is known. Who has the CPU alone waits for nothing."""

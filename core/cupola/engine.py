@@ -107,9 +107,15 @@ class Engine:
         """List what models can be placed on, in order of preference, with the memory that is free there."""
         return self._chooser.devices()
 
-    def use_gpu(self, index: int) -> None:
-        """Load models on the GPU of this index from now on, where they run on one."""
-        self._chooser.gpu_index = index
+    async def use_gpu(self, index: int) -> None:
+        """Load models on the GPU of this index from now on, where they run on one.
+
+        Raises:
+            NoProviderError: Nothing here runs models on GPUs.
+            InvalidParameterError: No provider has a GPU of this index.
+        """
+        await self._chooser.know_devices()
+        self._chooser.choose_gpu(index)
 
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
@@ -140,8 +146,10 @@ class Engine:
         """
         return [self._status(entry) for entry in await self._catalog.variants(name)]
 
-    async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
+    async def download(self, name: str, progress: Progress | None = None, *, again: bool = False) -> CachedModel:
         """Bring a model into the cache; returns at once if it is there already.
+
+        If `again`, it is brought also then. The one that is there stays until the new one is whole.
 
         Raises:
             ModelNotFoundError, DownloadError, CacheError, ModelFormatError: Nothing half-done is left in the cache.
@@ -149,7 +157,7 @@ class Engine:
         """
         await self._external.refuse(name)
         entry, _ = await self._chooser.choose(name)
-        return await self._bringing.bring(entry, progress or _ignore)
+        return await self._bringing.bring(entry, progress or _ignore, again=again)
 
     async def start_download(self, name: str) -> DownloadStatus:
         """Begin to bring a model into the cache, and return at once."""

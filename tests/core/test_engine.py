@@ -206,6 +206,25 @@ async def test_a_source_that_fails_underway_costs_that_download_alone(opened):
         await engine.download("echo")
 
 
+async def test_a_model_that_is_brought_again_stays_until_the_new_one_is_whole(opened, monkeypatch):
+    async def fetch(self, model, staging, downloader, progress):
+        (staging.path / "half").write_text("of it")
+        raise ConnectionError("the line is cut")
+
+    async with opened() as engine:
+        old = await engine.download("echo")
+        (old.path / "mark").write_text("the old one")
+        with monkeypatch.context() as patch:
+            patch.setattr(Shelf, "fetch", fetch)
+            with pytest.raises(DownloadError, match="the line is cut"):
+                await engine.download("echo", again=True)
+        assert [model.path for model in await engine.cached()] == [old.path]
+        assert (old.path / "mark").exists()
+        assert await ask(engine)
+        new = await engine.download("echo", again=True)
+        assert (new.path, (new.path / "mark").exists()) == (old.path, False)
+
+
 async def test_a_model_in_use_is_not_removed_and_an_idle_one_is(opened):
     async with opened() as engine:
         await engine.download("echo")
@@ -287,7 +306,11 @@ async def test_models_run_on_the_gpu_that_was_chosen(opened):
         await engine.download("twin")
         assert (await engine.load("twin")).report.reason == "it echoes on GPU 0"
         await engine.unload("twin")
-        engine.use_gpu(3)
+        await engine.use_gpu(3)
         assert (await engine.load("twin")).report.reason == "it echoes on GPU 3"
         assert {device.index for device in engine.devices() if device.type == "GPU"} == {3}
         assert {device.index for device in engine.devices() if device.type == "CPU"} == {0}
+        with pytest.raises(InvalidParameterError, match="no GPU 1 here; there are: 0, 3"):
+            await engine.use_gpu(1)
+        await engine.use_gpu(0)
+        assert {device.index for device in engine.devices() if device.type == "GPU"} == {0}

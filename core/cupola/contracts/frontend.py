@@ -61,8 +61,13 @@ class EngineView(Protocol):
     def devices(self) -> Sequence[Device]:
         """List what models can be placed on, in order of preference."""
 
-    def use_gpu(self, index: int) -> None:
-        """Load models on the GPU of this index from now on, where they run on one."""
+    async def use_gpu(self, index: int) -> None:
+        """Load models on the GPU of this index from now on, where they run on one.
+
+        Raises:
+            NoProviderError: Nothing here runs models on GPUs.
+            InvalidParameterError: No provider has a GPU of this index.
+        """
 
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""

@@ -12,12 +12,18 @@ _CLEAN_UP_S = 10.0
 
 
 async def bring(
-    model: ModelInfo, source: CatalogSource, store: CacheStore, downloader: Downloader, progress: Progress
+    model: ModelInfo,
+    source: CatalogSource,
+    store: CacheStore,
+    downloader: Downloader,
+    progress: Progress,
+    *,
+    again: bool = False,
 ) -> CachedModel:
-    """Return the model from the store, after downloading it if it is not there.
+    """Return the model from the store, after downloading it if it is not there, or in any case if `again`.
 
     Of several tasks or processes that ask at once, one downloads and the others wait for it. When this raises or is
-    cancelled, what had arrived waits in the staging folder for the next try.
+    cancelled, what had arrived waits in the staging folder for the next try, and a model that was there is there still.
 
     Raises:
         DownloadError: The files did not arrive, or the source has a fault of its own; `DigestMismatchError` if one
@@ -25,12 +31,13 @@ async def bring(
         CacheError: The store cannot be used; `DiskFullError` if it is full.
         ModelFormatError: What arrived cannot be used; it was removed.
     """
-    if cached := await store.find(model.id):
+    if not again and (cached := await store.find(model.id)):
         return cached
     staging = await store.reserve(model)
     try:
         # Whoever held the staging folder until now may have finished the job.
-        return await store.find(model.id) or await _download(model, source, staging, downloader, progress)
+        cached = None if again else await store.find(model.id)
+        return cached or await _download(model, source, staging, downloader, progress)
     finally:
         with anyio.move_on_after(_CLEAN_UP_S, shield=True):
             await staging.release()

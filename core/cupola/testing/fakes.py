@@ -198,7 +198,7 @@ class FakeEngine:
         """List the processor."""
         return (Device("CPUExecutionProvider", "CPU"),)
 
-    def use_gpu(self, index: int) -> None:
+    async def use_gpu(self, index: int) -> None:
         """Do nothing."""
 
     async def models(self) -> Sequence[ModelStatus]:

@@ -57,15 +57,30 @@ def folders_named(name: str, cache: Path) -> list[Path]:
     return [top / name for top in tops if (top / name / MANIFEST).is_file()]
 
 
-def throw_away(path: Path, cache: Path) -> None:
-    """Make a folder vanish at once; `empty_trash` deletes it.
+def throw_away(path: Path, cache: Path) -> Path:
+    """Make a folder vanish at once, into the trash, where it is called as returned; `empty_trash` deletes it.
 
     Raises:
         OSError: It is still there.
     """
     trash = cache / STAGING / _TRASH
     make_shared(trash)
-    path.rename(trash / uuid.uuid4().hex)
+    return path.rename(trash / uuid.uuid4().hex)
+
+
+def replace(path: Path, target: Path, cache: Path) -> None:
+    """Move a folder into the place of another, which is thrown away, or of none.
+
+    Raises:
+        OSError: It stays where it was, and so does the other.
+    """
+    thrown = throw_away(target, cache) if target.exists() else None
+    try:
+        path.rename(target)
+    except OSError:
+        if thrown:
+            thrown.rename(target)
+        raise
 
 
 def empty_trash(cache: Path) -> None:

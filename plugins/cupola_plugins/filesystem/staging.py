@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from cupola import CachedModel, CacheError, ModelFormatError, ModelInfo, Staging
 from cupola_plugins.filesystem import manifest as manifests
-from cupola_plugins.filesystem.folders import empty_trash, make_shared, throw_away
+from cupola_plugins.filesystem.folders import empty_trash, make_shared, replace
 from cupola_plugins.filesystem.lock import FileLock
 from cupola_plugins.filesystem.manifest import FOUNDRY_MANIFEST, GENAI_CONFIG, MANIFEST, Manifest
 from cupola_plugins.filesystem.names import model_folder_name, publisher_folder_name
@@ -67,9 +67,7 @@ class FilesystemStaging(Staging):
         target = self._cache / publisher_folder_name(self._model.publisher) / model_folder_name(self._model.id)
         make_shared(target.parent)
         _refuse_other_model(target, self._model)
-        if target.exists():
-            throw_away(target, self._cache)
-        self.path.rename(target)
+        replace(self.path, target, self._cache)
         manifests.flush(target.parent)
         empty_trash(self._cache)
         return target

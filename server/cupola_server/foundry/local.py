@@ -64,9 +64,9 @@ class LocalModels:
         """List what models can be placed on."""
         return self._engine.devices()
 
-    def use_gpu(self, index: int) -> None:
+    async def use_gpu(self, index: int) -> None:
         """Load models on the GPU of this index from now on."""
-        self._engine.use_gpu(index)
+        await self._engine.use_gpu(index)
 
     async def models(self) -> Sequence[ModelStatus]:
         """List the models."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cupola import EngineView, InvalidParameterError, ModelBusyError, ModelNotCachedError, NoProviderError, Settings
+from cupola import EngineView, InvalidParameterError, ModelBusyError, ModelNotCachedError, Settings
 from cupola_server.foundry.errors import NotDownloadedError
 from cupola_server.foundry.schema import LoadQuery, UnloadQuery
 from cupola_server.openai.errors import FieldError
@@ -65,12 +65,11 @@ class Residents:
         if not (written.isascii() and written.isdigit() and len(written) < 4):
             detail = f"{written[:20]!r} is no index of a GPU; they count from 0."
             raise FieldError(param="deviceId", code="invalid_value", detail=detail)
-        devices = self._engine.devices()
-        if not any(device.type == "GPU" for device in devices):
-            available = ", ".join(f"{device.provider} on {device.type}" for device in devices)
-            raise NoProviderError(model=f"GPU {written}", needs="an execution provider for GPUs", available=available)
+        try:
+            await self._engine.use_gpu(int(written))
+        except InvalidParameterError as error:
+            raise FieldError(param="deviceId", code="invalid_value", detail=error.detail) from None
         self._gpu_index = int(written)
-        self._engine.use_gpu(self._gpu_index)
         await exchange.reply(200, b"", _EMPTY)
 
     def _ttl_s(self, query: LoadQuery) -> float | None:

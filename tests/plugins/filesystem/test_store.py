@@ -1,7 +1,9 @@
 """The filesystem cache store."""
 
+import errno
 import json
 import logging
+from pathlib import Path
 
 import anyio
 import pytest
@@ -127,6 +129,26 @@ async def test_an_id_without_version_does_not_overwrite_its_twin_with_version_0(
     with pytest.raises(CacheError, match="twin:0"):
         await commit_model(store, ModelInfo(id="twin", alias="t", source="test", publisher="Publisher"))
     assert await store.list() == [twin]
+
+
+async def test_a_model_that_cannot_be_replaced_stays(store, monkeypatch):
+    cached = await commit_model(store)
+    (cached.path / "mark").write_text("the old one")
+    staging = await store.reserve(MODEL)
+    write_files(staging.path)
+    rename = Path.rename
+
+    def refuse(path, target):
+        if path == staging.path:
+            raise PermissionError(errno.EACCES, "somebody reads in it")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(CacheError, match="somebody reads in it"):
+        await staging.commit()
+    await staging.release()
+    assert (await store.find(MODEL.id)).path == cached.path
+    assert (cached.path / "mark").exists()
 
 
 async def test_what_a_dead_process_threw_away_is_deleted_by_the_next(store):

@@ -38,7 +38,7 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", TESTS)
 
     @asynccontextmanager
-    async def started(server=None, **sections):
+    async def started(server=None, plugins=(), **sections):
         shelf = Shelf()
         GIVEN["shelf"] = ShelfPlugin(shelf)
         settings = Settings(cache=CacheSettings(dir=str(tmp_path / "models")), **sections)
@@ -46,6 +46,7 @@ def started(tmp_path, monkeypatch):
             EntryPoint("echo", "echo_plugin", "cupola"),
             EntryPoint("filesystem", "cupola_plugins.filesystem", "cupola"),
             Given("shelf", "", "cupola"),
+            *(EntryPoint(name, name, "cupola") for name in plugins),
         ]
         service, health, listening, ended = RunningService(anyio.Event()), Health(), anyio.Event(), anyio.Event()
 

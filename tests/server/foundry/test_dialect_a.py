@@ -196,6 +196,18 @@ async def test_the_gpu_is_a_number(http):
     assert (await http.get("/openai/getgpudevice")).content == b"0"
 
 
+async def test_a_gpu_that_no_provider_has_is_refused_and_the_chosen_one_stays(started):
+    async with started(plugins=["twin_plugin"]) as running, httpx.AsyncClient(base_url=running.url) as http:
+        assert (await http.get("/openai/setgpudevice/3")).status_code == 200
+        reply = await http.get("/openai/setgpudevice/1")
+        problem = reply.json()
+        assert (reply.status_code, problem["code"], problem["param"]) == (400, "invalid_value", "deviceId")
+        assert problem["detail"] == "There is no GPU 1 here; there are: 0, 3."
+        assert (await http.get("/openai/getgpudevice")).content == b"3"
+        assert {device.index for device in running.engine.devices() if device.type == "GPU"} == {3}
+        assert (await http.get("/openai/setgpudevice/0")).status_code == 200
+
+
 @pytest.mark.parametrize("path", CHANGING)
 async def test_what_changes_something_answers_get_alone(cached, http, path):
     await cached.engine.load("echo")

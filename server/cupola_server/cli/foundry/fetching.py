@@ -5,7 +5,6 @@ import click
 from cupola.contracts.models import ModelStatus
 from cupola.engine import Engine
 from cupola_server.cli.foundry.bar import DownloadBar
-from cupola_server.cli.foundry.failing import FoundryFailure
 
 TIPS = """\
 Tips:
@@ -19,7 +18,7 @@ async def fetched(engine: Engine, model: ModelStatus, *, force: bool = False, ti
     Args:
         engine: Who downloads.
         model: Which one.
-        force: Delete it first if it is there.
+        force: Bring it also if it is there; that one stays until the new one is whole.
         tips: Say what to do next.
 
     Raises:
@@ -29,12 +28,10 @@ async def fetched(engine: Engine, model: ModelStatus, *, force: bool = False, ti
     if model.cached and not force:
         click.echo(was_found(model_id))
         return
-    if model.cached and not await engine.remove(model_id):
-        raise FoundryFailure(f"Model {model_id} could not be replaced: something else deleted it just now")
     click.echo(f"Downloading {model_id}...")
     bar = DownloadBar()
     try:
-        await engine.download(model_id, bar)
+        await engine.download(model_id, bar, again=force)
     except BaseException:
         click.echo()
         raise
