@@ -1,5 +1,6 @@
 """`cupola bench`: measure models, settings, providers and peers side by side; compare and show stored results."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import show_json
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from cupola_server.bench.comparison import Wishes
     from cupola_server.bench.host import Host
     from cupola_server.bench.results import Result
@@ -118,7 +121,9 @@ def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, o
             first_round = _rounds_of(earlier) if earlier else 0
             return await Comparison(_host(invocation), wishes, progress, first_round).run()
 
-    found = run(work)
+    found = run(lambda: _until_told_to_end(work))
+    if found is None:
+        raise click.exceptions.Exit(128 + signal.SIGTERM)
     if save:
         found = results.joined(earlier, found, save) if earlier else found
         results.write(found, save)
@@ -154,6 +159,25 @@ def compare(before: Path, after: Path, threshold: float | None) -> None:
         raise click.ClickException(
             f"{len(worse)} of {len(changes)} figures are worse by more than {threshold:g} %: {names}"
         )
+
+
+async def _until_told_to_end(work: "Callable[[], Awaitable[Result]]") -> "Result | None":
+    """Run to the end, or until the system asks this process to end: what was started is ended first. None then."""
+    import anyio  # noqa: PLC0415
+
+    found = None
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        if sys.platform != "win32":  # asyncio receives no signals there
+            group.start_soon(watch, group.cancel_scope)
+        found = await work()
+        group.cancel_scope.cancel()
+    return found
 
 
 def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":

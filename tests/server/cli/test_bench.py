@@ -3,6 +3,7 @@
 import json
 import sys
 
+import psutil
 import pytest
 
 ADAPTER = """# /// script
@@ -66,6 +67,19 @@ def test_a_slower_result_fails_a_comparison_with_a_threshold(machine, tmp_path):
     assert "figures are worse by more than 20 %" in failed.stderr
     assert "Cupola in process: Speed: 2 at a time" in failed.stderr
     assert machine.run("bench", "compare", str(file), str(slower)).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_a_run_that_is_ended_by_the_system_leaves_no_process_behind(machine):
+    process = machine.start("bench", *SMALL, "--rounds", "999")
+    seen = next(line for line in process.stderr if line.startswith("Measure"))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2, seen  # a worker, and the service
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
 
 
 def test_what_cannot_be_measured_is_skipped_with_its_reason(machine, tmp_path):
