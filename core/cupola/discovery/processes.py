@@ -1,7 +1,10 @@
 """Telling a process from a later one that got its id."""
 
 import sys
+import time
 from pathlib import Path
+
+_PAUSE_S = 0.01
 
 if sys.platform == "linux":
 
@@ -34,3 +37,16 @@ else:
 def is_alive(pid: int, born: str) -> bool:
     """Whether a process of that id and birth still runs. One that ended and waits for its parent does not."""
     return bool(born) and birth(pid) == born
+
+
+def wait_for_end(pid: int, born: str, *, timeout_s: float) -> bool:
+    """Wait until a process runs no more; False if it still does after that time.
+
+    Blocks the thread. Asks again and again, because systems tell of the end of a child alone.
+    """
+    deadline = time.monotonic() + timeout_s
+    while is_alive(pid, born):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_PAUSE_S)
+    return True

@@ -6,8 +6,7 @@ import sys
 
 from cupola.discovery.files import ServiceFiles
 from cupola.discovery.info import ServiceInfo
-from cupola.discovery.locked import locked
-from cupola.discovery.processes import is_alive
+from cupola.discovery.processes import is_alive, wait_for_end
 from cupola.discovery.starting import starting_alone
 from cupola.settings import Settings
 
@@ -33,9 +32,9 @@ def stop_service(settings: Settings) -> bool:
             return False
         if not info.stopping:
             _signal(info, signal.SIGTERM)
-        if not _gone(files, settings.server.drain_timeout_s + _MARGIN_S):
+        if not wait_for_end(info.pid, info.born, timeout_s=settings.server.drain_timeout_s + _MARGIN_S):
             _signal(info, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
-            _gone(files, _KILLED_S)
+            wait_for_end(info.pid, info.born, timeout_s=_KILLED_S)
         files.remove(info)
     return True
 
@@ -43,12 +42,3 @@ def stop_service(settings: Settings) -> bool:
 def _signal(info: ServiceInfo, signum: int) -> None:
     if is_alive(info.pid, info.born):
         os.kill(info.pid, signum)
-
-
-def _gone(files: ServiceFiles, timeout_s: float) -> bool:
-    """Wait until the agent's lock is free, which the system sees to when it ends, however it ends."""
-    try:
-        with locked(files.lock, timeout_s=timeout_s):
-            return True
-    except TimeoutError:
-        return False

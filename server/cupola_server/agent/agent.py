@@ -81,7 +81,7 @@ def _serve(settings: Settings, files: ServiceFiles) -> int:
     plugins.ensure_usable()
     for failure in plugins.failures:
         logger.warning("The plugin %s failed: %s", failure.plugin, failure)
-    life = _Life(settings, files, tuple(entry.provider.name for entry in plugins.providers))
+    life = _Life(settings, files)
 
     async def run() -> int:
         whole = msgspec.structs.replace(settings, server=server)
@@ -102,8 +102,8 @@ def _serve(settings: Settings, files: ServiceFiles) -> int:
 class _Life:
     """What the agent tells of itself as it begins, stops and ends."""
 
-    def __init__(self, settings: Settings, files: ServiceFiles, providers: tuple[str, ...]) -> None:
-        self._settings, self._files, self._providers = settings, files, providers
+    def __init__(self, settings: Settings, files: ServiceFiles) -> None:
+        self._settings, self._files = settings, files
         self._info: ServiceInfo | None = None
 
     async def begin(self, engine: EngineView, health: Health, url: str) -> None:
@@ -117,7 +117,7 @@ class _Life:
             cache_dir=str(self._settings.cache_dir),
             log=str(self._files.log),
             version=version("cupola"),
-            providers=self._providers,
+            providers=tuple(dict.fromkeys(device.provider for device in engine.devices())),
         )
         self._files.write(info)
         self._info = info

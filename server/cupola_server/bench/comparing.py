@@ -1,14 +1,13 @@
 """Two stored results side by side, for people and for CI."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from cupola_server.bench.figures import Figure, number
+from cupola_server.bench.markdown import wide_console
 from cupola_server.bench.results import Result
 from cupola_server.bench.wording import sections_of
 
@@ -65,7 +64,7 @@ def show(found: Sequence[Change], threshold_percent: float | None) -> None:
             one.target, one.what, f"{number(one.before.median)}{unit}", f"{number(one.after.median)}{unit}",
             f"{one.times:.3f}", verdict,
         )  # fmt: skip
-    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
+    console = wide_console()
     console.print(table)
     inside = sum(one.within_spread for one in found)
     console.print(f"{inside} of {len(found)} medians lie within the spread of the rounds before.")

@@ -10,10 +10,12 @@ from cupola_server.bench.figures import Figure, number
 from cupola_server.bench.results import Curve, Result
 from cupola_server.bench.wording import Row, ratios_of, remarks, sections_of, where
 
+_IN_A_PIPE = 1000
+
 
 def show(result: Result) -> None:
     """Print the result for people: a table for each section, a line for each target."""
-    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
+    console = wide_console()
     titles = [target.title for target in result.targets]
     for section in [*sections_of(result), *ratios_of(result)]:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=section.title, title_justify="left")
@@ -25,6 +27,12 @@ def show(result: Result) -> None:
         console.print(table)
     for line in [*remarks(result), *notes(result), *map(growth_text, result.curves)]:
         console.print(line, soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """Open standard output for tables: as wide as the terminal, or in a pipe as wide as they need to be."""
+    width = None if sys.stdout.isatty() else _IN_A_PIPE
+    return Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
 
 
 def markdown(result: Result) -> str:

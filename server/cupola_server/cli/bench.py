@@ -47,7 +47,9 @@ def bench() -> None:
 
 
 @bench.command(
-    "run", epilog="Stored results: cupola bench compare A.json B.json, and cupola bench report A.json --html A.html"
+    "run",
+    epilog="Stored results: cupola bench compare A.json B.json, and cupola bench report A.json --html A.html",
+    short_help="Measure MODELs; the command that may be left out.",
 )
 @click.argument("models", metavar="[MODEL]…", nargs=-1)
 @click.option("--provider", "providers", multiple=True, help="Measure the variant for this provider; all for each.")
@@ -141,7 +143,7 @@ def report(file: Path, html: Path | None, output: str) -> None:
     _show(results.read(file), html, output)
 
 
-@bench.command("compare")
+@bench.command("compare", short_help="Compare two stored results, also for CI.")
 @click.argument("before", type=_FILE)
 @click.argument("after", type=_FILE)
 @click.option(

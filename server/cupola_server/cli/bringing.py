@@ -26,7 +26,7 @@ def add(invocation: Invocation, path: Path, name: str, alias: str) -> None:
     _take_in(invocation, path, name=name, alias=alias, link=True)
 
 
-@click.command("import")
+@click.command("import", short_help="Make a GGUF file or a copied folder a model.")
 @_path
 @_name
 @_alias

@@ -10,19 +10,20 @@ from cupola_server.cli.tables import Column, Output, output_option, show_json, s
 
 if TYPE_CHECKING:
     from cupola.doctor import Checkup
+    from cupola.environments import Diagnosis
     from cupola.plugins import PluginFailure
 
-_MODELS_SHOWN = 3
+_SAID_BY_STATUS = ("not installed", "not for this machine")
 _PROVIDER_COLUMNS = (
     Column("alias", "Provider"),
     Column("status", "Status"),
     Column("found", "Found", long=True),
-    Column("models", "Models", long=True),
+    Column("models", "Models", right=True),
     Column("remedy", "What mends it", long=True),
 )
 
 
-@click.command()
+@click.command(short_help="Say what can be used here, and what mends it.")
 @output_option
 @click.pass_obj
 def doctor(invocation: Invocation, output: Output) -> None:
@@ -63,8 +64,8 @@ def _show(found: "Checkup", failures: "list[PluginFailure]") -> None:
         {
             "alias": each.alias,
             "status": each.status,
-            "found": each.problem or ", ".join(f"{d.type} {d.name}".strip() for d in each.devices),
-            "models": _some(found.models.get(each.name, ())),
+            "found": _found(each),
+            "models": len(found.models.get(each.name, ())) or "",
             "remedy": each.remedy,
         }
         for each in found.providers
@@ -76,6 +77,7 @@ def _show(found: "Checkup", failures: "list[PluginFailure]") -> None:
         click.echo(f"Warning: the plugin {failure.plugin} failed at {failure.stage}: {failure.error}", err=True)
 
 
-def _some(models: tuple[str, ...]) -> str:
-    more = f" and {len(models) - _MODELS_SHOWN} more" if len(models) > _MODELS_SHOWN else ""
-    return f"{', '.join(models[:_MODELS_SHOWN])}{more}"
+def _found(diagnosis: "Diagnosis") -> str:
+    if diagnosis.status in _SAID_BY_STATUS:
+        return ""
+    return diagnosis.problem or ", ".join(f"{device.type} {device.name}".strip() for device in diagnosis.devices)

@@ -53,7 +53,7 @@ def watch(invocation: Invocation) -> None:
         raise click.exceptions.Exit(1)
 
 
-@downloads.command()
+@downloads.command(short_help="Begin to download MODEL and return at once.")
 @click.argument("name", metavar="MODEL")
 @click.pass_obj
 def start(invocation: Invocation, name: str) -> None:

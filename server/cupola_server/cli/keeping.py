@@ -25,7 +25,7 @@ _BUNDLE_SUFFIX = ".tar"
 _NOT_DOWNLOADED = "{!r} is not downloaded. `cupola cache list` shows what is."
 
 
-@click.command()
+@click.command(short_help="Compare cached models with their digests.")
 @click.argument("name", metavar="[MODEL]", required=False, shell_complete=model_names)
 @output_option
 @click.pass_obj
@@ -48,7 +48,7 @@ def verify(invocation: Invocation, name: str | None, output: Output) -> None:
         raise click.exceptions.Exit(1)
 
 
-@click.command()
+@click.command(short_help="Write MODEL into one FILE to carry elsewhere.")
 @click.argument("name", metavar="MODEL", shell_complete=model_names)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")

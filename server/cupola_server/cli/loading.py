@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cupola.contracts import DeviceType
 
 
-@click.command()
+@click.command(short_help="Load MODEL into the background service.")
 @click.argument("name", metavar="MODEL", shell_complete=model_names)
 @click.option("--ttl", "ttl_s", type=click.FloatRange(min=0), help="Idle seconds until it is unloaded; 0 for never.")
 @placement_options

@@ -53,7 +53,7 @@ for command in (load, unload, tune, add, import_):
     model.add_command(command)
 
 
-@model.command("list")
+@model.command("list", short_help="Show the models of every catalog.")
 @filter_option
 @output_option
 @click.pass_obj
@@ -92,25 +92,30 @@ def info(invocation: Invocation, name: str, output: Output) -> None:
 
 
 @model.command()
-@click.argument("name", metavar="MODEL", shell_complete=model_names)
+@click.argument("name", metavar="[MODEL]", required=False, shell_complete=model_names)
 @placement_options
 @click.pass_obj
-def download(invocation: Invocation, name: str, provider: str | None, device: str | None) -> None:
-    """Bring MODEL into the cache: the variant that runs best here."""
+def download(invocation: Invocation, name: str | None, provider: str | None, device: str | None) -> None:
+    """Bring MODEL into the cache: the variant that runs best here.
+
+    Without MODEL it is the one that the setting models.default names.
+    """
     from cupola_server.cli.progress import shown_progress  # noqa: PLC0415
 
     async def bring() -> str:
-        async with invocation.engine(invocation.settings(*placing(provider, device))) as engine:
-            status = await engine.resolve(name)
+        settings = invocation.settings(*placing(provider, device))
+        wanted = name or settings.models.default
+        async with invocation.engine(settings) as engine:
+            status = await engine.resolve(wanted)
             with shown_progress(status.info.alias) as progress:
-                cached = await engine.download(name, progress)
+                cached = await engine.download(wanted, progress)
         told = "was in the cache already" if status.cached else f"is downloaded ({size_text(cached.size_bytes)})"
         return f"{cached.info.id} {told}: {cached.path}"
 
     click.echo(run(bring))
 
 
-@model.command("run")
+@model.command("run", short_help="Chat with MODEL, or answer one prompt.")
 @click.argument("name", metavar="[MODEL]", required=False, shell_complete=model_names)
 @click.option("--prompt", help="Answer this and exit; - reads it from stdin.")
 @click.option("--system", default="", help="System message: how the model should behave.")

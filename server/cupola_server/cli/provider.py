@@ -20,7 +20,6 @@ _COLUMNS = (
     Column(
         "devices", "Devices", lambda devices: ", ".join(f"{each['type']} {each['name']}".strip() for each in devices)
     ),
-    Column("packages", "Packages", ", ".join, long=True),
     Column("remedy", "To use it", long=True),
 )
 

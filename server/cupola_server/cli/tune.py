@@ -33,7 +33,7 @@ _COLUMNS = (
 )
 
 
-@click.command()
+@click.command(short_help="Find the layout of weights that is best here.")
 @click.argument("name", metavar="MODEL", required=False, shell_complete=model_names)
 @click.option(
     "--for", "goal", type=click.Choice(["latency", "throughput"]), default="latency", show_default=True,

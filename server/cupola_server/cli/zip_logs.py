@@ -20,7 +20,7 @@ _SECRET = ("key", "token", "secret", "password")
 _HIDDEN = "(hidden)"
 
 
-@click.command("zip-logs")
+@click.command("zip-logs", short_help="Pack logs, settings and versions for a report.")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The file; by default a new one in this folder.")
 @click.pass_obj
 def zip_logs(invocation: Invocation, target: Path | None) -> None:

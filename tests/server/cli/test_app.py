@@ -17,6 +17,12 @@ def test_help_shows_built_in_and_contributed_commands(cupola):
     assert "Greet somebody." in result.stdout
 
 
+def test_help_cuts_no_sentence_off_at_80_columns(cupola):
+    groups = [(), ("model",), ("cache",), ("service",), ("provider",), ("downloads",), ("bench",)]
+    shown = [cupola(*group, "--help").stdout for group in groups]
+    assert [line for text in shown for line in text.splitlines()[1:] if line.endswith("...")] == []
+
+
 def test_help_shows_what_it_can_when_the_settings_are_wrong(cupola):
     result = cupola("--set", "server.prot=1", "--help")
     assert result.exit_code == 0

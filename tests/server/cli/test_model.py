@@ -30,6 +30,12 @@ def test_one_prompt_gets_one_answer_on_stdout_and_nothing_else(machine):
     assert (again.stdout, again.stderr) == ("be brief: mo\n", "")
 
 
+def test_a_download_without_a_name_brings_the_default_model(machine):
+    brought = machine.run("model", "download")
+    assert (brought.returncode, brought.stdout.startswith("echo-generic-cpu:1 is downloaded (")) == (0, True)
+    assert machine.run("model", "download").stdout.startswith("echo-generic-cpu:1 was in the cache already: ")
+
+
 def test_the_prompt_may_come_through_a_pipe(machine):
     assert machine.run("model", "run", stdin="piped\n").stdout == "piped\n"
     assert machine.run("model", "run", "--prompt", "-", stdin="dash").stdout == "dash\n"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cupola.discovery import ServiceFiles
 
 
-@click.command()
+@click.command(short_help="Show what the service is, and its log.")
 @click.option("--logs", "logs_only", is_flag=True, help="Show the log alone.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="Lines of the log.")
 @click.option("-f", "--follow", is_flag=True, help="Go on showing the log until Ctrl+C.")

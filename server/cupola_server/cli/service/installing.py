@@ -17,7 +17,7 @@ System = Literal["systemd", "launchd", "windows"]
 _THIS: System = {"darwin": "launchd", "win32": "windows"}.get(sys.platform, "systemd")  # type: ignore[assignment]
 
 
-@click.command()
+@click.command(short_help="Have the service started at login.")
 @click.option(
     "--system",
     type=click.Choice(["systemd", "launchd", "windows"]),

@@ -38,7 +38,7 @@ def status(ctx: click.Context, output: Output) -> None:
 def _registered(info: "ServiceInfo") -> str:
     added = [name for name in info.providers if name != _OWN]
     if not added:
-        return "No EPs beside the CPU's are installed."
+        return "No EPs beside the CPU's are usable."
     return f"Successfully downloaded and registered the following EPs: {', '.join(added)}."
 
 

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from cupola.discovery.processes import is_alive
+
 PYTHON_AND_JS = re.compile(r"http://(?:[a-zA-Z0-9.-]+|\d{1,3}(\.\d{1,3}){3}):\d+")
 CSHARP = re.compile(r"is running on (http://.*)\s+")
 
@@ -25,6 +27,21 @@ def test_start_status_and_stop_say_what_foundry_local_says(foundry, machine):
     assert PYTHON_AND_JS.search(started.stdout).group() == info.url
     assert foundry("stop").stdout == "🔴 Service is stopped.\n"
     assert foundry("stop").stdout == "🔴 Service is stopped.\n"
+
+
+def test_a_provider_that_is_not_installed_is_not_said_to_be_registered(foundry, machine):
+    machine.install("apart", "apart_plugin")
+    foundry("start")
+    assert "Valid EPs: EchoExecutionProvider\n" in foundry("status").stdout
+
+
+def test_after_a_stop_the_process_is_gone(cupola, machine):
+    for _ in range(3):
+        cupola("start")
+        info = machine.agent()
+        assert is_alive(info.pid, info.born)
+        cupola("stop")
+        assert not is_alive(info.pid, info.born)
 
 
 @pytest.mark.parametrize("program", ["foundry", "cupola"])
