@@ -10,12 +10,13 @@ import onnxruntime as ort
 import onnxruntime_genai as og
 
 CPU = "CPUExecutionProvider"
-Spinning = bool | Literal["in a pass"]
-"""Whether threads wait for work actively: between passes as well, not at all, or during a pass alone.
+Spinning = bool | Literal["briefly"]
+"""Whether threads wait for work actively: for long, not at all, or for about as long as from one pass to the next.
 
 Where two graphs compute in turn, the threads of one that go on waiting keep the cores from the other; on two cores that
 costs more than guesses win (`python -m benchmarks.speculation`).
 """
+_BRIEFLY_US = "1000"
 
 _RECORD = "session.record_ep_graph_assignment_info"
 _FOLDER = "session.model_external_initializers_file_folder_path"
@@ -64,7 +65,8 @@ class Target:
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-        options.add_session_config_entry("session.force_spinning_stop", "1" if spinning == "in a pass" else "0")
+        if spinning == "briefly":
+            options.add_session_config_entry("session.intra_op.spin_duration_us", _BRIEFLY_US)
         options.add_session_config_entry(_RECORD, "1")
         if folder is not None:
             options.add_session_config_entry(_FOLDER, str(folder))

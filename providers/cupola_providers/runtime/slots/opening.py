@@ -67,7 +67,7 @@ class OpenGraphs:
             LoadError: ONNX Runtime refuses the graph.
         """
         speculates = speculation_budget_bytes >= _WEIGHTS_PER_BUDGET * graph.weights_bytes
-        spins: Spinning = "in a pass" if speculates and spinning else spinning
+        spins: Spinning = "briefly" if speculates and spinning else spinning
         open_native = partial(native_session, files, target=target, threads=threads, spinning=spins)
         if not graph.picks_logits:
             found = picking_graph(graph, config, open_native)
