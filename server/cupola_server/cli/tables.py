@@ -20,11 +20,15 @@ output_option = click.option(
 )
 
 
+_FOLDED_WIDTH = 16
+_GAP_WIDTH = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a listing: which key of the row, under which title, and how a value reads.
 
-    A terminal too narrow for the table folds the `long` columns.
+    A terminal too narrow for the table folds the `long` columns; if that is not enough, each row becomes a paragraph.
     """
 
     key: str
@@ -65,10 +69,7 @@ def show_fields(row: Row, columns: Sequence[Column], *, output: Output) -> None:
     if output == "json":
         show_json(row)
         return
-    width = max(len(column.title) for column in columns)
-    for column in columns:
-        if text := _one_line(column.text(row[column.key])):
-            click.echo(f"{column.title:<{width}}  {text}")
+    _show_paragraph(columns, [_one_line(column.text(row[column.key])) for column in columns])
 
 
 def size_text(size_bytes: int) -> str:
@@ -82,9 +83,16 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _show_paragraph(columns: Sequence[Column], cells: Sequence[str]) -> None:
+    width = max(len(column.title) for column in columns)
+    for column, text in zip(columns, cells, strict=True):
+        if text:
+            click.echo(f"{column.title:<{width}}  {text}")
+
+
 def _show_columns(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
     lines = [[column.title for column in columns], *cells]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
     for line in lines:
         padded = [
             f"{cell:>{width}}" if column.right else f"{cell:<{width}}"
@@ -98,10 +106,23 @@ def _show_table(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> No
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    console = Console(markup=False, emoji=False, highlight=False)
+    if _narrowest(columns, cells) > console.width:
+        for number, line in enumerate(cells):
+            click.echo(nl=bool(number))
+            _show_paragraph(columns, line)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.right else "left"
         table.add_column(column.title, justify=justify, overflow="fold", no_wrap=not column.long)
     for line in cells:
         table.add_row(*line)
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    console.print(table)
+
+
+def _narrowest(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
+    """Tell how wide a table is at least: its long columns may fold, the others are not cut off."""
+    widths = [max(map(len, texts)) for texts in zip([column.title for column in columns], *cells, strict=True)]
+    folded = [min(w, _FOLDED_WIDTH) if c.long else w for c, w in zip(columns, widths, strict=True)]
+    return sum(folded) + _GAP_WIDTH * len(columns)

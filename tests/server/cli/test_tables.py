@@ -40,13 +40,31 @@ def test_an_empty_listing_says_so_on_stderr_and_is_an_empty_list_in_json(capsys)
 
 def test_a_terminal_gets_a_table_in_which_nothing_is_cut_off(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("COLUMNS", "36")
     monkeypatch.setenv("TERM", "xterm")
     show_rows([{"name": "[bold]" + "x" * 60, "size": 0, "here": True}], COLUMNS, output="table", empty="none")
     out = click.unstyle(capsys.readouterr().out)
     assert out.count("x") == 60
     assert "[bold]" in out
-    assert all(len(line) <= 30 for line in out.splitlines())
+    assert all(len(line) <= 36 for line in out.splitlines())
+
+
+def test_a_terminal_too_narrow_even_for_a_folded_table_gets_paragraphs(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("TERM", "xterm")
+    columns = (*COLUMNS, Column("id", "Id"))
+    show_rows([{**row, "id": "x" * 20} for row in ROWS], columns, output="table", empty="none")
+    assert capsys.readouterr().out.splitlines() == [
+        "Name  tiny",
+        "Size  93 MB",
+        "Here  yes",
+        f"Id    {'x' * 20}",
+        "",
+        "Name  a long name",
+        "Size  8.37 GB",
+        f"Id    {'x' * 20}",
+    ]
 
 
 def test_one_row_is_shown_field_by_field_without_the_unknown_ones(capsys):
