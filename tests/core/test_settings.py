@@ -36,7 +36,7 @@ def test_without_any_source_there_are_defaults(tmp_path, monkeypatch):
         ("server = 1", "server"),
         ("[models]\npreload = [1]", "models.preload[0]"),
         ("[worker]\nload_timeout_s = -1", "worker.load_timeout_s"),
-        ("not toml", "(file)"),
+        ("not toml", ""),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_its_key_and_the_file(file, text, key):
@@ -51,6 +51,13 @@ def test_a_mistake_in_the_file_is_named_with_its_key_and_the_file(file, text, ke
 def test_a_mistake_in_the_environment_is_named_with_its_variable(variable):
     with pytest.raises(SettingsError, match=variable):
         load_settings(environ={variable: "x"})
+
+
+@pytest.mark.parametrize(("key", "near"), [("server.prot", "server.port"), ("sevrer.port", "server"), ("zzz", None)])
+def test_a_misspelt_setting_is_told_with_the_nearest_one(key, near):
+    with pytest.raises(SettingsError) as caught:
+        load_settings([f"{key}=1"], environ={})
+    assert caught.value.problem.partition("; the nearest is ")[2] == (repr(near) if near else "")
 
 
 def test_a_flag_without_a_value_is_refused():

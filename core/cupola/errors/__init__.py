@@ -50,13 +50,15 @@ from cupola.errors.service import ServiceStartError as ServiceStartError
 
 @dataclass(eq=False, kw_only=True)
 class SettingsError(CupolaError):
-    """A setting is unknown or has the wrong type."""
+    """A setting is unknown or has the wrong type; without a `key`, the file `source` cannot be read."""
 
     key: str
     source: str
     problem: str
 
     def __str__(self) -> str:
+        if not self.key:
+            return f"Settings file {self.source}: {self.problem}. Correct it, or name another one."
         return f"Setting {self.key!r} in {self.source}: {self.problem}. Correct or remove it there."
 
 

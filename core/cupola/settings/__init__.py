@@ -5,6 +5,7 @@ The file is `config.toml` in the platform's configuration folder, or what `CUPOL
 """
 
 import contextlib
+import difflib
 import os
 import re
 import tomllib
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from cupola.errors import SettingsError
 from cupola.settings.catalogs import AzureSettings as AzureSettings
@@ -315,10 +316,10 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         if must_exist:
-            raise SettingsError(key="(file)", source=str(path), problem="the file does not exist") from None
+            raise SettingsError(key="", source=str(path), problem="the file does not exist") from None
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(key="(file)", source=str(path), problem=str(error)) from error
+        raise SettingsError(key="", source=str(path), problem=str(error)) from error
 
 
 def _overridden(tables: dict[str, Any], key: str, text: str, *, source: str) -> dict[str, Any]:
@@ -353,5 +354,17 @@ def _check(tables: dict[str, Any], *, source: str, key: str = "") -> None:
         problem, _, where = text.partition(" - at `$.")
         unknown = re.search(r"unknown field `(\w+)`", problem)
         parts = [part for part in (where.rstrip("`"), unknown.group(1) if unknown else "") if part]
-        problem = "there is no such setting" if unknown else problem[0].lower() + problem[1:]
-        raise SettingsError(key=".".join(parts) or key, source=source, problem=problem) from None
+        key = ".".join(parts) or key
+        problem = f"there is no such setting{_near(key)}" if unknown else problem[0].lower() + problem[1:]
+        raise SettingsError(key=key, source=source, problem=problem) from None
+
+
+def _near(key: str) -> str:
+    """Return "; the nearest is 'server.port'", or nothing if none resembles the key."""
+    names = []
+    for section in structs.fields(Settings):
+        names.append(section.name)
+        if isinstance(section.type, type) and issubclass(section.type, Struct):
+            names += [f"{section.name}.{field.name}" for field in structs.fields(section.type)]
+    found = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
+    return f"; the nearest is {found[0]!r}" if found else ""

@@ -60,7 +60,7 @@ def test_misuse_is_exit_code_2_and_told_on_stderr(cupola, words):
 def test_wrong_settings_are_one_sentence(cupola, words):
     result = cupola(*words, "plugins")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: Setting ")
+    assert result.stderr.startswith(("Error: Setting ", "Error: Settings file /nowhere.toml: "))
     assert result.stderr.count("\n") == 1
 
 
