@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cupola.contracts import CachedModel, CacheStore, CatalogSource, Device, ModelInfo
-from cupola.errors import CacheError, CupolaError, ModelNotFoundError
+from cupola.errors import CacheError, CupolaError, ModelNotFoundError, RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,13 @@ class Catalog:
         if found := exact or sorted(versions, key=lambda entry: -entry.info.version)[:1] or aliases:
             return found
         raise ModelNotFoundError(model=name, near=_near(wanted, entries))
+
+    async def refuse_taken(self, model_id: str) -> None:
+        """Raise a `RequestError` if a new model of this id would stand in another's place; case makes no difference."""
+        for entry in await self.entries():
+            if entry.info.id.lower() == model_id.lower() and (entry.cached or entry.info.id != model_id):
+                detail = f"{entry.info.id!r} already holds that name. Remove that model, or choose another name."
+                raise RequestError(detail=detail)
 
     def listings(self) -> list[Listing]:
         """Say of every source how its last listing went."""

@@ -180,15 +180,14 @@ class Engine:
 
         Raises:
             ModelFormatError: No source knows what to do with it, or it is damaged.
-            CacheError: A model of that id is there already, or the cache cannot be written.
+            RequestError: A model of that name is there already.
+            CacheError: The cache cannot be written.
         """
         for source in self._plugins.catalog_sources:
             info = await source.offer(path, wishes)
             if info is None:
                 continue
-            if await self._store().find(info.id):
-                detail = f"it already holds {info.id!r}; remove that one first, or choose another name"
-                raise CacheError(path=str(self.cache_location), detail=detail)
+            await self._catalog.refuse_taken(info.id)
             return await self._bringing.bring(Entry(info, source, None), progress or _ignore)
         detail = "is neither a folder with a genai_config.json nor a file that an importer knows, such as GGUF"
         raise ModelFormatError(path=str(path), detail=detail)

@@ -6,13 +6,13 @@ import anyio
 import pytest
 
 from cupola import (
-    CacheError,
     ChatPrompt,
     DownloadError,
     GenerateRequest,
     ImportWishes,
     Message,
     ModelFormatError,
+    RequestError,
     Sampling,
     Settings,
     TurnFinished,
@@ -141,12 +141,16 @@ async def test_a_wished_layout_is_the_layout(engine, tmp_path):
 
 @pytest.mark.parametrize(
     ("wishes", "reason"),
-    [({"layout": "int3"}, "int8-rows"), ({"name": "taken"}, "already holds")],
+    [
+        ({"layout": "int3"}, "int8-rows"),
+        ({"name": "taken"}, "'taken-generic-cpu:1' already holds"),
+        ({"name": "TAKEN"}, "'taken-generic-cpu:1' already holds"),
+    ],
 )
 async def test_what_cannot_be_wished_for_is_said(engine, tmp_path, wishes, reason):
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
     await engine.import_model(genai_folder(tmp_path / "taken"), ImportWishes())
-    with pytest.raises((ModelFormatError, CacheError), match=reason):
+    with pytest.raises((ModelFormatError, RequestError), match=reason):
         await engine.import_model(source, ImportWishes(**wishes))
     assert len(await engine.cached()) == 1
 
