@@ -48,7 +48,10 @@ def nothing_left(settings):
 
 
 @pytest.mark.anyio
-async def test_an_environment_holds_what_applies_here_and_the_provider_runs_in_it(apart, settings, tmp_path):
+async def test_an_environment_holds_what_applies_here_and_the_provider_runs_in_it(
+    apart, settings, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("PIP_QUIET", raising=False)
     entry = apart(make_wheel(tmp_path, "apart_driver", DRIVER), ELSEWHERE)
     inventory = Inventory([entry], settings)
     assert (inventory.state(entry), inventory.devices()) == ("not installed", [])

@@ -20,7 +20,7 @@ def apart(machine, tmp_path):
     folder = tmp_path / "machine"
 
     def run(*words, **environment):
-        known = {"APART_REQUIREMENTS": requirement, "CUPOLA_MACHINE_DIR": str(folder)}
+        known = {"APART_REQUIREMENTS": requirement, "CUPOLA_MACHINE_DIR": str(folder), "PIP_QUIET": ""}
         return machine.run(*words, **{**known, **environment})
 
     run.environments = folder / "environments"
