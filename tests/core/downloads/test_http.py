@@ -1,74 +1,26 @@
-"""The HTTP downloader against a loopback server with the faults of real ones."""
+"""The HTTP downloader against a loopback server: what arrives, and how an interrupted download goes on."""
 
 import hashlib
-import logging
-import os
-import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import anyio
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import CacheError, DigestMismatchError, DiskFullError, DownloadError, ModelInfo, RemoteFile
-from cupola.downloads import HttpDownloader
+from core.downloads.fetching import BIG, FILES, MODEL, asked_bytes, downloader_with, files_in, ignore, remote
+from cupola import DigestMismatchError, DiskFullError, DownloadError, RemoteFile
 from cupola.downloads.partial import PartialFile
-from cupola.downloads.targets import targets
-from cupola.settings import DownloadSettings
 from file_server import FileServer
 
 pytestmark = pytest.mark.anyio
-
-MODEL = ModelInfo(id="tiny-generic-cpu:1", alias="tiny", source="test", publisher="Publisher")
-BIG = random.Random(1).randbytes(3_000_000)
-FILES = {"genai_config.json": b"{}", "model.onnx": BIG, "deep/er/tokenizer.json": b'{"a": 1}', "empty.txt": b""}
-SECRET = "?sig=TOPSECRET"
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request):
     return request.param
-
-
-@pytest.fixture
-def server():
-    with FileServer(FILES) as server:
-        yield server
-
-
-@pytest.fixture
-def downloader():
-    """One that fetches chunk after chunk and tries nothing twice."""
-    return downloader_with()
-
-
-def downloader_with(**changes):
-    defaults = {"workers": 1, "chunk_mb": 0.5, "retries": 0, "retry_pause_s": 0.01, "stall_timeout_s": 5.0}
-    return HttpDownloader(DownloadSettings(**{**defaults, **changes}))
-
-
-def ignore(event):
-    pass
-
-
-def remote(server, path, *, sha256=True, content=None):
-    content = FILES[path] if content is None else content
-    digest = hashlib.sha256(content).hexdigest() if sha256 else ""
-    return RemoteFile(path, len(content), f"{server.url}/{path}{SECRET}", digest)
-
-
-def asked_bytes(server, path):
-    ranges = [asked.removeprefix("bytes=").split("-") for asked in server.requests_for(path)]
-    return sum(int(end) + 1 - int(start) for start, end in ranges)
-
-
-def files_in(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 async def test_every_file_arrives_whole_in_its_place(server, downloader, tmp_path):
@@ -199,16 +151,6 @@ async def test_a_part_that_is_complete_needs_no_request(server, downloader, tmp_
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-@pytest.mark.parametrize("status", [403, 404, 500, 503])
-async def test_an_http_error_names_the_status_and_the_url_without_its_query(server, downloader, tmp_path, status):
-    server.status["model.onnx"] = status
-    with pytest.raises(DownloadError) as caught:
-        await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert f"{server.url}/model.onnx" in str(caught.value)
-    assert str(status) in str(caught.value)
-    assert "TOPSECRET" not in str(caught.value)
-
-
 async def test_chunks_of_one_file_are_fetched_at_the_same_time(server, tmp_path):
     server.hold_after["model.onnx"] = 100_000
     downloader = downloader_with(workers=3)
@@ -232,89 +174,6 @@ async def test_files_come_smallest_first_and_at_the_same_time(server, tmp_path):
     assert set(order) == {"genai_config.json", "deep/er/tokenizer.json"}
     assert server.requests[-1][0] == "model.onnx"
     assert files_in(tmp_path) == FILES
-
-
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_a_fault_that_may_pass_is_tried_again_after_as_long_as_the_server_says(server, tmp_path, status):
-    server.faults["model.onnx"] = [(status, {"Retry-After": "0"}), (status, {})]
-    await downloader_with(retries=2).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert files_in(tmp_path) == {"model.onnx": BIG}
-
-
-async def test_no_retry_comes_before_the_time_the_server_gave(server, tmp_path):
-    server.faults["model.onnx"] = [(429, {"Retry-After": "1"})]
-    started = time.monotonic()
-    await downloader_with(retries=1).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert time.monotonic() - started >= 1
-
-
-async def test_retries_come_to_an_end_and_the_error_counts_them(server, tmp_path):
-    server.status["model.onnx"] = 503
-    with pytest.raises(DownloadError, match=r"503 .*\(4 attempts in a row\)"):
-        await downloader_with(retries=3).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert len(server.requests) == 4
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-async def test_a_dropped_connection_goes_on_where_it_broke_if_the_server_can(server, tmp_path, ranges):
-    server.ranges = ranges
-    server.drop_after["model.onnx"] = 1_234_567
-    await downloader_with(retries=1, chunk_mb=8).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert files_in(tmp_path) == {"model.onnx": BIG}
-    assert len(server.requests) == 2
-
-
-async def test_many_drops_are_no_failure_as_long_as_more_arrives(server, tmp_path):
-    downloader = downloader_with(retries=1, chunk_mb=8)
-    server.drops_every = 200_000
-    await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert files_in(tmp_path) == {"model.onnx": BIG}
-    assert len(server.requests) >= 15
-
-
-async def test_a_trickle_counts_as_a_stall(server, tmp_path):
-    server.trickle_s = 0.05
-    with pytest.raises(DownloadError, match="stalled"):
-        await downloader_with(stall_timeout_s=0.3).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-
-
-@pytest.mark.parametrize("workers", [1, 4])
-async def test_an_expired_address_is_replaced_in_mid_download(server, tmp_path, workers):
-    fresh = remote(server, "model.onnx")
-    stale = msgspec.structs.replace(fresh, url=fresh.url.replace("TOPSECRET", "OLD"))
-    server.refuse.add("sig=OLD")
-    asked = []
-
-    async def refresh():
-        asked.append(True)
-        return [fresh]
-
-    await downloader_with(workers=workers).fetch([stale], MODEL, tmp_path, ignore, refresh=refresh)
-    assert files_in(tmp_path) == {"model.onnx": BIG}
-    assert len(asked) == 1
-
-
-async def test_an_address_that_stays_refused_is_an_error(server, downloader, tmp_path):
-    file = remote(server, "model.onnx")
-    server.refuse.add("sig=TOPSECRET")
-
-    async def refresh():
-        return [file]
-
-    for way in (refresh, None):
-        with pytest.raises(DownloadError, match="403") as caught:
-            await downloader.fetch([file], MODEL, tmp_path, ignore, refresh=way)
-        assert "TOPSECRET" not in str(caught.value)
-
-
-async def test_an_error_of_the_refresh_is_the_error_of_the_download(server, downloader, tmp_path):
-    server.refuse.add("sig=TOPSECRET")
-
-    async def refresh():
-        raise DownloadError(model="x", detail="the registry is down")
-
-    with pytest.raises(DownloadError, match="the registry is down"):
-        await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore, refresh=refresh)
 
 
 async def test_a_speed_limit_is_kept_to(server, tmp_path):
@@ -346,35 +205,6 @@ async def test_an_md5_digest_is_checked(server, downloader, tmp_path, right):
     assert files_in(tmp_path) == ({"model.onnx": BIG} if right else {})
 
 
-async def test_no_signature_gets_into_a_log(server, tmp_path, caplog):
-    server.faults["model.onnx"] = [(503, {}), (404, {})]
-    with caplog.at_level(logging.DEBUG), pytest.raises(DownloadError):
-        await downloader_with(retries=1).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert "TOPSECRET" not in caplog.text
-
-
-async def test_redirects_are_followed_and_an_endless_one_is_an_error(server, downloader, tmp_path):
-    server.redirects["old"] = f"{server.url}/model.onnx"
-    server.redirects["loop"] = f"{server.url}/loop"
-    digest = hashlib.sha256(BIG).hexdigest()
-    await downloader.fetch([RemoteFile("model.onnx", len(BIG), f"{server.url}/old", digest)], MODEL, tmp_path, ignore)
-    with pytest.raises(DownloadError, match="redirects"):
-        await downloader.fetch([RemoteFile("loop", 1, f"{server.url}/loop")], MODEL, tmp_path, ignore)
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/x?sig=TOPSECRET", "ftp://127.0.0.1/x", "nonsense", "http://[/x"])
-async def test_an_address_that_leads_nowhere_is_a_download_error(downloader, tmp_path, url):
-    with pytest.raises(DownloadError) as caught:
-        await downloader.fetch([RemoteFile("x", 1, url)], MODEL, tmp_path, ignore)
-    assert "TOPSECRET" not in str(caught.value)
-
-
-async def test_a_server_that_falls_silent_is_given_up(server, tmp_path):
-    server.hold_after["model.onnx"] = 1_100_000
-    with pytest.raises(DownloadError, match="timeout"):
-        await downloader_with(stall_timeout_s=0.2).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-
-
 @pytest.mark.parametrize("workers", [1, 4])
 async def test_cancelling_keeps_the_chunks_that_arrived_for_the_next_try(server, tmp_path, workers):
     downloader = downloader_with(workers=workers, stall_timeout_s=60.0)
@@ -390,64 +220,6 @@ async def test_cancelling_keeps_the_chunks_that_arrived_for_the_next_try(server,
     await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
     assert asked_bytes(server, "model.onnx") <= len(BIG) - 2_000_000 + (workers - 1) * 500_000
     assert files_in(tmp_path) == {"model.onnx": BIG}
-
-
-async def test_a_full_disk_is_told_with_the_room_that_is_missing(server, downloader, tmp_path):
-    (tmp_path / "model.onnx.part").symlink_to("/dev/full")  # every write gets a real ENOSPC
-    with pytest.raises(DiskFullError) as caught:
-        await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-    assert caught.value.needed_bytes == len(BIG)
-    assert str(tmp_path) in str(caught.value)
-
-
-async def test_a_folder_that_cannot_be_written_is_a_cache_error(server, downloader, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(CacheError) as caught:
-        await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path / "file", ignore)
-    assert "cache.dir" in str(caught.value)
-
-
-async def test_a_broken_proxy_setting_is_explained(server, downloader, tmp_path, monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", "nonsense://x")
-    with pytest.raises(DownloadError, match="proxy"):
-        await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
-
-
-async def test_a_name_that_escapes_is_refused_before_anything_is_fetched(server, downloader, tmp_path):
-    bad = RemoteFile("../up", 2, f"{server.url}/genai_config.json")
-    with pytest.raises(DownloadError, match=r"\.\./up"):
-        await downloader.fetch([remote(server, "model.onnx"), bad], MODEL, tmp_path / "in", ignore)
-    assert server.requests == []
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["", "/etc/x", "..", "a/../../up", "a/..", "C:/x", "C:x", "a\\b", "\\\\host\\x"])
-def test_names_that_leave_the_folder_on_any_system_are_refused(name):
-    with pytest.raises(DownloadError):
-        targets([RemoteFile(name, 1, "http://127.0.0.1/")], MODEL.id, Path("folder"))
-
-
-@pytest.mark.parametrize("name", ["./a", "a//b", "a/", "a:stream", "a\0b", "a\nb", "dot.", "space ", "what?", "x.PART"])
-def test_names_that_mean_something_else_somewhere_are_refused(name):
-    with pytest.raises(DownloadError):
-        targets([RemoteFile(name, 1, "http://127.0.0.1/")], MODEL.id, Path("folder"))
-
-
-@given(st.text(st.sampled_from("ab./\\: C~"), max_size=12))
-def test_no_name_at_all_leads_out_of_the_folder(name):
-    folder = Path("/some/where/folder")
-    try:
-        ((_, target),) = targets([RemoteFile(name, 1, "http://127.0.0.1/")], MODEL.id, folder)
-    except DownloadError:
-        return
-    assert Path(os.path.normpath(target)).is_relative_to(folder)
-    assert Path(os.path.normpath(target)) != folder
-
-
-async def test_a_name_that_comes_twice_is_refused(server, downloader, tmp_path):
-    twice = RemoteFile("GENAI_config.json", 2, f"{server.url}/genai_config.json")
-    with pytest.raises(DownloadError, match="twice"):
-        await downloader.fetch([remote(server, "genai_config.json"), twice], MODEL, tmp_path, ignore)
 
 
 def test_wherever_the_connection_breaks_the_file_ends_whole_and_no_chunk_comes_twice(tmp_path_factory):
