@@ -1,6 +1,5 @@
 """The example provider, as its users have it: installed from its folder, chatting, by its own tests, and removed."""
 
-import json
 import os
 import re
 from pathlib import Path
@@ -22,23 +21,19 @@ def installed(tmp_path):
         CUPOLA_MACHINE_DIR=str(tmp_path / "machine"),
         CUPOLA_CONFIG=os.devnull,
     )
-    assert "parrot" not in plugins(place)
+    assert "parrot" not in place.plugins()
     place.pip("install", "--no-deps", "--no-build-isolation", str(EXAMPLE))
     return place
 
 
-def plugins(place):
-    return {each["name"]: each for each in json.loads(place.cupola("plugins", "--output", "json"))["plugins"]}
-
-
 def test_the_example_is_installed_seen_chats_and_is_removed_again(installed):
-    seen = plugins(installed)["parrot"]
+    seen = installed.plugins()["parrot"]
     assert seen["distribution"] == "cupola-parrot 0.1.0"
     assert seen["contributes"] == {"execution provider": ["ParrotExecutionProvider"]}
     said = installed.cupola("model", "run", "grey-parrot", "--prompt", "Pieces of eight")
     assert said == "Pieces of eight\n"
     installed.pip("uninstall", "--yes", "cupola-parrot")
-    assert not plugins(installed).keys() & {"parrot", "aviary"}
+    assert not installed.plugins().keys() & {"parrot", "aviary"}
 
 
 def test_the_example_passes_the_suites_of_the_kit(installed):
