@@ -1,21 +1,12 @@
 """NVIDIA's graphics, through CUDA."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    ExecutionProvider,
-    Limits,
-    ModelFiles,
-    ProviderReport,
-    Session,
-    Settings,
-    hookimpl,
-)
+from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_ARM64,
     LINUX_X64,
@@ -25,6 +16,9 @@ from cupola_providers.runtime.accelerator import (
     requirements,
     written,
 )
+
+if TYPE_CHECKING:
+    from cupola_providers.runtime.target import Target
 
 _PLATFORMS = (LINUX_X64, LINUX_ARM64, WINDOWS_X64, WINDOWS_ARM64)
 _CUDA = Accelerator(
@@ -84,40 +78,26 @@ class CudaOptions(Struct, frozen=True, forbid_unknown_fields=True):
     library: str = ""
 
 
-class CudaProvider(ExecutionProvider):
+class CudaProvider(AcceleratorProvider):
     """Runs models on NVIDIA's graphics."""
 
-    name = _CUDA.name
-    alias = _CUDA.alias
+    accelerator = _CUDA
     device_types = ("GPU",)
     requirements = requirements("onnxruntime-gpu[cuda,cudnn]==1.31.1", "onnxruntime-genai-cuda==0.18.0", on=_PLATFORMS)
     prerequisites = f"It wants NVIDIA's driver: {_CUDA.link}"
     options_type = CudaOptions
 
-    def environment(self, options: CudaOptions) -> Mapping[str, str]:
-        """Name the library that the settings name."""
-        return _CUDA.library_environment(options.library)
-
-    def probe(self) -> ProviderReport:
-        """Report the devices, or what is in the way."""
-        from cupola_providers.runtime.devices import report  # noqa: PLC0415 - the service imports no runtime
-
-        return report(_CUDA)
-
-    def load(
-        self, model: ModelFiles, device: Device, options: CudaOptions, limits: Limits
-    ) -> Session | EmbeddingSession:
-        """Load a model.
+    def target(self, model: ModelFiles, device: Device, options: CudaOptions) -> "Target":
+        """Choose the device, and write the options twice: the library and plain ONNX Runtime call them differently.
 
         Raises:
-            LoadError, ModelFormatError: With what to do about it.
+            LoadError: It cannot be used here.
         """
-        from cupola_providers.runtime.opening import open_on, target_on  # noqa: PLC0415
+        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
 
-        given = {"device_id": str(device.index), **written(options, ("library",))}
-        native = written(options, ("library", *_OF_GENAI))
-        native = {"device_id": given["device_id"], **_arena_by_name(native)}
-        return open_on(target_on(_CUDA, model, device, given, native_options=native), model, limits)
+        given = {"device_id": str(device.index), **written(options)}
+        native = {"device_id": given["device_id"], **_arena_by_name(written(options, without=_OF_GENAI))}
+        return target_on(_CUDA, model, device, given, native_options=native)
 
 
 def _arena_by_name(options: dict[str, str]) -> dict[str, str]:

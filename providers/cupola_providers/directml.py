@@ -1,22 +1,16 @@
 """Graphics on Windows of any maker, through DirectML."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    ExecutionProvider,
-    Limits,
-    ModelFiles,
-    ProviderReport,
-    Session,
-    Settings,
-    hookimpl,
-)
+from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import WINDOWS_X64, Accelerator, requirements, written
+
+if TYPE_CHECKING:
+    from cupola_providers.runtime.target import Target
 
 _PLATFORMS = (WINDOWS_X64,)
 _DIRECTML = Accelerator(
@@ -47,41 +41,28 @@ class DirectMlOptions(Struct, frozen=True, forbid_unknown_fields=True):
     library: str = ""
 
 
-class DirectMlProvider(ExecutionProvider):
+class DirectMlProvider(AcceleratorProvider):
     """Runs models on any graphics of a Windows machine."""
 
-    name = _DIRECTML.name
-    alias = _DIRECTML.alias
+    accelerator = _DIRECTML
     device_types = ("GPU",)
     requirements = requirements("onnxruntime-directml==1.24.4", "onnxruntime-genai-directml==0.13.0", on=_PLATFORMS)
     prerequisites = "It wants Windows 10 or later, and the driver of the graphics by its maker."
     options_type = DirectMlOptions
 
-    def environment(self, options: DirectMlOptions) -> Mapping[str, str]:
-        """Name the library that the settings name."""
-        return _DIRECTML.library_environment(options.library)
-
-    def probe(self) -> ProviderReport:
-        """Report the devices, or what is in the way."""
-        from cupola_providers.runtime.devices import report  # noqa: PLC0415 - the service imports no runtime
-
-        return report(_DIRECTML)
-
-    def load(
-        self, model: ModelFiles, device: Device, options: DirectMlOptions, limits: Limits
-    ) -> Session | EmbeddingSession:
-        """Load a model.
+    def target(self, model: ModelFiles, device: Device, options: DirectMlOptions) -> "Target":
+        """Choose the device, which onnxruntime-genai and plain ONNX Runtime number under different names.
 
         Raises:
-            LoadError, ModelFormatError: With what to do about it.
+            LoadError: It cannot be used here.
         """
-        from cupola_providers.runtime.opening import open_on, target_on  # noqa: PLC0415
+        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
 
-        given = written(options, ("library",))
+        given = written(options)
         if options.luid is None:
             given.setdefault("device_index", str(device.index))
         native = {"device_id": given.get("device_index", "0")}
-        return open_on(target_on(_DIRECTML, model, device, given, native_options=native), model, limits)
+        return target_on(_DIRECTML, model, device, given, native_options=native)
 
 
 @hookimpl

@@ -1,22 +1,13 @@
 """Intel's processors, graphics and NPUs, through OpenVINO's plugin for ONNX Runtime."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    ExecutionProvider,
-    Limits,
-    ModelFiles,
-    ProviderReport,
-    Session,
-    Settings,
-    hookimpl,
-)
+from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_X64,
     RUNTIME,
@@ -25,6 +16,9 @@ from cupola_providers.runtime.accelerator import (
     requirements,
     written,
 )
+
+if TYPE_CHECKING:
+    from cupola_providers.runtime.target import Target
 
 _PLATFORMS = (LINUX_X64, WINDOWS_X64)
 _OPENVINO = Accelerator(
@@ -71,42 +65,29 @@ class OpenVinoOptions(Struct, frozen=True, forbid_unknown_fields=True):
     library: str = ""
 
 
-class OpenVinoProvider(ExecutionProvider):
+class OpenVinoProvider(AcceleratorProvider):
     """Runs models on Intel's devices."""
 
-    name = _OPENVINO.name
-    alias = _OPENVINO.alias
+    accelerator = _OPENVINO
     device_types = ("NPU", "GPU", "CPU")
     requirements = requirements(*RUNTIME, "onnxruntime-ep-openvino==1.8.1", on=_PLATFORMS)
     prerequisites = f"Graphics and NPUs want Intel's drivers: {_OPENVINO.link}"
     options_type = OpenVinoOptions
 
-    def environment(self, options: OpenVinoOptions) -> Mapping[str, str]:
-        """Name the library that the settings name."""
-        return _OPENVINO.library_environment(options.library)
-
-    def probe(self) -> ProviderReport:
-        """Report the devices that OpenVINO offers."""
-        from cupola_providers.runtime.devices import report  # noqa: PLC0415 - the service imports no runtime
-
-        return report(_OPENVINO)
-
-    def load(
-        self, model: ModelFiles, device: Device, options: OpenVinoOptions, limits: Limits
-    ) -> Session | EmbeddingSession:
-        """Load a model.
+    def target(self, model: ModelFiles, device: Device, options: OpenVinoOptions) -> "Target":
+        """Choose the device, and how attention keeps its cache there.
 
         Raises:
-            LoadError, ModelFormatError: With what to do about it.
+            LoadError: It cannot be used here.
         """
-        from cupola_providers.runtime.opening import open_on, target_on  # noqa: PLC0415
+        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
 
-        given = written(options, ("library",), said=str)
+        given = written(options, said=str)
         target = target_on(_OPENVINO, model, device, given, shares_cache=not options.hint_enable_gqa)
         if target.device is None:  # an ONNX Runtime that was built with it takes no node at all with that option
             known = {key: value for key, value in target.options.items() if key != "hint_enable_gqa"}
             target = replace(target, options=known, shares_cache=True)
-        return open_on(target, model, limits)
+        return target
 
 
 @hookimpl

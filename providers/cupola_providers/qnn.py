@@ -1,21 +1,12 @@
 """Qualcomm's NPUs and graphics, through QNN's plugin for ONNX Runtime; on x86-64, a simulator of the NPU."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    ExecutionProvider,
-    Limits,
-    ModelFiles,
-    ProviderReport,
-    Session,
-    Settings,
-    hookimpl,
-)
+from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_ARM64,
     LINUX_X64,
@@ -26,6 +17,9 @@ from cupola_providers.runtime.accelerator import (
     requirements,
     written,
 )
+
+if TYPE_CHECKING:
+    from cupola_providers.runtime.target import Target
 
 _PLATFORMS = (LINUX_X64, LINUX_ARM64, WINDOWS_X64, WINDOWS_ARM64)
 _QNN = Accelerator(
@@ -101,40 +95,27 @@ class QnnOptions(Struct, frozen=True, forbid_unknown_fields=True):
     library: str = ""
 
 
-class QnnProvider(ExecutionProvider):
+class QnnProvider(AcceleratorProvider):
     """Runs models on Qualcomm's devices."""
 
-    name = _QNN.name
-    alias = _QNN.alias
+    accelerator = _QNN
     device_types = ("NPU", "GPU")
     requirements = requirements(*RUNTIME, "onnxruntime-qnn==2.7.0", on=_PLATFORMS)
     prerequisites = "The NPU's driver comes with the system of a Snapdragon machine; on x86-64 there is a simulator."
     options_type = QnnOptions
 
-    def environment(self, options: QnnOptions) -> Mapping[str, str]:
-        """Name the library that the settings name."""
-        return _QNN.library_environment(options.library)
-
-    def probe(self) -> ProviderReport:
-        """Report the devices, or what is in the way."""
-        from cupola_providers.runtime.devices import report  # noqa: PLC0415 - the service imports no runtime
-
-        return report(_QNN)
-
-    def load(
-        self, model: ModelFiles, device: Device, options: QnnOptions, limits: Limits
-    ) -> Session | EmbeddingSession:
-        """Load a model.
+    def target(self, model: ModelFiles, device: Device, options: QnnOptions) -> "Target":
+        """Choose the device, and the backend for its type if none is set.
 
         Raises:
-            LoadError, ModelFormatError: With what to do about it.
+            LoadError: It cannot be used here.
         """
-        from cupola_providers.runtime.opening import open_on, target_on  # noqa: PLC0415
+        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
 
-        given = written(options, ("library",))
+        given = written(options)
         if options.backend_type is None and options.backend_path is None:
             given["backend_type"] = _BACKENDS[device.type]
-        return open_on(target_on(_QNN, model, device, given), model, limits)
+        return target_on(_QNN, model, device, given)
 
 
 @hookimpl

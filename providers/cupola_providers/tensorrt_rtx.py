@@ -1,28 +1,18 @@
 """NVIDIA's RTX graphics, through TensorRT for RTX."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    ExecutionProvider,
-    Limits,
-    ModelFiles,
-    ProviderReport,
-    Session,
-    Settings,
-    hookimpl,
-)
+from cupola import ExecutionProvider, Settings, hookimpl
+from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_X64,
     WINDOWS_ARM64,
     WINDOWS_X64,
     Accelerator,
     requirements,
-    written,
 )
 
 _PLATFORMS = (LINUX_X64, WINDOWS_X64, WINDOWS_ARM64)
@@ -75,11 +65,10 @@ class TensorRtOptions(Struct, frozen=True, forbid_unknown_fields=True):
     library: str = ""
 
 
-class TensorRtProvider(ExecutionProvider):
+class TensorRtProvider(AcceleratorProvider):
     """Runs models on NVIDIA's RTX graphics."""
 
-    name = _TENSORRT.name
-    alias = _TENSORRT.alias
+    accelerator = _TENSORRT
     device_types = ("GPU",)
     requirements = requirements(
         "onnxruntime-gpu==1.31.1",
@@ -89,28 +78,6 @@ class TensorRtProvider(ExecutionProvider):
     )
     prerequisites = f"It wants RTX graphics and NVIDIA's driver: {_TENSORRT.link}"
     options_type = TensorRtOptions
-
-    def environment(self, options: TensorRtOptions) -> Mapping[str, str]:
-        """Name the library that the settings name."""
-        return _TENSORRT.library_environment(options.library)
-
-    def probe(self) -> ProviderReport:
-        """Report the devices, or what is in the way."""
-        from cupola_providers.runtime.devices import report  # noqa: PLC0415 - the service imports no runtime
-
-        return report(_TENSORRT)
-
-    def load(
-        self, model: ModelFiles, device: Device, options: TensorRtOptions, limits: Limits
-    ) -> Session | EmbeddingSession:
-        """Load a model.
-
-        Raises:
-            LoadError, ModelFormatError: With what to do about it.
-        """
-        from cupola_providers.runtime.opening import open_on, target_on  # noqa: PLC0415
-
-        return open_on(target_on(_TENSORRT, model, device, written(options, ("library",))), model, limits)
 
 
 @hookimpl

@@ -1,21 +1,16 @@
 """AMD's Ryzen AI NPUs, through Vitis AI. Its library comes with Windows ML or from AMD, not from pip."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    ExecutionProvider,
-    Limits,
-    ModelFiles,
-    ProviderReport,
-    Session,
-    Settings,
-    hookimpl,
-)
+from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import RUNTIME, WINDOWS_X64, Accelerator, requirements, written
+
+if TYPE_CHECKING:
+    from cupola_providers.runtime.target import Target
 
 _PLATFORMS = (WINDOWS_X64,)
 _VITISAI = Accelerator(
@@ -46,11 +41,10 @@ class VitisAiOptions(Struct, frozen=True, forbid_unknown_fields=True):
     external_ep_library: str | None = field(default=None, name="external_ep_libray")
 
 
-class VitisAiProvider(ExecutionProvider):
+class VitisAiProvider(AcceleratorProvider):
     """Runs models on AMD's NPUs."""
 
-    name = _VITISAI.name
-    alias = _VITISAI.alias
+    accelerator = _VITISAI
     device_types = ("NPU",)
     requirements = requirements(*RUNTIME, on=_PLATFORMS)
     prerequisites = (
@@ -58,29 +52,17 @@ class VitisAiProvider(ExecutionProvider):
     )
     options_type = VitisAiOptions
 
-    def environment(self, options: VitisAiOptions) -> Mapping[str, str]:
-        """Name the library that the settings name."""
-        return _VITISAI.library_environment(options.library)
-
-    def probe(self) -> ProviderReport:
-        """Report the devices, or what is in the way."""
-        from cupola_providers.runtime.devices import report  # noqa: PLC0415 - the service imports no runtime
-
-        return report(_VITISAI)
-
-    def load(
-        self, model: ModelFiles, device: Device, options: VitisAiOptions, limits: Limits
-    ) -> Session | EmbeddingSession:
-        """Load a model.
+    def target(self, model: ModelFiles, device: Device, options: VitisAiOptions) -> "Target":
+        """Choose the device, without what onnxruntime-genai alone reads for plain ONNX Runtime.
 
         Raises:
-            LoadError, ModelFormatError: With what to do about it.
+            LoadError: It cannot be used here.
         """
-        from cupola_providers.runtime.opening import open_on, target_on  # noqa: PLC0415
+        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
 
-        given = written(options, ("library",))
+        given = written(options)
         native = {key: value for key, value in given.items() if key != "external_ep_libray"}
-        return open_on(target_on(_VITISAI, model, device, given, native_options=native), model, limits)
+        return target_on(_VITISAI, model, device, given, native_options=native)
 
 
 @hookimpl

@@ -1,21 +1,12 @@
 """Graphics of any maker, through WebGPU (Dawn, over Vulkan, Direct3D 12 or Metal)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    ExecutionProvider,
-    Limits,
-    ModelFiles,
-    ProviderReport,
-    Session,
-    Settings,
-    hookimpl,
-)
+from cupola import ExecutionProvider, Settings, hookimpl
+from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_ARM64,
     LINUX_X64,
@@ -25,7 +16,6 @@ from cupola_providers.runtime.accelerator import (
     WINDOWS_X64,
     Accelerator,
     requirements,
-    written,
 )
 
 _PLATFORMS = (LINUX_X64, LINUX_ARM64, WINDOWS_X64, WINDOWS_ARM64, MAC_ARM64)
@@ -87,37 +77,14 @@ class WebGpuOptions(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     library: str = ""
 
 
-class WebGpuProvider(ExecutionProvider):
+class WebGpuProvider(AcceleratorProvider):
     """Runs models on graphics of any maker."""
 
-    name = _WEBGPU.name
-    alias = _WEBGPU.alias
+    accelerator = _WEBGPU
     device_types = ("GPU",)
     requirements = requirements(*RUNTIME, "onnxruntime-ep-webgpu==0.4.0", on=_PLATFORMS)
     prerequisites = f"It wants the driver of the graphics, with Vulkan on Linux: {_WEBGPU.link}"
     options_type = WebGpuOptions
-
-    def environment(self, options: WebGpuOptions) -> Mapping[str, str]:
-        """Name the library that the settings name."""
-        return _WEBGPU.library_environment(options.library)
-
-    def probe(self) -> ProviderReport:
-        """Report the devices, or what is in the way."""
-        from cupola_providers.runtime.devices import report  # noqa: PLC0415 - the service imports no runtime
-
-        return report(_WEBGPU)
-
-    def load(
-        self, model: ModelFiles, device: Device, options: WebGpuOptions, limits: Limits
-    ) -> Session | EmbeddingSession:
-        """Load a model.
-
-        Raises:
-            LoadError, ModelFormatError: With what to do about it.
-        """
-        from cupola_providers.runtime.opening import open_on, target_on  # noqa: PLC0415
-
-        return open_on(target_on(_WEBGPU, model, device, written(options, ("library",))), model, limits)
 
 
 @hookimpl

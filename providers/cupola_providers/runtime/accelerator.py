@@ -86,19 +86,19 @@ def requirements(*packages: str, on: tuple[Platform, ...]) -> tuple[str, ...]:
 
 
 def written(
-    options: Struct, ours: tuple[str, ...] = (), *, said: Callable[[bool], str] | None = None
+    options: Struct, *, without: tuple[str, ...] = (), said: Callable[[bool], str] | None = None
 ) -> dict[str, str]:
     """Write options as the libraries take them: by the provider's own keys, as text. None is left to the provider.
 
     Args:
-        options: A Struct whose fields are called, or encoded, as the provider calls them.
-        ours: Fields that are not for the provider.
+        options: A Struct whose fields are called, or encoded, as the provider calls them; `library` is not for it.
+        without: Further fields that are not.
         said: How the provider wants to be told yes and no; "1" and "0" by default.
     """
     texts: dict[str, str] = {}
     for one in msgspec.structs.fields(options):
         value: Any = getattr(options, one.name)
-        if one.name in ours or value is None:
+        if one.name in ("library", *without) or value is None:
             continue
         if isinstance(value, bool):
             texts[one.encode_name] = said(value) if said else str(int(value))
