@@ -10,7 +10,7 @@ from cupola import placement
 from cupola.catalog import Catalog, Entry
 from cupola.contracts import Device, DeviceType, ModelInfo, Placement
 from cupola.environments import Inventory, diagnose
-from cupola.errors import InvalidParameterError, NoProviderError
+from cupola.errors import InvalidParameterError, NoGpuError, NoProviderError
 from cupola.measurements import Measurements
 from cupola.messages import Load
 from cupola.placement import ANYWHERE, Wish
@@ -56,14 +56,14 @@ class Chooser:
         """Take this GPU, from now on, of those that a provider has; one that has no such GPU keeps its choice.
 
         Raises:
-            NoProviderError: Nothing here runs models on GPUs.
+            NoGpuError: Nothing here runs models on GPUs.
             InvalidParameterError: No provider has a GPU of this index.
         """
         devices = self._inventory.devices()
         indices = sorted({device.index for device in devices if device.type == "GPU"})
         if not indices:
             available = ", ".join(f"{device.provider} on {device.type}" for device in devices)
-            raise NoProviderError(model=f"GPU {index}", needs="an execution provider for GPUs", available=available)
+            raise NoGpuError(available=available)
         if index not in indices:
             detail = f"There is no GPU {index} here; there are: {', '.join(map(str, indices))}."
             raise InvalidParameterError(param="index", detail=detail)

@@ -111,7 +111,7 @@ class Engine:
         """Load models on the GPU of this index from now on, where they run on one.
 
         Raises:
-            NoProviderError: Nothing here runs models on GPUs.
+            NoGpuError: Nothing here runs models on GPUs.
             InvalidParameterError: No provider has a GPU of this index.
         """
         await self._chooser.know_devices()

@@ -65,7 +65,7 @@ class EngineView(Protocol):
         """Load models on the GPU of this index from now on, where they run on one.
 
         Raises:
-            NoProviderError: Nothing here runs models on GPUs.
+            NoGpuError: Nothing here runs models on GPUs.
             InvalidParameterError: No provider has a GPU of this index.
         """
 

@@ -9,6 +9,7 @@ CupolaError
 ├── ModelBusyError                unload refused: turns are running
 ├── CatalogError                  a catalog source cannot list its models
 ├── NoProviderError               no execution provider can run the model
+│   └── NoGpuError
 ├── ProviderInstallError          the environment of an execution provider could not be made
 ├── DownloadError                 the files could not be fetched; a retry may help
 │   └── DigestMismatchError       what arrived is not what was announced
@@ -148,6 +149,20 @@ class NoProviderError(CupolaError):
         return (
             f"Nothing here runs {self.model!r}: it needs {self.needs}; available: {self.available or 'none'}. "
             f"{self.remedy or '`cupola doctor` says of every provider what is in its way.'}"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class NoGpuError(NoProviderError):
+    """A GPU was chosen where no execution provider has one; `model` says what it was chosen for."""
+
+    model: str = "any model"
+    needs: str = "a GPU"
+
+    def __str__(self) -> str:
+        return (
+            f"No execution provider here has a GPU to choose; available: {self.available or 'none'}. "
+            f"`cupola doctor` says of every provider what is in its way."
         )
 
 

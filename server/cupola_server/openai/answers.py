@@ -78,6 +78,8 @@ class ChatTurns:
             async with self._engine.generate(request) as generation:
                 yield Answer(generation, prepared)
         except InvalidParameterError as error:
+            if error.param == "provider":  # which is called so everywhere but in this API
+                raise InvalidParameterError(param="ep", detail=error.detail) from None
             if not (prepared.tools and request.guidance):
                 raise
             raise explained(error, request.guidance, prepared.tools) from None

@@ -172,6 +172,11 @@ async def test_errors_are_problem_details(http, path, status, code):
     assert list(problem)[:4] == ["type", "title", "status", "detail"]
 
 
+async def test_choosing_a_gpu_where_there_is_none_says_what_there_is(http):
+    problem = (await http.get("/openai/setgpudevice/0")).json()
+    assert "No execution provider here has a GPU to choose; available: " in problem["detail"]
+
+
 async def test_a_model_that_answers_is_unloaded_only_by_force(cached, http):
     async with cached.engine.generate(chat("forever", model="echo")):
         for path in ("/openai/unload/echo", "/openai/unloadall"):

@@ -92,6 +92,7 @@ async def test_an_answer_can_be_sent_back_as_the_client_received_it(client, engi
             None,
             "logit_bias",
         ),
+        (InvalidParameterError(detail="No provider 'x'.", param="provider"), openai.BadRequestError, None, "ep"),
         (ModelBusyError(model="tiny", turns=2), openai.ConflictError, "model_busy", "model"),
         (QueueFullError(model="tiny", limit=4), openai.RateLimitError, "queue_full", None),
         (LoadError(model="tiny", detail="no memory"), openai.InternalServerError, "model_load_failed", "model"),
