@@ -16,13 +16,14 @@ import psutil
 from msgspec.structs import replace
 
 from benchmarks.floors.lines import Floor
-from benchmarks.load import Answered, run_all
+from benchmarks.load import run_all
 from benchmarks.measuring import Figure, folder_of, interleaved, neighbours, ratio, save, show
 from benchmarks.served import Served
 from cupola import ModelInfo, Settings, load_settings
 from cupola.settings import CacheSettings
 from cupola_plugins.filesystem import FilesystemCache
 from cupola_plugins.relayout import OnnxRelayout
+from cupola_server.bench.answers import Answer, span_s, tokens_of
 
 SHORT, MEDIUM = 3, 33
 """Words of a prompt: 20 and 50 tokens in the starter model's template."""
@@ -52,12 +53,12 @@ class Batching:
     def streams(self, count: int) -> float:
         """Return tokens per second of so many streams together."""
         answers = self._ask([self._body(MEDIUM, self._new_tokens) for _ in range(count)])
-        return _tokens(answers) / _span(answers)
+        return tokens_of(answers) / span_s(answers)
 
     def requests(self, at_once: int) -> float:
         """Return requests per second of one token each."""
         answers = self._ask([self._body(1, 1) for _ in range(5 * at_once)], at_once)
-        return len(answers) / _span(answers)
+        return len(answers) / span_s(answers)
 
     def first_token_ms(self) -> float:
         """Return the usual time to the first token of a prompt of 50 tokens, of a few asked one after the other."""
@@ -80,7 +81,7 @@ class Batching:
     def _body(self, words: int, new_tokens: int) -> dict[str, Any]:
         return self._served.body(self._served.messages(words), new_tokens)
 
-    def _ask(self, bodies: Sequence[dict[str, Any]], at_once: int = 0) -> list[Answered]:
+    def _ask(self, bodies: Sequence[dict[str, Any]], at_once: int = 0) -> list[Answer]:
         return run_all(self._served.url, bodies, at_once=at_once)
 
 
@@ -164,14 +165,6 @@ def _unit(name: str) -> str:
     if "TTFT" in name:
         return "ms"
     return "requests/s" if "max_tokens" in name else "tokens/s"
-
-
-def _tokens(answers: Sequence[Answered]) -> int:
-    return sum(answer.completion_tokens for answer in answers)
-
-
-def _span(answers: Sequence[Answered]) -> float:
-    return max(answer.ended_at for answer in answers) - min(answer.sent_at for answer in answers)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,22 @@
 
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from cupola import Settings
 from cupola.engine import open_engine
+from cupola_server.bench.machine import describe
+from cupola_server.bench.noise import Meter
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("cupola", "onnxruntime", "onnxruntime-genai", "numpy", "starlette", "hypercorn", "msgspec", "anyio")
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -58,24 +55,24 @@ def interleaved(rounds: int, tasks: dict[str, Callable[[], float]], pause_s: flo
 @contextmanager
 def neighbours() -> Iterator[list[float]]:
     """Measure how many cores other processes used while the block ran; the list gets one number."""
-    own = psutil.Process()
-    before, busy_before, own_before = time.perf_counter(), _busy_s(), _tree_s(own)
+    meter = Meter((os.getpid(),))
     found: list[float] = []
     yield found
-    elapsed = time.perf_counter() - before
-    found.append(max(0.0, (_busy_s() - busy_before) - (_tree_s(own) - own_before)) / elapsed)
+    meter.stop()
+    found.append(meter.others_cores)
 
 
 def machine() -> dict[str, object]:
     """Describe where the figures were taken."""
+    found = describe()
     return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "when": found.when,
+        "platform": found.platform,
+        "processor": found.processor,
+        "cores": found.cores,
+        "memory_bytes": found.memory_bytes,
+        "python": found.python,
+        "packages": found.versions,
     }
 
 
@@ -110,29 +107,3 @@ async def folder_of(settings: Settings, model: str) -> Path:
     """Return the folder of a model, downloading it if need be."""
     async with open_engine(settings) as engine:
         return (await engine.download(model)).path
-
-
-def _busy_s() -> float:
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0)
-
-
-def _tree_s(process: psutil.Process) -> float:
-    """CPU seconds of a process and everything below it, ended children included."""
-    total = 0.0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            times = one.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    own = process.cpu_times()
-    return total + own.children_user + own.children_system
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

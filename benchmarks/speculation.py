@@ -61,7 +61,7 @@ class Guessing:
         served = self._services[name]
         answers = run_all(served.url, [self._body(served, kind, temperature, seed) for seed in range(streams)])
         tokens = sum(answer.completion_tokens - 1 for answer in answers)
-        return tokens / (max(one.ended_at for one in answers) - min(one.first_at for one in answers))
+        return tokens / (max(one.ended_at for one in answers) - min(one.times[0] for one in answers))
 
     def _body(self, served: Served, kind: str, temperature: float, seed: int) -> dict[str, Any]:
         body = served.body([{"role": "user", "content": PROMPTS[kind]}], self._new_tokens)

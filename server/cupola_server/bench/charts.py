@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from cupola_server.bench.figures import Figure, Histogram, number
+from cupola_server.bench.figures import Figure, number
+from cupola_server.bench.histogram import Histogram
 
 _WIDTH, _HEIGHT = 400, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 38
@@ -22,11 +23,11 @@ class Line:
 
 
 def bars(title: str, unit: str, rows: Sequence[tuple[str, int, Figure]]) -> str:
-    """Draw a bar for each row, with a whisker from the lowest to the highest round."""
-    most = max(figure.high for _, _, figure in rows) or 1.0
+    """Draw a bar for each row, with a whisker where a second run is expected, as far as there is room."""
+    most = max(max(figure.values) for _, _, figure in rows) or 1.0
     parts = [f"<h3>{escape(title)} <small>{escape(unit)}</small></h3>"]
     for name, colour, figure in rows:
-        low, high, width = (78 * value / most for value in (figure.low, figure.high, figure.median))
+        low, high, width = (78 * min(value / most, 1) for value in (figure.low, figure.high, figure.median))
         whisker = "" if figure.low == figure.high else _whisker(low, high)
         parts.append(
             f'<div class="bar"><span>{escape(name)}</span><svg height="18" role="img" '
@@ -66,9 +67,9 @@ def ranges(title: str, rows: Sequence[tuple[str, int, Histogram]]) -> str:
 
 
 def lines(title: str, x_title: str, y_title: str, found: Sequence[Line], *, log_y: bool = False) -> str:
-    """Draw lines over a logarithmic x axis, with the spread of each point."""
+    """Draw lines over a logarithmic x axis, with the spread of each point as far as there is room."""
     xs = sorted({x for line in found for x, _ in line.points})
-    values = [value for line in found for _, figure in line.points for value in (figure.low, figure.high)]
+    values = [value for line in found for _, figure in line.points for value in figure.values]
     along = _log_scale(xs[0], xs[-1], _LEFT, _WIDTH - _RIGHT)
     if log_y:
         bottom, top = min(values) * 0.8, max(values) * 1.25
@@ -77,7 +78,7 @@ def lines(title: str, x_title: str, y_title: str, found: Sequence[Line], *, log_
     else:
         ticks = _nice_ticks(max(values))
         up = _linear_scale(ticks[-1], _HEIGHT - _BOTTOM, _TOP)
-    drawn = "".join(_line(line, along, up) for line in found)
+    drawn = "".join(_line(line, along, lambda value: min(max(up(value), _TOP), _HEIGHT - _BOTTOM)) for line in found)
     axes = _axes(_thinned(xs), ticks, along, up, x_title)
     return _figure(title, y_title, axes + drawn, [(line.title, line.colour) for line in found])
 

@@ -28,7 +28,7 @@ class Change:
 
     @property
     def within_spread(self) -> bool:
-        """Whether the median after lies among the rounds before; never for what has one value alone."""
+        """Whether the value after lies where it was expected; for what was found once, whether it is the same."""
         return self.before.low <= self.after.median <= self.before.high
 
     @property
@@ -46,7 +46,7 @@ def changes(before: Result, after: Result) -> list[Change]:
 
 
 def worse(found: Sequence[Change], threshold_percent: float) -> list[Change]:
-    """Return what got worse by more than the threshold, beyond what the rounds before already spread."""
+    """Return what got worse by more than the threshold, and is not where the rounds before let one expect it."""
     return [one for one in found if one.worse_percent > threshold_percent and not one.within_spread]
 
 

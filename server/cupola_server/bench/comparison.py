@@ -52,7 +52,7 @@ class Wishes:
         ways: In process, over HTTP, or both.
         peers: Names of adapters or variants, base URLs, "all".
         commands: Command lines of servers.
-        rounds: How often everything is measured.
+        rounds: How often everything is started and measured.
         budget_s: Seconds for everything; 0 for no limit.
         curves: Which growth to measure.
         quality: Whether to read the text.
@@ -65,10 +65,10 @@ class Wishes:
     ways: tuple[str, ...] = WAYS
     peers: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
-    rounds: int = 3
+    rounds: int = 5
     budget_s: float = 0.0
     curves: tuple[str, ...] = ()
-    curve_rounds: int = 3
+    curve_rounds: int = 5
     quality: bool = True
 
 
@@ -105,12 +105,13 @@ class Comparison:
         return result
 
     async def _measured(self, run: Run, reference: CachedModel, began_at: float) -> list[TargetResult]:
-        async with run:
-            self.skipped += run.skipped
-            if not run.measured:
-                raise NothingMeasuredError(reasons=tuple(one.reason for one in run.skipped))
-            await run.rounds(self.wishes.rounds, self.wishes.budget_s, began_at)
-            return await self._judged(run.results(), [each.opened.target for each in run.measured], reference)
+        await run.rounds(self.wishes.rounds, self.wishes.budget_s, began_at)
+        self.skipped += run.skipped
+        results = run.results()
+        if not results:
+            raise NothingMeasuredError(reasons=tuple(one.reason for one in run.skipped))
+        measured = {one.name for one in results}
+        return await self._judged(results, [one for one in run.targets if one.name in measured], reference)
 
     def _ours(self, chosen: Sequence[Chosen]) -> list[Target]:
         """Return our own targets: every model, with every number of threads, in every way."""

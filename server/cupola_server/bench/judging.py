@@ -10,6 +10,7 @@ from cupola.engine import Engine
 from cupola.errors import CupolaError
 from cupola.messages import GenerateRequest, TextPrompt, TokenLogprob, TurnText
 from cupola.tuning import TEXT, Reading, divergence, read_text
+from cupola_server.bench.failing import plain_errors
 from cupola_server.bench.results import Quality, TargetResult
 from cupola_server.bench.targets import EngineTarget
 
@@ -27,23 +28,26 @@ async def judged(
 
     Args:
         results: Of all targets.
-        targets: Those in process, whose models can be read.
+        targets: Those in process, whose models can be read; they are started for it.
         reference: Model to compare with.
         progress: Is told how far it is.
     """
     readings: dict[str, Reading | str] = {}
     for number, target in enumerate(targets):
         progress(ProgressEvent("read", number, len(targets), "variants"))
-        if target.engine and target.model not in readings:
-            readings[target.model] = await _read(target.engine, target.model)
+        if target.model not in readings:
+            readings[target.model] = await _read(target)
     return [_with_quality(result, readings, reference) for result in results]
 
 
-async def _read(engine: Engine, model: str) -> Reading | str:
-    """Have a model read the text; returns why it could not if so."""
+async def _read(target: EngineTarget) -> Reading | str:
+    """Have a target's model read the text; returns why it could not if so."""
     try:
-        text = await engine.tokenize(model, TextPrompt(TEXT))
-        reading = await read_text(partial(_logprobs, engine), text, model)
+        with plain_errors():
+            async with target.open():
+                assert target.engine
+                text = await target.engine.tokenize(target.model, TextPrompt(TEXT))
+                reading = await read_text(partial(_logprobs, target.engine), text, target.model)
     except CupolaError as error:
         return str(error)
     return reading if reading.logprobs else "its session tells no log probabilities"

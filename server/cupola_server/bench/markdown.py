@@ -80,8 +80,13 @@ def cell_text(row: Row, index: int) -> str:
     if figure is None:
         return "-"
     mark = "~" if row.noisy and row.noisy[index] else ""
-    spread = f" ±{100 * figure.spread:.0f}%" if len(figure.values) > 1 else ""
-    return f"{mark}{number(figure.median)}{spread}"
+    return f"{mark}{number(figure.median)}{_spread_text(figure)}"
+
+
+def _spread_text(figure: Figure) -> str:
+    if len(figure.values) < 2:
+        return ""
+    return f" ±{100 * figure.spread:.0f}%" if figure.spread <= 1 else " ±>100%"
 
 
 def _short(figure: Figure) -> str:

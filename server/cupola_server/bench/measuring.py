@@ -9,13 +9,14 @@ import anyio
 from msgspec import structs
 
 from cupola_server.bench.answers import Answer, Prompt, median_ttft_s, span_s, tokens_of
-from cupola_server.bench.figures import Histogram
+from cupola_server.bench.histogram import Histogram
 from cupola_server.bench.noise import Energy, Meter
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.results import CellResult, Plan, Sample, Times
 from cupola_server.bench.targets.target import Started, Target
 
-_WAVES, _LEAST_ANSWERS = 4, 4
+_LEAST_ANSWERS, _LEAST_REQUESTS, _LEAST_PROMPT_TOKENS = 6, 8, 512
+_WAVES, _REPEATS = 4, 3
 _CALM_S = 0.2
 _BLOCK, _TRY, _ROUND = 1_000, 100_000, 1_000_000
 
@@ -40,11 +41,14 @@ class Cell:
     def waves(self) -> int:
         """How many prompts each client asks, one after the other.
 
-        Few answers are too few: how fast one is depends on what it says, where a session guesses ahead.
+        Few answers are too few: how fast one is depends on what it says, where a session guesses ahead; and what takes
+        some milliseconds is measured badly by itself.
         """
         if self.kind == "decode":
             return math.ceil(_LEAST_ANSWERS / self.streams)
-        return _WAVES if self.kind == "requests" else 1
+        if self.kind == "requests":
+            return max(_WAVES, math.ceil(_LEAST_REQUESTS / self.streams))
+        return math.ceil(_LEAST_PROMPT_TOKENS / self.prompt_tokens) if self.kind == "prefill" else 1
 
     def empty(self) -> CellResult:
         """Return its result before the first round."""
@@ -101,7 +105,7 @@ class Measurer:
         """Make the prompts of one sample, before the clock runs."""
         count = cell.streams * cell.waves
         made = [await self._prompts.prompt(first + number, cell.prompt_tokens) for number in range(count)]
-        return made * 2 if cell.kind == "repeat" else made
+        return made * _REPEATS if cell.kind == "repeat" else made
 
     async def _sample(self, cell: Cell, opened: Opened, first: int) -> tuple[Sample, list[Answer]]:
         prompts = await self.prompts(cell, first)
@@ -116,7 +120,7 @@ class Measurer:
                 values["cpu_ms_per_token"] = 1000 * meter.cpu_s / tokens
             if meter.energy_j is not None:
                 values["energy_j_per_token"] = meter.energy_j / tokens
-        return Sample(values, meter.others_cores), answers
+        return Sample(values, meter.others_cores, times=_times(answers) if cell.kind == "decode" else Times()), answers
 
 
 async def ask_all(target: Target, prompts: Sequence[Prompt], new_tokens: int, at_once: int) -> list[Answer]:
@@ -148,12 +152,11 @@ async def warm_up(target: Target, prompts: Prompts, plan: Plan, number: int) -> 
 
 def _values(cell: Cell, answers: Sequence[Answer]) -> dict[str, float]:
     if cell.kind == "repeat":
-        first, again = answers
-        return {"again": again.ttft_s / first.ttft_s}
+        return {"again": median_ttft_s(answers[1:]) / answers[0].ttft_s}
     ttft_ms = 1000 * median_ttft_s(answers)
     if cell.kind == "prefill":
-        computed = answers[0].prompt_tokens - answers[0].cached_tokens
-        return {"prefill_per_s": computed / answers[0].ttft_s, "ttft_ms": ttft_ms}
+        speeds = [(answer.prompt_tokens - answer.cached_tokens) / answer.ttft_s for answer in answers]
+        return {"prefill_per_s": statistics.median(speeds), "ttft_ms": ttft_ms}
     if cell.kind == "requests":
         return {"requests_per_s": len(answers) / span_s(answers), "ttft_ms": ttft_ms}
     values = {"total_per_s": tokens_of(answers) / span_s(answers), "ttft_ms": ttft_ms}
@@ -162,17 +165,17 @@ def _values(cell: Cell, answers: Sequence[Answer]) -> dict[str, float]:
     return values
 
 
-def _with(result: CellResult, sample: Sample, answers: Sequence[Answer]) -> CellResult:
-    firsts = answers[:1] if result.kind == "repeat" else answers
-    times = Times(
-        Histogram.of(answer.ttft_s for answer in firsts),
+def _times(answers: Sequence[Answer]) -> Times:
+    return Times(
+        Histogram.of(answer.ttft_s for answer in answers),
         Histogram.of(gap for answer in answers for gap in answer.gaps_s),
     )
+
+
+def _with(result: CellResult, sample: Sample, answers: Sequence[Answer]) -> CellResult:
     return structs.replace(
         result,
         samples=(*result.samples, sample),
-        quiet=result.quiet if sample.noisy else result.quiet + times,
-        noisy=result.noisy + times if sample.noisy else result.noisy,
         asked_tokens=result.asked_tokens + len(answers) * result.new_tokens,
         got_tokens=result.got_tokens + tokens_of(answers),
     )

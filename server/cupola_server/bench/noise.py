@@ -14,7 +14,7 @@ class Meter:
     """Measures from its making until `stop`.
 
     Args:
-        roots: The processes that are measured; all below them count as well.
+        roots: The processes that are measured; all below them count as well, those that end meanwhile included.
         alone: More of them, without those below them.
         clients: Processes that ask, and are neither measured nor noise.
         energy: Where energy is read.
@@ -101,15 +101,17 @@ def _tree(roots: Iterable[int]) -> list[psutil.Process]:
 
 
 def _tree_s(roots: Iterable[int]) -> float:
-    return sum(_own_s(process.pid) for process in _tree(roots))
+    """Return what processes and all below them used; those that ended are in the record of who waited for them."""
+    return sum(_own_s(process.pid, ended=True) for process in _tree(roots))
 
 
-def _own_s(pid: int) -> float:
+def _own_s(pid: int, *, ended: bool = False) -> float:
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    return float(times.user + times.system)
+    of_ended = times.children_user + times.children_system if ended else 0.0  # 0 where the system keeps no record
+    return float(times.user + times.system + of_ended)
 
 
 def _busy_s() -> float:

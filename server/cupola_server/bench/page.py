@@ -5,6 +5,7 @@ from html import escape
 
 from cupola_server.bench.charts import Line, bars, lines, ranges, scatter
 from cupola_server.bench.figures import Figure
+from cupola_server.bench.histogram import Histogram
 from cupola_server.bench.markdown import cell_text, growth_text, notes
 from cupola_server.bench.results import Curve, Result
 from cupola_server.bench.style import style
@@ -36,7 +37,8 @@ def _charts(result: Result, sections: Sequence[Section]) -> Iterable[str]:
     by_title = {section.title: section for section in sections}
     speed, cost = by_title.get("Speed"), by_title.get("Cost")
     if speed:
-        yield "<h2>Speed</h2>" + _grid([_over_streams(result), *_bars(result, speed, more_is_better=True)])
+        told = "<p>Whiskers show where a second run is expected.</p>"
+        yield f"<h2>Speed</h2>{told}" + _grid([_over_streams(result), *_bars(result, speed, more_is_better=True)])
     if latencies := _distributions(result):
         yield (
             "<h2>Latency</h2><p>From the bar's left end to its right end lie nine tenths of all times (p5 to p95); the "
@@ -85,9 +87,9 @@ def _distributions(result: Result) -> list[str]:
         for streams in sorted({min(result.plan.streams), max(result.plan.streams)}):
             cells = [target.cell("decode", streams) for target in result.targets]
             rows = [
-                (target.title, colour, getattr(cell.times, which))
+                (target.title, colour, sum(rounds, Histogram()))
                 for colour, (target, cell) in enumerate(zip(result.targets, cells, strict=True))
-                if cell and getattr(cell.times, which).total
+                if cell and (rounds := cell.times(which))
             ]
             if rows:
                 at = "one answer at a time" if streams == 1 else f"{streams} at a time"

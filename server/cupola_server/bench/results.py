@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Struct, field
 
 from cupola.errors import CupolaError
-from cupola_server.bench.figures import Figure, Histogram
+from cupola_server.bench.figures import Figure
+from cupola_server.bench.histogram import Histogram
 
-FORMAT = "cupola-bench/1"
+FORMAT = "cupola-bench/2"
 
 UNITS: dict[str, tuple[str, bool | None]] = {
     "total_per_s": ("tokens/s", True),
@@ -59,7 +60,14 @@ class Plan(Struct, frozen=True):
     noise_bound: float = 0.1
 
 
-class Sample(Struct, frozen=True):
+class Times(Struct, frozen=True):
+    """How times are distributed: to the first token, and between tokens."""
+
+    ttft: Histogram = field(default_factory=Histogram)
+    gaps: Histogram = field(default_factory=Histogram)
+
+
+class Sample(Struct, frozen=True, omit_defaults=True):
     """One round of one measurement.
 
     Attributes:
@@ -67,32 +75,22 @@ class Sample(Struct, frozen=True):
         others_cores: How many cores everybody else used meanwhile.
         tries: How often it was taken before it was quiet, or given up.
         noisy: Others used more than the plan allows, each time.
+        times: Of its answers, where they are long enough to tell something.
     """
 
     values: dict[str, float]
     others_cores: float
     tries: int = 1
     noisy: bool = False
-
-
-class Times(Struct, frozen=True):
-    """How times are distributed: to the first token, and between tokens."""
-
-    ttft: Histogram = field(default_factory=Histogram)
-    gaps: Histogram = field(default_factory=Histogram)
-
-    def __add__(self, other: "Times") -> "Times":
-        return Times(self.ttft + other.ttft, self.gaps + other.gaps)
+    times: Times = Times()
 
 
 class CellResult(Struct, frozen=True):
-    """One measurement of one target: its rounds, and all its times.
+    """One measurement of one target.
 
     Attributes:
         kind: "decode", "prefill", "requests" or "repeat".
         samples: One a round.
-        quiet: Times of the rounds that nobody disturbed, and
-        noisy: of the others.
         asked_tokens: Tokens of answers that were asked for in all rounds, and
         got_tokens: that came; fewer mean that answers ended by themselves.
         problem: Why there is nothing.
@@ -103,8 +101,6 @@ class CellResult(Struct, frozen=True):
     prompt_tokens: int
     new_tokens: int
     samples: tuple[Sample, ...] = ()
-    quiet: Times = Times()
-    noisy: Times = Times()
     asked_tokens: int = 0
     got_tokens: int = 0
     problem: str = ""
@@ -119,10 +115,13 @@ class CellResult(Struct, frozen=True):
         """Whether others disturbed every round."""
         return bool(self.samples) and all(sample.noisy for sample in self.samples)
 
-    @property
-    def times(self) -> Times:
-        """How its times are distributed: those of undisturbed rounds, if there are any."""
-        return self.noisy if self.is_noisy else self.quiet
+    def times(self, which: str) -> list[Histogram]:
+        """Return how its times to the first token ("ttft") or between tokens ("gaps") are distributed, by round.
+
+        It is those of undisturbed rounds, if there are any.
+        """
+        found = [getattr(sample.times, which) for sample in self._counted().values()]
+        return [times for times in found if times.total]
 
     def figure(self, name: str) -> Figure | None:
         """Return one of its values over the undisturbed rounds, or over all if there is none; None if not taken."""
@@ -136,11 +135,10 @@ class CellResult(Struct, frozen=True):
         return Figure("times", tuple(ratios), UNITS[name][1]) if ratios else None
 
     def _rounds(self, name: str) -> dict[int, float]:
-        return {
-            number: sample.values[name]
-            for number, sample in enumerate(self.samples)
-            if name in sample.values and (self.is_noisy or not sample.noisy)
-        }
+        return {number: sample.values[name] for number, sample in self._counted().items() if name in sample.values}
+
+    def _counted(self) -> dict[int, Sample]:
+        return {number: sample for number, sample in enumerate(self.samples) if self.is_noisy or not sample.noisy}
 
 
 class Quality(Struct, frozen=True):
@@ -308,8 +306,6 @@ def _joined_cell(first: CellResult, second: CellResult | None) -> CellResult:
     return msgspec.structs.replace(
         first,
         samples=first.samples + second.samples,
-        quiet=first.quiet + second.quiet,
-        noisy=first.noisy + second.noisy,
         asked_tokens=first.asked_tokens + second.asked_tokens,
         got_tokens=first.got_tokens + second.got_tokens,
         problem=first.problem or second.problem,

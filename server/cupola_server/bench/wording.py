@@ -160,8 +160,9 @@ def remarks(result: Result) -> list[str]:
     samples = [sample for target in result.targets for cell in target.cells for sample in cell.samples]
     noisy = sum(sample.noisy for sample in samples)
     found = [
-        f"Medians of {rounds} interleaved round{'s' if rounds != 1 else ''}, ± is the farthest one; "
-        f"answers are greedy, {result.plan.new_tokens} tokens long, to prompts of {result.plan.prompt_tokens[0]:,} "
+        f"Medians of {rounds} interleaved round{'s' if rounds != 1 else ''}, each with everything started anew. Of the "
+        f"values of a second run of as many rounds, nineteen of twenty are expected within ±.",
+        f"Answers are greedy, {result.plan.new_tokens} tokens long, to prompts of {result.plan.prompt_tokens[0]:,} "
         f"tokens that share no beginning.",
         f"In {noisy} of {len(samples)} samples others used more than {result.plan.noise_bound:g} cores. They do not "
         f"count where a quiet round of the same measurement does; where there is none, the figure is marked ~."
@@ -192,10 +193,8 @@ def _row(targets: Sequence[TargetResult], title: str, kind: str, streams: int, p
 
 
 def _times(cells: Sequence[CellResult | None], title: str, which: str, share: float) -> Row:
-    histograms = [getattr(cell.times, which) if cell else None for cell in cells]
-    figures = tuple(
-        Figure("ms", (found.quantile_ms(share),), False) if found and found.total else None for found in histograms
-    )
+    rounds = [cell.times(which) if cell else [] for cell in cells]
+    figures = tuple(Figure.quantile("ms", found, share) if found else None for found in rounds)
     return Row(title, figures, _notes(cells), _noisy(cells))
 
 

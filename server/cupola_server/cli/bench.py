@@ -78,7 +78,9 @@ def bench() -> None:
     metavar="COMMAND",
     help="Compare with a server that this starts; {port}, {folder}, {threads}, {streams}, {context} are filled in.",
 )
-@click.option("--rounds", type=click.IntRange(min=0), default=3, show_default=True, help="Rounds of everything.")
+@click.option(
+    "--rounds", type=click.IntRange(min=0), default=5, show_default=True, help="Rounds of everything, started anew."
+)
 @click.option(
     "--budget", type=click.FloatRange(min=0), default=0, metavar="SECONDS", help="Begin no further round then."
 )

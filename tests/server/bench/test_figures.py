@@ -1,17 +1,61 @@
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola_server.bench.figures import Figure, Histogram, number
+from cupola_server.bench.figures import Figure, number
+from cupola_server.bench.histogram import Histogram
 
 times = st.lists(st.floats(1e-5, 100), min_size=1, max_size=50)
 
 
-def test_a_figure_quotes_its_median_and_the_farthest_round():
-    figure = Figure("ms", (10.0, 12.0, 9.0))
-    assert (figure.median, figure.low, figure.high) == (10.0, 9.0, 12.0)
-    assert figure.spread == pytest.approx(0.2)
-    assert str(figure) == "10.0 ms (9.00 to 12.0)"
+def test_a_figure_quotes_its_median_and_where_a_second_run_is_expected():
+    figure = Figure("ms", (10.0, 10.2, 9.9, 10.1, 9.8))
+    assert figure.median == 10.0
+    # t for 4 degrees of freedom, times the root of 2, times 1.2533 standard errors of the mean
+    assert figure.spread == pytest.approx(2.776 * 2**0.5 * 1.2533 * 0.0158 / 5**0.5, rel=0.02)
+    assert str(figure) == "10.0 ms (9.66 to 10.4)"
+
+
+def test_two_rounds_tell_little_and_one_tells_nothing_of_a_second_run():
+    assert Figure("ms", (10.0, 10.1)).spread > 0.1
+    once = Figure("ms", (10.0,))
+    assert (once.low, once.high, once.spread) == (10.0, 10.0, 0.0)
+
+
+@pytest.mark.parametrize("rounds", [3, 5, 9, 25])
+def test_nineteen_of_twenty_second_runs_lie_within_the_spread(rounds):
+    draw = random.Random(rounds)
+
+    def run():
+        return Figure("ms", tuple(draw.lognormvariate(3, 0.08) for _ in range(rounds)))
+
+    pairs = [(run(), run()) for _ in range(1500)]
+    inside = sum(first.low <= second.median <= first.high for first, second in pairs)
+    assert inside / len(pairs) == pytest.approx(0.95, abs=0.025)
+
+
+def test_nineteen_of_twenty_percentiles_of_second_runs_lie_within_the_spread():
+    draw = random.Random(5)
+
+    def run(rounds=9):
+        speeds = [draw.lognormvariate(0, 0.05) for _ in range(rounds)]
+        times = [[0.02 * speed * draw.lognormvariate(0, 0.3) for _ in range(100)] for speed in speeds]
+        return Figure.quantile("ms", [Histogram.of(each) for each in times], 0.95)
+
+    pairs = [(run(), run()) for _ in range(200)]
+    inside = sum(first.low <= second.median <= first.high for first, second in pairs)
+    assert inside / len(pairs) >= 0.92
+
+
+def test_a_percentile_is_that_of_the_times_of_all_rounds():
+    fast, slow = Histogram.of([0.010] * 60), Histogram.of([0.020] * 40)
+    figure = Figure.quantile("ms", [fast, slow], 0.5)
+    assert figure.median == pytest.approx(10, rel=0.02)
+    assert Figure.quantile("ms", [fast, slow], 0.95).median == pytest.approx(20, rel=0.02)
+    assert Figure.quantile("ms", [fast, fast, fast], 0.5).spread == pytest.approx(0.02)  # a class is that wide
+    assert figure == Figure.quantile("ms", [fast, slow], 0.5)
 
 
 @pytest.mark.parametrize(

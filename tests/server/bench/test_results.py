@@ -1,7 +1,8 @@
 import pytest
 from msgspec import structs
 
-from cupola_server.bench.results import CellResult, ResultFileError, Sample, joined, read, write
+from cupola_server.bench.histogram import Histogram
+from cupola_server.bench.results import CellResult, ResultFileError, Sample, Times, joined, read, write
 from server.bench.findings import PLAN, cell, result, target
 
 
@@ -40,7 +41,7 @@ def test_rounds_of_a_second_piece_stand_behind_those_of_the_first(tmp_path):
     figure = both.target("http").cell("decode", 1).figure("decode_per_s")
     assert len(figure.values) == 6
     assert figure.median == pytest.approx(0.9 * 150, rel=0.1)
-    assert both.target("http").cell("decode", 4).times.ttft.total == 8
+    assert [times.total for times in both.target("http").cell("decode", 4).times("ttft")] == [4] * 6
     assert both.target("http").load_s == (1.5, 1.5)
     assert both.pieces == ("1", "2")
     assert len(both.curves) == 1
@@ -83,6 +84,14 @@ def test_a_disturbed_round_does_not_count_where_a_quiet_one_does():
     assert mixed.figure("decode_per_s").values == (100.0, 100.0)
     assert not mixed.is_noisy
     assert CellResult("decode", 1, 64, 8, (noisy, noisy)).figure("decode_per_s").values == (40.0, 40.0)
+
+
+def test_times_of_a_disturbed_round_count_only_where_no_other_round_has_any():
+    few, many = Histogram.of([0.01]), Histogram.of([0.01, 0.02])
+    quiet, noisy = Sample({}, 0.0, times=Times(ttft=few)), Sample({}, 0.9, noisy=True, times=Times(ttft=many))
+    assert CellResult("decode", 1, 64, 8, (quiet, noisy)).times("ttft") == [few]
+    assert CellResult("decode", 1, 64, 8, (noisy,)).times("ttft") == [many]
+    assert CellResult("decode", 1, 64, 8, (noisy,)).times("gaps") == []
 
 
 def test_a_ratio_is_taken_between_values_of_the_same_round():

@@ -36,7 +36,7 @@ def test_a_run_is_stored_shown_again_and_compared(machine, tmp_path):
     for target in stored["targets"]:
         (alone,) = [cell for cell in target["cells"] if (cell["kind"], cell["streams"]) == ("decode", 1)]
         assert len(alone["samples"]) == 2
-        assert (alone["asked_tokens"], alone["got_tokens"]) == (32, 32)  # 2 rounds of 4 answers of 4 tokens
+        assert (alone["asked_tokens"], alone["got_tokens"]) == (48, 48)  # 2 rounds of 6 answers of 4 tokens
         assert alone["samples"][0]["values"]["cpu_ms_per_token"] >= 0
     together = [cell for cell in stored["targets"][2]["cells"] if cell["kind"] == "decode" and cell["streams"] == 2]
     assert together[0]["problem"] == "it answers 1 at a time"
