@@ -74,8 +74,9 @@ def test_a_process_that_ended_but_has_a_careless_parent_is_dead():
 
 
 def test_another_process_that_got_its_id_is_not_the_agent(settings, files, info):
-    files.write(msgspec.structs.replace(info, born=birth(os.getppid())))
-    assert find_service(settings) is None
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        files.write(msgspec.structs.replace(info, born=birth(other.pid)))
+        assert find_service(settings) is None
 
 
 def test_an_agent_that_answers_nowhere_is_none(settings, files, info, listener):
