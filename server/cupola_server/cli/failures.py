@@ -3,7 +3,7 @@
 import errno
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,19 @@ logger = logging.getLogger(__name__)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
+def as_error(error: Exception) -> click.ClickException:
+    """Return what click shows as "Error: ..."."""
+    return click.ClickException(str(error) if isinstance(error, CupolaError) else _unexpected(error))
+
+
 @contextmanager
-def explained(ctx: click.Context) -> Iterator[None]:
-    """Turn what the block raises into what click shows: "Error: ..." and exit code 1, or 130 after Ctrl+C."""
+def explained(ctx: click.Context, failure: Callable[[Exception], click.ClickException] = as_error) -> Iterator[None]:
+    """Turn what the block raises into what click shows and exit code 1, or 130 after Ctrl+C.
+
+    Args:
+        ctx: The command.
+        failure: Makes of an error what is shown.
+    """
     try:
         yield
     except (click.exceptions.Exit, click.Abort, click.ClickException, SystemExit):
@@ -31,15 +41,13 @@ def explained(ctx: click.Context) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt):
             click.echo(err=True)
             ctx.exit(INTERRUPTED)
-        if isinstance(error, CupolaError):
-            logger.debug("The command failed", exc_info=raised)
-            raise click.ClickException(str(error)) from raised
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
-            raise error from raised  # click leaves quietly
+            raise error from raised  # the reader has gone; click leaves quietly
         if not isinstance(error, Exception):
             raise
-        logger.info("The command failed", exc_info=raised)
-        raise click.ClickException(_unexpected(error)) from raised
+        level = logging.DEBUG if isinstance(error, CupolaError) else logging.INFO
+        logger.log(level, "The command failed", exc_info=raised)
+        raise failure(error) from raised
 
 
 def cause(error: BaseException) -> BaseException:

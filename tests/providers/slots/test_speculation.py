@@ -14,6 +14,7 @@ from cupola_providers.runtime.slots import SlotsSession
 from cupola_providers.runtime.slots.drafting import SHORTEST_MATCH, Drafter
 from cupola_providers.runtime.slots.speculation import MOST_ROWS, Pace, Speculation
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
+from providers.slots.orders import carry_out, orders
 from tiny_model import write_tiny_model
 
 GREEDY = Sampling(temperature=0.0)
@@ -128,63 +129,20 @@ def expected_answers(folder):
     return {kind: plain(folder, turn_of_kind(0, kind, 24)).tokens for kind in KINDS}
 
 
-orders = st.one_of(
-    st.tuples(st.just("join"), st.sampled_from(KINDS), st.integers(1, 24)),
-    st.tuples(st.just("cancel"), st.integers(0, 20), st.just(0)),
-    st.tuples(st.just("step"), st.integers(1, 5), st.just(0)),
-)
-
-
-class Driver:
-    """Carries out orders and checks every answer against what the turn says alone and without guesses."""
-
-    def __init__(self, session, expected):
-        self.session, self.expected = session, expected
-        self.active, self.count = {}, 0
-
-    def join(self, kind, max_tokens):
-        if len(self.active) < self.session.capacity:
-            self.session.admit(turn_of_kind(self.count, kind, max_tokens))
-            self.active[self.count] = (self.expected[kind][:max_tokens], [])
-            self.count += 1
-
-    def cancel(self, turn_id, _):
-        self.session.cancel(turn_id)
-        self.active.pop(turn_id, None)
-
-    def step(self, times, _):
-        for event in (event for _ in range(times) for event in self.session.step()):
-            wanted, got = self.active[event.turn_id]
-            got += event.tokens
-            assert got == wanted[: len(got)]
-            if event.finish:
-                assert got == wanted
-                del self.active[event.turn_id]
-
-
-def carry_out(folder, expected_answers, given_orders):
-    driver = Driver(open_slots(folder, slots=3), expected_answers)
-    for order, *arguments in given_orders:
-        getattr(driver, order)(*arguments)
-    driver.step(300, 0)
-    assert not driver.active
-    driver.session.close()
-
-
 @settings(max_examples=40, deadline=None)
-@given(st.lists(orders, max_size=30))
+@given(st.lists(orders(KINDS, most_tokens=24), max_size=30))
 def test_no_order_of_joining_cancelling_and_leaving_lets_a_guess_change_an_answer(
     folder, expected_answers, given_orders
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pace, "pays", lambda self, rows, expected: expected > 0 and rows in self._plain)
-        carry_out(folder, expected_answers, given_orders)
+        carry_out(open_slots(folder, slots=3), turn_of_kind, expected_answers, given_orders)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(orders, max_size=30))
+@given(st.lists(orders(KINDS, most_tokens=24), max_size=30))
 def test_nor_does_it_matter_when_guesses_are_thought_to_pay(folder, expected_answers, given_orders):
-    carry_out(folder, expected_answers, given_orders)
+    carry_out(open_slots(folder, slots=3), turn_of_kind, expected_answers, given_orders)
 
 
 @pytest.mark.usefixtures("always")

@@ -1,18 +1,13 @@
 """How `foundry` tells failures: a line that begins with "Exception: " on stderr, and exit code 1."""
 
-import errno
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 import click
 
 from cupola.errors import CupolaError, ModelNotFoundError
-from cupola_server.cli.failures import INTERRUPTED, cause
+from cupola_server.cli.failures import explained
 from cupola_server.cli.remote_errors import ServiceUnreachableError
-
-logger = logging.getLogger(__name__)
 
 
 class FoundryFailure(click.ClickException):
@@ -43,26 +38,14 @@ def _unreachable(error: ServiceUnreachableError) -> FoundryFailure:
     )
 
 
-@contextmanager
-def told(ctx: click.Context) -> Iterator[None]:
+def told(ctx: click.Context) -> AbstractContextManager[None]:
     """Turn what the block raises into what `foundry` prints."""
-    try:
-        yield
-    except (click.exceptions.Exit, click.Abort, click.ClickException, SystemExit):
-        raise
-    except BaseException as raised:
-        error = cause(raised)
-        if isinstance(error, KeyboardInterrupt):
-            click.echo(err=True)
-            ctx.exit(INTERRUPTED)
-        if isinstance(error, ModelNotFoundError):
-            raise not_in_catalog(error.model) from raised
-        if isinstance(error, ServiceUnreachableError):
-            raise _unreachable(error) from raised
-        if isinstance(error, OSError) and error.errno == errno.EPIPE:
-            raise error from raised  # the reader has gone; click leaves quietly
-        if not isinstance(error, Exception):
-            raise
-        logger.debug("The command failed", exc_info=raised)
-        text = str(error) if isinstance(error, CupolaError) else f"{type(error).__name__}: {error}"
-        raise FoundryFailure(text) from raised
+    return explained(ctx, _failure)
+
+
+def _failure(error: Exception) -> FoundryFailure:
+    if isinstance(error, ModelNotFoundError):
+        return not_in_catalog(error.model)
+    if isinstance(error, ServiceUnreachableError):
+        return _unreachable(error)
+    return FoundryFailure(str(error) if isinstance(error, CupolaError) else f"{type(error).__name__}: {error}")
