@@ -110,8 +110,9 @@ def bench() -> None:
 def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, output: str, **asked: Any) -> None:
     """Measure MODELs (by default the one that models.default names), in process and over HTTP.
 
-    Everything is measured in turn, round by round, so that whatever disturbs hits all alike. Best on a machine that
-    does nothing else. What is beyond --noise-bound is measured again, and marked if that does not help.
+    Every round starts everything anew and measures it in turn, so that whatever disturbs hits all alike. Best on a
+    machine that does nothing else. What is beyond --noise-bound is measured again, and marked if that does not help.
+    Few rounds tell little: ± says where a second run would end.
     """
     from cupola_server.bench import results  # noqa: PLC0415
     from cupola_server.bench.comparison import Comparison  # noqa: PLC0415
