@@ -13,7 +13,21 @@ from cupola_server.bench.adapters import adapters
 from cupola_server.bench.environments import environment_of
 
 SHARED = Path(platformdirs.user_cache_dir("cupola-tests", appauthor=False))
-SMALL = ("--streams", "1,3", "--prompt-tokens", "64,128", "--new-tokens", "8", "--rounds", "1", "--noise-bound", "99")
+ANYHOW = ("--noise-bound", "99", "--slow-bound", "99")
+SMALL = (
+    "--streams",
+    "1,3",
+    "--prompt-tokens",
+    "64,128",
+    "--new-tokens",
+    "8",
+    "--rounds",
+    "1",
+    "--noise-bound",
+    "99",
+    "--slow-bound",
+    "99",
+)
 
 
 def run_bench(cache, file, *words):

@@ -17,12 +17,14 @@ from cupola_server.bench.choosing import Chosen, choose
 from cupola_server.bench.host import Host
 from cupola_server.bench.judging import judged
 from cupola_server.bench.machine import cores, describe, digest_of
+from cupola_server.bench.measuring import PATIENCE_S
+from cupola_server.bench.memory import MemoryPace
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.recording import record
 from cupola_server.bench.residents import residents_of
 from cupola_server.bench.results import Curve, Plan, Result, Skipped, TargetResult
 from cupola_server.bench.running import Run
-from cupola_server.bench.scaling import RESIDENTS, Sweep, over_prompts, over_residents, over_streams
+from cupola_server.bench.scaling import RESIDENTS, Course, Sweep, over_prompts, over_residents, over_streams
 from cupola_server.bench.targets import CommandTarget, EngineTarget, PeerTarget, RemoteTarget, ServiceTarget, Target
 from cupola_server.bench.targets.peer import Job
 
@@ -81,6 +83,7 @@ class Comparison:
     progress: Callable[[ProgressEvent], None]
     first_round: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    _pace: MemoryPace = field(default_factory=MemoryPace)
 
     async def run(self) -> Result:
         """Measure everything.
@@ -96,7 +99,7 @@ class Comparison:
             ours = self._ours(chosen)
             prompts = self._prompts(engine, ours, models[0].info.id)
             targets = [*ours, *self._peers(models[0])]
-            run = Run(targets, self.wishes.plan, prompts, (os.getpid(),), self.progress, self.first_round)
+            run = Run(targets, self.wishes.plan, prompts, self._pace, (os.getpid(),), self.progress, self.first_round)
             results = await self._measured(run, models[0], began_at) if self.wishes.rounds else []
             curves = await self._curves(ours, models[0], prompts) if self.wishes.curves else []
         result = await self._result(results, models, curves, prompts)
@@ -178,23 +181,26 @@ class Comparison:
     async def _curves(self, ours: Sequence[Target], model: CachedModel, prompts: Prompts) -> list[Curve]:
         """Measure growth, of our service if it is among the targets."""
         target = next((each for each in ours if isinstance(each, ServiceTarget)), ours[0] if ours else None)
-        rounds, short, sweeps = self.wishes.curve_rounds, self.wishes.plan.prompt_tokens[0], list[Sweep]()
-
-        def told(done: int, total: int) -> None:
-            self.progress(ProgressEvent("curves", done, total, "points"))
-
+        short, sweeps = self.wishes.plan.prompt_tokens[0], list[Sweep]()
+        course = Course(self.wishes.curve_rounds, self._settled, self._told)
         if target and {"prompts", "streams"} & set(self.wishes.curves):
             async with target.open():
                 if "prompts" in self.wishes.curves:
                     bounds = short, model.info.context_length or _LONGEST
-                    sweeps.append(await over_prompts(target, prompts, bounds, rounds, told))
+                    sweeps.append(await over_prompts(target, prompts, bounds, course))
                 if "streams" in self.wishes.curves:
-                    sweeps.append(await over_streams(target, prompts, short, rounds, told))
+                    sweeps.append(await over_streams(target, prompts, short, course))
         if "residents" in self.wishes.curves:
             async with residents_of(self.host, model, max(RESIDENTS)) as residents:
-                sweeps.append(await over_residents(residents, prompts, short, rounds, told))
+                sweeps.append(await over_residents(residents, prompts, short, course))
         self.skipped += [Skipped(f"growth over {one.over}", one.problem) for one in sweeps if not one.values]
         return [curve for one in sweeps for curve in one.curves()]
+
+    async def _settled(self) -> None:
+        await self._pace.settle(self.wishes.plan.slow_bound, PATIENCE_S)
+
+    def _told(self, done: int, total: int) -> None:
+        self.progress(ProgressEvent("curves", done, total, "points"))
 
     async def _result(
         self, results: list[TargetResult], models: Sequence[CachedModel], curves: Sequence[Curve], prompts: Prompts

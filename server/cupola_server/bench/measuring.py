@@ -10,6 +10,7 @@ from msgspec import structs
 
 from cupola_server.bench.answers import Answer, Prompt, median_ttft_s, span_s, tokens_of
 from cupola_server.bench.histogram import Histogram
+from cupola_server.bench.memory import MemoryPace
 from cupola_server.bench.noise import Energy, Meter
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.results import CellResult, Plan, Sample, Times
@@ -17,7 +18,9 @@ from cupola_server.bench.targets.target import Started, Target
 
 _LEAST_ANSWERS, _LEAST_REQUESTS, _LEAST_PROMPT_TOKENS = 6, 8, 512
 _WAVES, _REPEATS = 4, 3
-_CALM_S = 0.2
+PATIENCE_S = 20.0
+"""How long a sample waits for memory to be fast."""
+
 _BLOCK, _TRY, _ROUND = 1_000, 100_000, 1_000_000
 
 
@@ -79,23 +82,24 @@ class Measurer:
 
     Args:
         prompts: Where prompts come from.
-        noise_bound: Cores that everybody else may use before a sample is taken again.
+        plan: Tells what may disturb a sample before it is taken again.
+        pace: Tells how fast memory is.
         tries: How often it is taken at most.
     """
 
-    def __init__(self, prompts: Prompts, *, noise_bound: float, tries: int = 2) -> None:
-        self._prompts = prompts
-        self._noise_bound, self._tries = noise_bound, tries
+    def __init__(self, prompts: Prompts, plan: Plan, pace: MemoryPace, *, tries: int = 3) -> None:
+        self._prompts, self._plan, self._pace = prompts, plan, pace
+        self._tries = tries
         self._energy = Energy()
 
     async def add(self, result: CellResult, cell: Cell, opened: Opened, round_number: int) -> CellResult:
-        """Take one sample and return the result with it: the quietest of a few, if others disturb."""
+        """Take one sample and return the result with it: the quietest of a few, if something disturbs."""
         best: tuple[Sample, list[Answer]] | None = None
         for number in range(1, self._tries + 1):
             first = round_number * _ROUND + number * _TRY + cell.index * _BLOCK
             sample, answers = await self._sample(cell, opened, first)
-            if best is None or sample.others_cores < best[0].others_cores:
-                best = structs.replace(sample, noisy=sample.others_cores > self._noise_bound), answers
+            if best is None or self._disturbance(sample) < self._disturbance(best[0]):
+                best = structs.replace(sample, noisy=self._disturbance(sample) > 1), answers
             if not best[0].noisy:
                 break
         assert best
@@ -109,7 +113,7 @@ class Measurer:
 
     async def _sample(self, cell: Cell, opened: Opened, first: int) -> tuple[Sample, list[Answer]]:
         prompts = await self.prompts(cell, first)
-        await anyio.sleep(_CALM_S)  # threads that spun for whoever was measured before calm down
+        before = await self._pace.settle(self._plan.slow_bound, PATIENCE_S)
         meter = Meter(opened.started.roots, opened.started.alone, opened.clients, self._energy)
         at_once = 1 if cell.kind == "repeat" else cell.streams
         answers = await ask_all(opened.target, prompts, cell.new_tokens, at_once)
@@ -120,7 +124,14 @@ class Measurer:
                 values["cpu_ms_per_token"] = 1000 * meter.cpu_s / tokens
             if meter.energy_j is not None:
                 values["energy_j_per_token"] = meter.energy_j / tokens
-        return Sample(values, meter.others_cores, times=_times(answers) if cell.kind == "decode" else Times()), answers
+        slowness = max(before, await self._pace.slowness())
+        times = _times(answers) if cell.kind == "decode" else Times()
+        return Sample(values, meter.others_cores, slowness, times=times), answers
+
+    def _disturbance(self, sample: Sample) -> float:
+        """Return how much of what is allowed a sample was disturbed; more than 1 is too much."""
+        others = sample.others_cores / max(self._plan.noise_bound, 1e-9)
+        return max(others, sample.slowness / self._plan.slow_bound)
 
 
 async def ask_all(target: Target, prompts: Sequence[Prompt], new_tokens: int, at_once: int) -> list[Answer]:

@@ -58,6 +58,7 @@ class Plan(Struct, frozen=True):
     prompt_tokens: tuple[int, ...] = (64, 1024)
     new_tokens: int = 64
     noise_bound: float = 0.1
+    slow_bound: float = 1.15
 
 
 class Times(Struct, frozen=True):
@@ -73,13 +74,15 @@ class Sample(Struct, frozen=True, omit_defaults=True):
     Attributes:
         values: By the names in `UNITS`.
         others_cores: How many cores everybody else used meanwhile.
+        slowness: How many times slower memory was than at its best of late, before or after, whichever is more.
         tries: How often it was taken before it was quiet, or given up.
-        noisy: Others used more than the plan allows, each time.
+        noisy: One of both was more than the plan allows, each time.
         times: Of its answers, where they are long enough to tell something.
     """
 
     values: dict[str, float]
     others_cores: float
+    slowness: float = 1.0
     tries: int = 1
     noisy: bool = False
     times: Times = Times()

@@ -11,6 +11,7 @@ from cupola.contracts import ProgressEvent
 from cupola.errors import CupolaError
 from cupola_server.bench.failing import plain_errors
 from cupola_server.bench.measuring import Cell, Measurer, Opened, cells_of, warm_up
+from cupola_server.bench.memory import MemoryPace
 from cupola_server.bench.noise import peak_bytes
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.results import CellResult, Plan, Skipped, TargetResult
@@ -58,6 +59,7 @@ class Run:
         targets: What is compared.
         plan: What is measured.
         prompts: Where prompts come from.
+        pace: Tells how fast memory is.
         clients: Processes that only ask.
         progress: Is told how far it is.
         first_round: Number of rounds that earlier pieces took, so that no prompt comes twice.
@@ -67,6 +69,7 @@ class Run:
     targets: Sequence[Target]
     plan: Plan
     prompts: Prompts
+    pace: MemoryPace
     clients: tuple[int, ...]
     progress: Progress
     first_round: int = 0
@@ -91,7 +94,7 @@ class Run:
         Returns:
             How many rounds were taken.
         """
-        measurer = Measurer(self.prompts, noise_bound=self.plan.noise_bound)
+        measurer = Measurer(self.prompts, self.plan, self.pace)
         longest_s = 0.0
         for number in range(count):
             started = time.monotonic()

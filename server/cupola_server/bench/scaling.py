@@ -23,8 +23,21 @@ _FIRST = 500_000_000
 
 Sample = Callable[[int, int], Awaitable[dict[str, float]]]
 """Measures at one x; the second number is different for every call."""
-Told = Callable[[int, int], None]
-"""Is told how many points of how many are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a growth is measured.
+
+    Attributes:
+        rounds: How often each point is taken.
+        settled: Waits until nothing slows the machine down.
+        told: Is told how many points of how many are done.
+    """
+
+    rounds: int
+    settled: Callable[[], Awaitable[None]]
+    told: Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -43,12 +56,13 @@ class Sweep:
     values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     problem: str = ""
 
-    async def run(self, xs: Sequence[int], rounds: int, sample: Sample, told: Told) -> None:
+    async def run(self, xs: Sequence[int], course: Course, sample: Sample) -> None:
         """Measure at every x in turn, round by round; stops growing where a sample fails."""
         xs = list(xs)
-        for number in range(rounds):
+        for number in range(course.rounds):
             for index, x in enumerate(list(xs)):
-                told(number * len(xs) + index, rounds * len(xs))
+                course.told(number * len(xs) + index, course.rounds * len(xs))
+                await course.settled()
                 try:
                     with plain_errors():
                         found = await sample(x, number * 100 + index)
@@ -69,7 +83,7 @@ class Sweep:
         return found
 
 
-async def over_prompts(target: Target, prompts: Prompts, bounds: tuple[int, int], rounds: int, told: Told) -> Sweep:
+async def over_prompts(target: Target, prompts: Prompts, bounds: tuple[int, int], course: Course) -> Sweep:
     """Measure the first token and the following ones behind ever longer prompts, between two bounds in tokens."""
     units = {"time to first token": "ms", "time per further token": "ms"}
     sweep = Sweep("prompt tokens", units, target.title)
@@ -80,11 +94,11 @@ async def over_prompts(target: Target, prompts: Prompts, bounds: tuple[int, int]
 
     shortest, longest = bounds
     lengths = {min(max(tokens, shortest), longest - _NEW_TOKENS - 8) for tokens in PROMPT_TOKENS}
-    await sweep.run(sorted(lengths), rounds, sample, told)
+    await sweep.run(sorted(lengths), course, sample)
     return sweep
 
 
-async def over_streams(target: Target, prompts: Prompts, tokens: int, rounds: int, told: Told) -> Sweep:
+async def over_streams(target: Target, prompts: Prompts, tokens: int, course: Course) -> Sweep:
     """Measure ever more answers at a time."""
     units = {"tokens per second of all": "tokens/s", "time to first token": "ms"}
     sweep = Sweep("streams", units, target.title)
@@ -95,11 +109,11 @@ async def over_streams(target: Target, prompts: Prompts, tokens: int, rounds: in
         ttft_ms = 1000 * statistics.median(answer.ttft_s for answer in answers)
         return {"tokens per second of all": tokens_of(answers) / span_s(answers), "time to first token": ttft_ms}
 
-    await sweep.run(STREAMS, rounds, sample, told)
+    await sweep.run(STREAMS, course, sample)
     return sweep
 
 
-async def over_residents(residents: Residents, prompts: Prompts, tokens: int, rounds: int, told: Told) -> Sweep:
+async def over_residents(residents: Residents, prompts: Prompts, tokens: int, course: Course) -> Sweep:
     """Measure memory, and the speed of one, with ever more models loaded."""
     units = {"memory": "MB", "time per further token": "ms"}
     sweep = Sweep("resident models", units, "in process")
@@ -110,7 +124,7 @@ async def over_residents(residents: Residents, prompts: Prompts, tokens: int, ro
         found = {"memory": residents.memory_bytes() / 1e6}
         return found | _further(answer)
 
-    await sweep.run(RESIDENTS, rounds, sample, told)
+    await sweep.run(RESIDENTS, course, sample)
     return sweep
 
 

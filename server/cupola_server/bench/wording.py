@@ -159,15 +159,19 @@ def remarks(result: Result) -> list[str]:
     rounds = max((len(cell.samples) for target in result.targets for cell in target.cells), default=0)
     samples = [sample for target in result.targets for cell in target.cells for sample in cell.samples]
     noisy = sum(sample.noisy for sample in samples)
+    disturbed = (
+        f"others used more than {result.plan.noise_bound:g} cores, or memory was more than {result.plan.slow_bound:g} "
+        f"times slower than at its best of late"
+    )
     found = [
         f"Medians of {rounds} interleaved round{'s' if rounds != 1 else ''}, each with everything started anew. Of the "
         f"values of a second run of as many rounds, nineteen of twenty are expected within ±.",
         f"Answers are greedy, {result.plan.new_tokens} tokens long, to prompts of {result.plan.prompt_tokens[0]:,} "
         f"tokens that share no beginning.",
-        f"In {noisy} of {len(samples)} samples others used more than {result.plan.noise_bound:g} cores. They do not "
-        f"count where a quiet round of the same measurement does; where there is none, the figure is marked ~."
+        f"In {noisy} of {len(samples)} samples {disturbed}, also when they were taken again. They do not count where a "
+        f"quiet round of the same measurement does; where there is none, the figure is marked ~."
         if noisy
-        else f"Others never used more than {result.plan.noise_bound:g} cores meanwhile.",
+        else f"In no sample {disturbed}.",
     ]
     if result.machine.energy:
         found.append(f"Energy was not measured: {result.machine.energy}.")

@@ -99,6 +99,14 @@ def bench() -> None:
     metavar="CORES",
     help="What others may use before a sample is taken again, then marked.",
 )
+@click.option(
+    "--slow-bound",
+    type=click.FloatRange(min=1),
+    default=1.15,
+    show_default=True,
+    metavar="TIMES",
+    help="How much slower than at its best memory may be before a sample waits, is taken again, then marked.",
+)
 @click.option("--no-quality", is_flag=True, help="Do not read the text that perplexity and divergence come from.")
 @click.option("--save", type=_FILE, metavar="FILE.json", help="Store the result; rounds are added if it is there.")
 @click.option("--html", type=_FILE, metavar="FILE.html", help="Write a report with charts.")
@@ -111,8 +119,8 @@ def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, o
     """Measure MODELs (by default the one that models.default names), in process and over HTTP.
 
     Every round starts everything anew and measures it in turn, so that whatever disturbs hits all alike. Best on a
-    machine that does nothing else. What is beyond --noise-bound is measured again, and marked if that does not help.
-    Few rounds tell little: ± says where a second run would end.
+    machine that does nothing else. What is beyond --noise-bound or --slow-bound is measured again, and marked if that
+    does not help. Few rounds tell little: ± says where a second run would end.
     """
     from cupola_server.bench import results  # noqa: PLC0415
     from cupola_server.bench.comparison import Comparison  # noqa: PLC0415
@@ -196,6 +204,7 @@ def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":
         prompt_tokens=asked["prompt_tokens"],
         new_tokens=asked["new_tokens"],
         noise_bound=asked["noise_bound"],
+        slow_bound=asked["slow_bound"],
     )
     return Wishes(
         models=models,

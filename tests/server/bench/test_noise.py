@@ -3,6 +3,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from cupola_server.bench.noise import Energy, Meter, peak_bytes
 
 BURN = """import time, sys
@@ -43,6 +45,17 @@ def test_a_process_that_only_asks_is_no_noise_and_no_cost():
     as_target.stop()
     assert meter.cpu_s == 0
     assert as_target.cpu_s >= 0.08
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil tells of ended children on Linux alone")
+def test_what_ended_meanwhile_below_a_root_was_its_own_and_no_noise():
+    meter = Meter([os.getpid()])
+    with burner() as child:
+        child.stdout.readline()
+        child.stdin.close()
+    meter.stop()
+    assert 0.35 < meter.cpu_s < 1.5
+    assert meter.others_cores * meter.wall_s < 0.3
 
 
 def test_a_process_that_has_gone_uses_nothing():

@@ -113,7 +113,7 @@ def test_what_others_disturbed_is_marked_and_counted():
     noisy = cell("decode", 1, 64, [{"decode_per_s": 50.0}] * 3, noisy=True)
     text = markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(noisy,)),)))
     assert "~50.0" in text
-    assert "In 3 of 3 samples others used more than 0.1 cores" in text
+    assert "In 3 of 3 samples others used more than 0.1 cores, or memory was more than 1.15 times slower" in text
 
 
 def test_answers_that_ended_early_are_told():

@@ -7,13 +7,14 @@ import pytest
 
 from cupola_server.bench.answers import Answer
 from cupola_server.bench.client import PeerError
+from cupola_server.bench.memory import MemoryPace
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.results import Plan
 from cupola_server.bench.running import Run
 from cupola_server.bench.targets import Started, Target
 
 pytestmark = pytest.mark.anyio
-PLAN = Plan(models=("m:1",), streams=(1, 2), prompt_tokens=(64, 128), new_tokens=4, noise_bound=99.0)
+PLAN = Plan(models=("m:1",), streams=(1, 2), prompt_tokens=(64, 128), new_tokens=4, noise_bound=99.0, slow_bound=99.0)
 
 
 class Instant(Target):
@@ -45,7 +46,7 @@ async def tokenize(prompt):
 
 
 async def run(targets, rounds=3, **given):
-    found = Run(targets, PLAN, Prompts(tokenize), (), lambda event: None, **given)
+    found = Run(targets, PLAN, Prompts(tokenize), MemoryPace(lambda: 1.0, 0.0), (), lambda event: None, **given)
     assert await found.rounds(rounds, 0.0, time.monotonic()) == rounds
     return found
 
@@ -74,5 +75,5 @@ async def test_what_never_starts_is_skipped_and_what_fails_later_keeps_what_it_h
 
 
 async def test_a_budget_ends_the_rounds_but_not_before_the_first():
-    found = Run([Instant("a", [])], PLAN, Prompts(tokenize), (), lambda event: None)
+    found = Run([Instant("a", [])], PLAN, Prompts(tokenize), MemoryPace(lambda: 1.0, 0.0), (), lambda event: None)
     assert await found.rounds(5, 0.001, time.monotonic()) == 1

@@ -18,7 +18,19 @@ for line in sys.stdin:
     asked = json.loads(line)
     print(json.dumps({"times": [0.001 * n for n in range(1, asked["new_tokens"] + 1)]}), flush=True)
 """
-SMALL = ("--streams", "1,2", "--prompt-tokens", "200,400", "--new-tokens", "4", "--noise-bound", "99")
+ANYHOW = ("--noise-bound", "99", "--slow-bound", "99")
+SMALL = (
+    "--streams",
+    "1,2",
+    "--prompt-tokens",
+    "200,400",
+    "--new-tokens",
+    "4",
+    "--noise-bound",
+    "99",
+    "--slow-bound",
+    "99",
+)
 
 
 def test_a_run_is_stored_shown_again_and_compared(machine, tmp_path):
