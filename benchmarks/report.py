@@ -10,15 +10,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from benchmarks.measuring import RESULTS
+from cupola_server.bench.comparing import changes
+from cupola_server.bench.figures import number
 from cupola_server.bench.markdown import markdown
 from cupola_server.bench.page import page
-from cupola_server.bench.results import Result
+from cupola_server.bench.results import read
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- results: written by python -m benchmarks.report -->", "<!-- end of results -->"
+_AGAIN = "-again"
+"""Ending of the name of a second run, which is shown beside the first one only where it differs."""
+
 _SECTION_KEYS = {"machine", "figures", "checks"}
 
 
@@ -43,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _draw() -> None:
     """Write the page with charts beside every result of `cupola bench`."""
     for file in sorted(RESULTS.glob("*.json")):
-        if _is_comparison(result := json.loads(file.read_text("utf-8"))):
-            file.with_suffix(".html").write_text(page(msgspec.convert(result, Result, strict=False)), "utf-8")
+        if _is_comparison(json.loads(file.read_text("utf-8"))) and not file.stem.endswith(_AGAIN):
+            file.with_suffix(".html").write_text(page(read(file)), "utf-8")
 
 
 def with_results(text: str, files: Iterable[Path]) -> str:
@@ -53,14 +56,16 @@ def with_results(text: str, files: Iterable[Path]) -> str:
     _, found_end, tail = rest.partition(END)
     if not (found and found_end):
         raise ValueError(f"{README.name} has lost its marks {BEGIN!r} and {END!r}; put them back")
-    sections = [section(file.stem, json.loads(file.read_text("utf-8"))) for file in files]
+    sections = [section(file) for file in files]
     return "\n".join([head + BEGIN, "", *sections, END]) + tail
 
 
-def section(name: str, result: dict[str, Any]) -> str:
+def section(file: Path) -> str:
     """Return one result file as Markdown: where and when, what was met, every figure with its spread."""
+    name, result = file.stem, json.loads(file.read_text("utf-8"))
     if _is_comparison(result):
-        return f"### {name}\n\n{_comparison(name, result)}"
+        first = file.with_stem(name.removesuffix(_AGAIN))
+        return f"### {name}\n\n{_comparison(file) if first == file else _repeated(first, file)}"
     lines = [f"### {name}", "", _where(result["machine"]), ""]
     settings = ", ".join(f"{key.replace('_', ' ')} {_text(result[key])}" for key in result if key not in _SECTION_KEYS)
     lines += [f"{settings}.", ""] if settings else []
@@ -76,9 +81,28 @@ def _is_comparison(result: dict[str, Any]) -> bool:
     return str(result.get("format", "")).startswith("cupola-bench/")
 
 
-def _comparison(name: str, result: dict[str, Any]) -> str:
-    """Return a result of `cupola bench`, with a link to its charts if they are stored beside it."""
-    return f"[The charts](results/{name}.html).\n\n{markdown(msgspec.convert(result, Result, strict=False))}"
+def _comparison(file: Path) -> str:
+    """Return a result of `cupola bench`, with a link to its charts."""
+    return f"[The charts](results/{file.stem}.html).\n\n{markdown(read(file))}"
+
+
+def _repeated(first: Path, second: Path) -> str:
+    """Say how a second run of the same agrees with the first one."""
+    found = changes(read(first), read(second))
+    outside = [one for one in found if not one.within_spread]
+    lines = [
+        f"The same again, {read(second).machine.when[:16].replace('T', ' ')} UTC: {len(found) - len(outside)} of "
+        f"{len(found)} figures lie where the first run's ± lets one expect nineteen of twenty. The others:",
+        "",
+        "| | | first | again | times |",
+        "|---|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {one.target} | {one.what} | {number(one.before.median)} ±{100 * one.before.spread:.0f}% | "
+        f"{number(one.after.median)} | {one.times:.3f} |"
+        for one in outside
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _where(machine: dict[str, Any]) -> str:

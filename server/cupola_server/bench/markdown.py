@@ -65,8 +65,9 @@ def notes(result: Result) -> list[str]:
 def growth_text(curve: Curve) -> str:
     """Say how something grows: "memory grows as resident models to the power of 0.98"."""
     first, last = curve.points[0], curve.points[-1]
+    over = curve.over.removesuffix("s") if first.x == 1 else curve.over
     text = (
-        f"{curve.what} ({curve.target}): {_short(first.figure)} at {first.x:,.0f} {curve.over}, "
+        f"{curve.what} ({curve.target}): {_short(first.figure)} at {first.x:,.0f} {over}, "
         f"{_short(last.figure)} at {last.x:,.0f}; it grows as their number to the power of {curve.exponent:.2f}"
     )
     if curve.bends_at is not None and curve.exponent_after is not None:

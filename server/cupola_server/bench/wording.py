@@ -156,16 +156,26 @@ def where(machine: Machine) -> str:
 
 def remarks(result: Result) -> list[str]:
     """Return what a reader must know before believing the figures."""
-    rounds = max((len(cell.samples) for target in result.targets for cell in target.cells), default=0)
+    found = _of_rounds(result) if result.targets else []
+    if result.curves:
+        rounds = max(len(point.figure.values) for curve in result.curves for point in curve.points)
+        found.append(f"Points of curves are medians of {_rounds(rounds)}, each point in turn, in one process.")
+    if result.machine.energy and result.targets:
+        found.append(f"Energy was not measured: {result.machine.energy}.")
+    return found
+
+
+def _of_rounds(result: Result) -> list[str]:
     samples = [sample for target in result.targets for cell in target.cells for sample in cell.samples]
+    most = max((len(cell.samples) for target in result.targets for cell in target.cells), default=0)
     noisy = sum(sample.noisy for sample in samples)
     disturbed = (
         f"others used more than {result.plan.noise_bound:g} cores, or memory was more than {result.plan.slow_bound:g} "
         f"times slower than at its best of late"
     )
-    found = [
-        f"Medians of {rounds} interleaved round{'s' if rounds != 1 else ''}, each with everything started anew. Of the "
-        f"values of a second run of as many rounds, nineteen of twenty are expected within ±.",
+    return [
+        f"Medians of {_rounds(most)}, each with everything started anew. Of the values of a second run of as many "
+        f"rounds, nineteen of twenty are expected within ±.",
         f"Answers are greedy, {result.plan.new_tokens} tokens long, to prompts of {result.plan.prompt_tokens[0]:,} "
         f"tokens that share no beginning.",
         f"In {noisy} of {len(samples)} samples {disturbed}, also when they were taken again. They do not count where a "
@@ -173,9 +183,10 @@ def remarks(result: Result) -> list[str]:
         if noisy
         else f"In no sample {disturbed}.",
     ]
-    if result.machine.energy:
-        found.append(f"Energy was not measured: {result.machine.energy}.")
-    return found
+
+
+def _rounds(count: int) -> str:
+    return f"{count} interleaved round{'s' * (count != 1)}"
 
 
 def _name(streams: int) -> str:

@@ -122,6 +122,12 @@ def test_answers_that_ended_early_are_told():
     assert "answers ended early, after 50% of the tokens asked for" in text
 
 
+def test_curves_alone_are_told_without_a_word_of_rounds_that_there_were_not():
+    text = markdown(structs.replace(result(), targets=(), skipped=()))
+    assert "Points of curves are medians of 2 interleaved rounds" in text
+    assert "started anew" not in text
+
+
 def test_a_curve_is_told_in_a_sentence():
     (curve,) = result().curves
     assert growth_text(curve).endswith("to the power of 1.00.")
