@@ -3,11 +3,11 @@
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import msgspec
 from rich.console import Console
 from rich.table import Table
@@ -15,9 +15,11 @@ from rich.table import Table
 from cupola import Settings
 from cupola.engine import open_engine
 from cupola_server.bench.machine import describe
+from cupola_server.bench.memory import MemoryPace
 from cupola_server.bench.noise import Meter
 
 RESULTS = Path(__file__).parent / "results"
+_SLOW_BOUND, _PATIENCE_S = 1.15, 20.0
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -41,15 +43,25 @@ def ratio(first: Figure, second: Figure) -> Figure:
 
 
 def interleaved(rounds: int, tasks: dict[str, Callable[[], float]], pause_s: float = 0.3) -> dict[str, list[float]]:
-    """Run every task once per round, in reversed order on odd rounds; the first round warms up and does not count."""
+    """Run every task once per round, in reversed order on odd rounds; the first round warms up and does not count.
+
+    Before each one spinning threads of the one before calm down; where there are several rounds it waits as well, for
+    some seconds at most, until no neighbour of a virtual machine slows its memory down.
+    """
     values: dict[str, list[float]] = {name: [] for name in tasks}
+    pace = MemoryPace(calm_s=pause_s)
     for number in range(rounds + 1):
         for name in tasks if number % 2 else reversed(tasks):
-            time.sleep(pause_s)  # spinning threads of the task before calm down
+            anyio.run(_settled, pace, _PATIENCE_S if number and rounds > 1 else 0.0)
             value = tasks[name]()
             if number:
                 values[name].append(value)
     return values
+
+
+async def _settled(pace: MemoryPace, patience_s: float) -> None:
+    await pace.slowness()
+    await pace.settle(_SLOW_BOUND, patience_s)
 
 
 @contextmanager
