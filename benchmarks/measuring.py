@@ -3,6 +3,7 @@
 import json
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,26 +43,31 @@ def ratio(first: Figure, second: Figure) -> Figure:
     return Figure("times", tuple(a / b for a, b in zip(first.values, second.values, strict=True)))
 
 
-def interleaved(rounds: int, tasks: dict[str, Callable[[], float]], pause_s: float = 0.3) -> dict[str, list[float]]:
+def interleaved(
+    rounds: int, tasks: dict[str, Callable[[], float]], pause_s: float = 0.3, *, computes: bool = True
+) -> dict[str, list[float]]:
     """Run every task once per round, in reversed order on odd rounds; the first round warms up and does not count.
 
-    Before each one spinning threads of the one before calm down; where there are several rounds it waits as well, for
-    some seconds at most, until no neighbour of a virtual machine slows its memory down.
+    Before each one spinning threads of the one before calm down. Tasks that compute wait as well, for some seconds at
+    most, until no neighbour of a virtual machine slows its memory down; what that reads leaves caches cold.
     """
     values: dict[str, list[float]] = {name: [] for name in tasks}
-    pace = MemoryPace(calm_s=pause_s)
+    pace = MemoryPace(calm_s=pause_s) if computes and rounds > 1 else None
     for number in range(rounds + 1):
         for name in tasks if number % 2 else reversed(tasks):
-            anyio.run(_settled, pace, _PATIENCE_S if number and rounds > 1 else 0.0)
+            if pace and number:
+                anyio.run(_settled, pace)
+            else:
+                time.sleep(pause_s)
             value = tasks[name]()
             if number:
                 values[name].append(value)
     return values
 
 
-async def _settled(pace: MemoryPace, patience_s: float) -> None:
+async def _settled(pace: MemoryPace) -> None:
     await pace.slowness()
-    await pace.settle(_SLOW_BOUND, patience_s)
+    await pace.settle(_SLOW_BOUND, _PATIENCE_S)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 1 if guessing loses more than it may and this was no smoke run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--smoke", action="store_true", help="one quick round, no result file, no verdict")
     options = parser.parse_args(arguments)
     cache = load_settings().cache_dir
