@@ -74,7 +74,7 @@ def lines(title: str, x_title: str, y_title: str, found: Sequence[Line], *, log_
     if log_y:
         bottom, top = min(values) * 0.8, max(values) * 1.25
         up = _log_scale(bottom, top, _HEIGHT - _BOTTOM, _TOP)
-        ticks = [10.0**power for power in range(-4, 9) if bottom <= 10.0**power <= top] or [min(values), max(values)]
+        ticks = log_ticks(bottom, top)
     else:
         ticks = _nice_ticks(max(values))
         up = _linear_scale(ticks[-1], _HEIGHT - _BOTTOM, _TOP)
@@ -162,6 +162,16 @@ def _nice_ticks(most: float) -> list[float]:
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
     return [step * index for index in range(math.ceil(most / step) + 1)]
+
+
+def log_ticks(bottom: float, top: float) -> list[float]:
+    """Return the powers of ten between two numbers; where they are few, what is between them as well."""
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        ticks = [step * 10.0**power for power in range(-4, 9) for step in steps]
+        found = [tick for tick in ticks if bottom <= tick <= top]
+        if len(found) > 2:
+            return found
+    return [bottom, top]
 
 
 def _thinned(xs: Sequence[float]) -> list[float]:

@@ -130,7 +130,11 @@ def _curves(curves: Sequence[Curve]) -> Iterable[str]:
             )
             for curve in curves if len(curve.points) > 1
         ]  # fmt: skip
-        yield "<h2>How it grows</h2>" + _grid(drawn) + _list([growth_text(curve) for curve in curves])
+        yield (
+            "<h2>How it grows</h2><p>Both axes are logarithmic.</p>"
+            + _grid(drawn)
+            + _list([growth_text(curve) for curve in curves])
+        )
 
 
 def _table(section: Section, titles: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from msgspec import structs
 
 from cupola_server.bench import comparing
+from cupola_server.bench.charts import log_ticks
 from cupola_server.bench.markdown import growth_text, markdown, show
 from cupola_server.bench.page import page
 from cupola_server.bench.results import Curve
@@ -80,6 +81,14 @@ def test_a_page_knows_dark_and_paper():
     assert "prefers-color-scheme:dark" in html
     assert "@media print" in html
     assert 'name="viewport"' in html
+
+
+@pytest.mark.parametrize(
+    ("bottom", "top", "ticks"),
+    [(20, 12_000, [100, 1000, 10_000]), (2, 60, [2, 5, 10, 20, 50]), (3.0, 6.5, [3, 4, 5, 6]), (5.1, 5.3, [5.1, 5.3])],
+)
+def test_a_logarithmic_axis_has_round_numbers(bottom, top, ticks):
+    assert log_ticks(bottom, top) == pytest.approx(ticks)
 
 
 def test_markdown_has_a_line_a_target_with_medians_and_spread():
