@@ -13,7 +13,7 @@ GREEDY = Sampling(temperature=0.0)
 VOCAB = 300
 
 
-def open_slots(folder, *, slots=4, context_length=512, chunk=32, budget=None, **config_changes):
+def open_slots(folder, *, slots=4, context_length=512, chunk=32, budget=None, speculation=True, **config_changes):
     config = read_config(folder)
     context = max(context_length, config.model.context_length)
     model = msgspec.structs.replace(config.model, **{"context_length": context, **config_changes})
@@ -27,6 +27,7 @@ def open_slots(folder, *, slots=4, context_length=512, chunk=32, budget=None, **
         spinning=False,
         limits=Limits(context_length, chunk),
         memory_budget_bytes=slots * context_length * graph.kv_bytes_per_token if budget is None else budget,
+        speculation=speculation,
     )
 
 

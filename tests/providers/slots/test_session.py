@@ -13,29 +13,9 @@ from providers.slots.sessions import GREEDY, VOCAB, alone, open_slots, prompt, r
 class TestTheSlotsSession(SessionSuite):
     vocab_size = VOCAB
 
-    @pytest.fixture
-    def session(self, tiny):
-        session = open_slots(tiny)
-        yield session
-        session.close()
-
-
-class TestTheSlotsSessionOnAStockGraph(SessionSuite):
-    vocab_size = VOCAB
-
-    @pytest.fixture
-    def session(self, stock_tiny):
-        session = open_slots(stock_tiny)
-        yield session
-        session.close()
-
-
-class TestTheSlotsSessionOnARewrittenGraph(SessionSuite):
-    vocab_size = VOCAB
-
-    @pytest.fixture
-    def session(self, rewritten_tiny):
-        session = open_slots(rewritten_tiny)
+    @pytest.fixture(params=["tiny", "stock_tiny", "rewritten_tiny"])
+    def session(self, request):
+        session = open_slots(request.getfixturevalue(request.param))
         yield session
         session.close()
 

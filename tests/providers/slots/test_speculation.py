@@ -1,30 +1,24 @@
 """Guessing ahead: it is noticed where it pays, and changes no answer whether it does or not."""
 
-import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import Guidance, Limits, ModelFiles, Sampling, Turn
+from cupola import Guidance, Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn, run_turns
 from cupola_plugins.gguf import Layout
-from cupola_providers.runtime.config import read_config
-from cupola_providers.runtime.slots import SlotsSession
 from cupola_providers.runtime.slots.drafting import SHORTEST_MATCH, Drafter
 from cupola_providers.runtime.slots.speculation import MOST_ROWS, Pace, Speculation
-from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from providers.slots.orders import carry_out, orders
+from providers.slots.sessions import GREEDY, VOCAB, open_slots, prompt
 from tiny_model import write_tiny_model
 
-GREEDY = Sampling(temperature=0.0)
 WARM = Sampling(temperature=0.7, top_k=40, top_p=0.95, repetition_penalty=1.05, seed=11)
 NARROW = {17: 60.0, 23: 60.0, 40: 60.0}
 """With nothing but these three tokens to choose from, even a random model repeats itself."""
 
 NARROW_GREEDY = Sampling(temperature=0.0, logit_bias=NARROW)
 NARROW_WARM = Sampling(temperature=2.0, logit_bias=NARROW, seed=4)
-VOCAB = 300
 
 
 @pytest.fixture(
@@ -37,25 +31,6 @@ VOCAB = 300
 )
 def folder(request, tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("tiny"), seed=5, **request.param)
-
-
-def open_slots(folder, *, slots=4, context_length=512, speculation=True, chunk=32, **changes):
-    config = read_config(folder)
-    config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, **changes))
-    return SlotsSession.open(
-        ModelFiles("tiny-generic-cpu:1", folder),
-        config,
-        GenaiTokenizer(folder, config),
-        threads=1,
-        spinning=False,
-        limits=Limits(context_length, chunk),
-        memory_budget_bytes=10**9 if slots is None else slots * context_length * 512,
-        speculation=speculation,
-    )
-
-
-def prompt(length, seed=0):
-    return np.random.default_rng(seed).integers(3, VOCAB, length).tolist()
 
 
 def repeating(length, seed=0):
