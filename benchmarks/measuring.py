@@ -20,7 +20,7 @@ from cupola_server.bench.memory import MemoryPace
 from cupola_server.bench.noise import Meter
 
 RESULTS = Path(__file__).parent / "results"
-_SLOW_BOUND, _PATIENCE_S = 1.15, 20.0
+_SLOW_BOUND = 1.15
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def interleaved(
 
 async def _settled(pace: MemoryPace) -> None:
     await pace.slowness()
-    await pace.settle(_SLOW_BOUND, _PATIENCE_S)
+    await pace.settle(_SLOW_BOUND)
 
 
 @contextmanager

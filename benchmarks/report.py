@@ -88,10 +88,11 @@ def _comparison(file: Path) -> str:
 
 def _repeated(first: Path, second: Path) -> str:
     """Say how a second run of the same agrees with the first one."""
-    found = changes(read(first), read(second))
+    again = read(second)
+    found = changes(read(first), again)
     outside = [one for one in found if not one.within_spread]
     lines = [
-        f"The same again, {read(second).machine.when[:16].replace('T', ' ')} UTC: {len(found) - len(outside)} of "
+        f"The same again, {again.machine.when[:16].replace('T', ' ')} UTC: {len(found) - len(outside)} of "
         f"{len(found)} figures lie where the first run's ± lets one expect nineteen of twenty. The others:",
         "",
         "| | | first | again | times |",

@@ -17,7 +17,6 @@ from cupola_server.bench.choosing import Chosen, choose
 from cupola_server.bench.host import Host
 from cupola_server.bench.judging import judged
 from cupola_server.bench.machine import cores, describe, digest_of
-from cupola_server.bench.measuring import PATIENCE_S
 from cupola_server.bench.memory import MemoryPace
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.recording import record
@@ -197,7 +196,7 @@ class Comparison:
         return [curve for one in sweeps for curve in one.curves()]
 
     async def _settled(self) -> None:
-        await self._pace.settle(self.wishes.plan.slow_bound, PATIENCE_S)
+        await self._pace.settle(self.wishes.plan.slow_bound)
 
     def _told(self, done: int, total: int) -> None:
         self.progress(ProgressEvent("curves", done, total, "points"))

@@ -18,9 +18,6 @@ from cupola_server.bench.targets.target import Started, Target
 
 _LEAST_ANSWERS, _LEAST_REQUESTS, _LEAST_PROMPT_TOKENS = 6, 8, 512
 _WAVES, _REPEATS = 4, 3
-PATIENCE_S = 20.0
-"""How long a sample waits for memory to be fast."""
-
 _BLOCK, _TRY, _ROUND = 1_000, 100_000, 1_000_000
 
 
@@ -113,7 +110,7 @@ class Measurer:
 
     async def _sample(self, cell: Cell, opened: Opened, first: int) -> tuple[Sample, list[Answer]]:
         prompts = await self.prompts(cell, first)
-        before = await self._pace.settle(self._plan.slow_bound, PATIENCE_S)
+        before = await self._pace.settle(self._plan.slow_bound)
         meter = Meter(opened.started.roots, opened.started.alone, opened.clients, self._energy)
         at_once = 1 if cell.kind == "repeat" else cell.streams
         answers = await ask_all(opened.target, prompts, cell.new_tokens, at_once)

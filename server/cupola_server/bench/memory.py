@@ -12,7 +12,7 @@ from anyio import to_thread
 from cupola_server.bench.machine import cores
 
 _BYTES, _READS = 64_000_000, 3
-_CALM_S, _FRESH_S, _WINDOW_S = 0.2, 0.3, 120.0
+_CALM_S, _FRESH_S, _WINDOW_S, _PATIENCE_S = 0.2, 0.3, 120.0, 20.0
 
 
 class MemoryPace:
@@ -41,7 +41,7 @@ class MemoryPace:
             self._lately.popleft()
         return self._last()
 
-    async def settle(self, bound: float, patience_s: float) -> float:
+    async def settle(self, bound: float, patience_s: float = _PATIENCE_S) -> float:
         """Wait until it is at most so many times slower than at best, or patience ends; returns how slow it is."""
         fresh = self._lately and time.monotonic() - self._lately[-1][0] < _FRESH_S
         slowness = self._last() if fresh else await self.slowness()
