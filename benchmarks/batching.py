@@ -19,7 +19,8 @@ from benchmarks.floors.lines import Floor
 from benchmarks.load import run_all
 from benchmarks.measuring import Figure, folder_of, interleaved, neighbours, ratio, save, show
 from benchmarks.served import Served
-from cupola import ModelInfo, Settings, load_settings
+from cupola import Settings, load_settings
+from cupola.frontend import ModelInfo
 from cupola.settings import CacheSettings
 from cupola_plugins.filesystem import FilesystemCache
 from cupola_plugins.relayout import OnnxRelayout

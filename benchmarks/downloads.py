@@ -21,8 +21,9 @@ from pathlib import Path
 import anyio
 
 from benchmarks.measuring import Figure, interleaved, neighbours, ratio, save, show
-from cupola import ModelInfo, RemoteFile
+from cupola.catalog import RemoteFile
 from cupola.downloads import HttpDownloader
+from cupola.frontend import ModelInfo
 from cupola.settings import DownloadSettings
 
 _MEGABYTE = 1_000_000

@@ -21,14 +21,14 @@ import psutil
 from anyio.lowlevel import checkpoint
 
 from benchmarks.measuring import Figure, interleaved, neighbours, save, show
-from cupola import (
+from cupola import Settings
+from cupola.frontend import (
     EngineView,
     GenerateRequest,
     ModelInfo,
     ModelStatus,
     ResidentStatus,
     SessionReport,
-    Settings,
     TurnFinished,
     TurnText,
     Usage,
@@ -58,7 +58,7 @@ class InstantEngine:
         await checkpoint()
         yield InstantTurn(request.max_tokens or 16)
 
-    async def load(self, name: str, *, ttl_s: float | None = None, or_fallback: bool = False) -> ResidentStatus:  # noqa: ARG002
+    async def load(self, name: str, *, ttl_s: float | None = None, use_fallback: bool = False) -> ResidentStatus:  # noqa: ARG002
         """Have it loaded."""
         assert name == MODEL.alias
         return ResidentStatus(MODEL, REPORT, pid=0, turns=0, ttl_s=ttl_s, expires_in_s=None)

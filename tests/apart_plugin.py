@@ -6,8 +6,9 @@ The requirements are what the environment variable APART_REQUIREMENTS holds, one
 import os
 import sys
 
-import cupola
-from cupola import Device, ExecutionProvider, ProviderReport
+from cupola import hookimpl
+from cupola.frontend import Device
+from cupola.provider import ExecutionProvider, ProviderReport
 
 
 class Apart(ExecutionProvider):
@@ -34,6 +35,6 @@ class Apart(ExecutionProvider):
         return session
 
 
-@cupola.hookimpl
+@hookimpl
 def execution_providers(settings):
     return [Apart()]

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import msgspec
 
-import cupola
-from cupola import Device, EmbeddingSession, ExecutionProvider, ProviderReport, Session, TokenEvent, Tokenizer
+from cupola import hookimpl
+from cupola.errors import LoadError, RequestError
+from cupola.frontend import Device
+from cupola.provider import EmbeddingSession, ExecutionProvider, ProviderReport, Session, TokenEvent, Tokenizer
 
 
 class Characters(Tokenizer):
     def render(self, prompt):
         if not prompt.messages:
-            raise cupola.RequestError(detail="the template wants messages")
+            raise RequestError(detail="the template wants messages")
         return self.encode("".join(message.content for message in prompt.messages))
 
     def encode(self, text):
@@ -106,7 +108,7 @@ class EchoProvider(ExecutionProvider):
     def load(self, model, device, options, limits):
         match Path(model.path).name:
             case "load-fails":
-                raise cupola.LoadError(model=model.id, detail="it was told to fail")
+                raise LoadError(model=model.id, detail="it was told to fail")
             case "load-dies":
                 print("goodbye", file=__import__("sys").stderr)
                 os._exit(3)
@@ -120,6 +122,6 @@ class EchoProvider(ExecutionProvider):
         return session
 
 
-@cupola.hookimpl
+@hookimpl
 def execution_providers(settings):
     return [EchoProvider()]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from cupola import ChatPrompt, GenerateRequest, Message, Settings, TurnFinished
+from cupola import Settings
+from cupola.frontend import ChatPrompt, GenerateRequest, Message, TurnFinished
 from cupola.messages import Load
 from cupola.settings import ModelSettings
 from cupola.worker.process import WorkerSpec

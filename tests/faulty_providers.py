@@ -10,15 +10,17 @@ import subprocess
 import sys
 import threading
 
-import cupola
-from cupola import Device, ExecutionProvider, ProviderReport
+from cupola import hookimpl
+from cupola.errors import LoadError
+from cupola.frontend import Device
+from cupola.provider import ExecutionProvider, ProviderReport
 
 
 class Fake(ExecutionProvider):
     device_types = ("NPU", "GPU")
 
     def load(self, model, device, options, limits):
-        raise cupola.LoadError(model=model.id, detail="it is a fake")
+        raise LoadError(model=model.id, detail="it is a fake")
 
 
 class Fine(Fake):
@@ -73,7 +75,7 @@ class Lying(Fake):
 PROVIDERS = (Fine, Bare, Crashing, Hanging, Unimportable, Lying)
 
 
-@cupola.hookimpl
+@hookimpl
 def execution_providers(settings):
     wanted = os.environ.get("FAULTY_PROVIDERS", "").split()
     return [each() for each in PROVIDERS if not wanted or each().alias in wanted]

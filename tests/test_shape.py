@@ -1,6 +1,7 @@
 """Guards of the house's shape: what an outsider relies on and nobody should change by accident."""
 
 import ast
+import importlib
 import inspect
 import json
 import re
@@ -9,11 +10,12 @@ import sys
 import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-import cupola
-from cupola import hookspecs
+import cupola.errors
+from cupola import CupolaError, hookspecs
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
@@ -22,6 +24,19 @@ SOURCES = {
     "cupola_providers": ROOT / "providers",
     "cupola_server": ROOT / "server",
 }
+PAGES = [
+    "cupola",
+    "cupola.cache",
+    "cupola.catalog",
+    "cupola.client",
+    "cupola.engine",
+    "cupola.errors",
+    "cupola.events",
+    "cupola.frontend",
+    "cupola.provider",
+    "cupola.testing",
+]
+AUTHOR_PAGES = ["cupola.cache", "cupola.catalog", "cupola.events", "cupola.frontend", "cupola.provider"]
 HOOKS = [hook for hook in vars(hookspecs).values() if hasattr(hook, "cupola_spec")]
 FILES = sorted(path for source in SOURCES.values() for path in source.rglob("*.py"))
 
@@ -43,15 +58,48 @@ def test_every_hook_is_explained_in_contributing_with_its_signature():
         assert f"`{hook.__name__}({arguments})`" in text
 
 
-def test_the_public_api_is_complete_and_sorted():
-    assert cupola.__all__ == sorted(cupola.__all__)
-    public = {name for name, value in vars(cupola).items() if not name.startswith("_") and not inspect.ismodule(value)}
-    assert public == set(cupola.__all__)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_the_public_api_is_complete_and_sorted(page):
+    module = importlib.import_module(page)
+    assert module.__all__ == sorted(module.__all__)
+    public = {name for name, value in vars(module).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert public == set(module.__all__)
+
+
+@pytest.mark.parametrize("page", AUTHOR_PAGES)
+def test_a_page_of_the_public_api_exports_every_type_that_its_signatures_name(page):
+    module = importlib.import_module(page)
+    exported = [getattr(module, name) for name in module.__all__ if name != "Settings"]
+    named = {kind for value in exported for kind in _types_in_signatures(value)}
+    assert {kind.__name__ for kind in named if kind not in exported} == set()
+
+
+def _types_in_signatures(value):
+    """Yield the classes of the core that the annotations of a class's fields and public methods name."""
+    if not inspect.isclass(value) or not value.__module__.startswith("cupola."):
+        return
+    methods = [each for name, each in vars(value).items() if not name.startswith("_") and inspect.isfunction(each)]
+    getters = [each.fget for each in vars(value).values() if isinstance(each, property)]
+    for annotated in [value, *methods, *getters]:
+        for hint in get_type_hints(annotated).values():
+            yield from _classes_in(hint)
+
+
+def _classes_in(hint):
+    if inspect.isclass(hint) and hint.__module__.startswith("cupola."):
+        yield hint
+    for part in get_args(hint):
+        for each in part if isinstance(part, list) else [part]:  # the arguments of a Callable
+            yield from _classes_in(each)
 
 
 def test_every_error_that_crosses_the_api_is_public():
-    kinds = {name for name, kind in vars(cupola.errors).items() if inspect.isclass(kind) and name.endswith("Error")}
-    assert kinds - {"WireError"} <= set(cupola.__all__)
+    kinds = {kind.__name__ for kind in _subclasses(CupolaError) if kind.__module__.startswith("cupola.")}
+    assert kinds < set(cupola.errors.__all__)
+
+
+def _subclasses(kind):
+    return {kind, *(each for child in kind.__subclasses__() for each in _subclasses(child))}
 
 
 def test_the_wheel_made_from_the_sdist_holds_exactly_the_four_packages(tmp_path):

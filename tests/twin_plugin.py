@@ -1,7 +1,8 @@
 """A second provider that echoes, on GPUs as well, for models that may run on either."""
 
-import cupola
-from cupola import Device, ProviderReport
+from cupola import hookimpl
+from cupola.frontend import Device
+from cupola.provider import ProviderReport
 from echo_plugin import EchoProvider
 
 
@@ -19,6 +20,6 @@ class TwinProvider(EchoProvider):
         return session
 
 
-@cupola.hookimpl
+@hookimpl
 def execution_providers(settings):
     return [TwinProvider()]

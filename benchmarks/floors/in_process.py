@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from benchmarks.floors.lines import prompt_of, serve
-from cupola import Device, Limits, ModelFiles, Sampling, Session, Turn
+from cupola.frontend import Device, Sampling
+from cupola.provider import Limits, ModelFiles, Session, Turn
 from cupola_providers.cpu import CpuOptions, CpuProvider
 
 

@@ -1,140 +1,41 @@
-"""All catalog sources and cache stores as one list of models, and the rules by which a name finds its model."""
+"""The import page of catalog authors: implement `CatalogSource`, or `ModelConverter` for another file format.
 
-import difflib
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Return them from `catalog_sources` and `model_converters` hooks. Errors to raise are in `cupola.errors`; the conformance
+suite is `cupola.testing.CatalogSourceSuite`.
+"""
 
-from cupola.contracts import CachedModel, CacheStore, CatalogSource, Device, ModelInfo
-from cupola.errors import CacheError, CupolaError, ModelNotFoundError, RequestError
+from cupola.contracts import (
+    CachedModel,
+    CatalogSource,
+    Device,
+    DeviceType,
+    Downloader,
+    ImportOptions,
+    ModelConverter,
+    ModelInfo,
+    Progress,
+    ProgressEvent,
+    PromptTemplate,
+    RemoteFile,
+    Staging,
+)
+from cupola.hookspecs import hookimpl
+from cupola.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-# Foundry Local's order of preference: an accelerator's own build before generic ones, generic CPU last.
-_RANKS = ("-npu", "-gpu", "-cuda-gpu", "-generic-gpu", "-cpu", "-generic-cpu")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One variant, where it can come from, and where it lies if it is here."""
-
-    info: ModelInfo
-    source: CatalogSource | None
-    cached: CachedModel | None
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """How the last listing of a source went.
-
-    Attributes:
-        source: Its name.
-        listed_at_unix: When what it lists was obtained; None if that is always current.
-        problem: Why it lists nothing, a sentence; "" if it does.
-    """
-
-    source: str
-    listed_at_unix: float | None
-    problem: str = ""
-
-
-class Catalog:
-    """Merges sources and stores. The first source that lists an id describes it; a cached one needs no source."""
-
-    def __init__(
-        self, sources: Sequence[CatalogSource], stores: Sequence[CacheStore], devices: Sequence[Device] = ()
-    ) -> None:
-        self._sources = sources
-        self._stores = stores
-        self._problems: dict[str, str] = {}
-        self.use_devices(devices)
-
-    def use_devices(self, devices: Sequence[Device]) -> None:
-        """Tell the sources which devices there are."""
-        for source in self._sources:
-            _introduce(source, devices)
-
-    async def entries(self) -> list[Entry]:
-        """List every variant, best first within an alias. A source or store that fails is logged and left out."""
-        cached = await self._cached()
-        entries: dict[str, Entry] = {}
-        for source in self._sources:
-            for info in await self._listed(source):
-                entries.setdefault(info.id.lower(), Entry(info, source, cached.get(info.id.lower())))
-        for key, model in cached.items():
-            entries.setdefault(key, Entry(model.info, None, model))
-        return sorted(entries.values(), key=_order)
-
-    async def variants(self, name: str) -> list[Entry]:
-        """Find what a name means: an exact id, an id without version (the highest counts), or an alias.
-
-        Case does not matter. Returns the candidates, best first; more than one only for an alias.
-
-        Raises:
-            ModelNotFoundError: Names what comes near.
-        """
-        entries = await self.entries()
-        wanted = name.strip().lower()
-        exact = [entry for entry in entries if entry.info.id.lower() == wanted]
-        versions = [entry for entry in entries if entry.info.name.lower() == wanted]
-        aliases = [entry for entry in entries if entry.info.alias.lower() == wanted]
-        if found := exact or sorted(versions, key=lambda entry: -entry.info.version)[:1] or aliases:
-            return found
-        raise ModelNotFoundError(model=name, near=_near(wanted, entries))
-
-    async def refuse_taken(self, model_id: str) -> None:
-        """Raise a `RequestError` if a new model of this id would stand in another's place; case makes no difference."""
-        for entry in await self.entries():
-            if entry.info.id.lower() == model_id.lower() and (entry.cached or entry.info.id != model_id):
-                detail = f"{entry.info.id!r} already holds that name. Remove that model, or choose another name."
-                raise RequestError(detail=detail)
-
-    def listings(self) -> list[Listing]:
-        """Say of every source how its last listing went."""
-        return [Listing(each.name, each.listed_at_unix, self._problems.get(each.name, "")) for each in self._sources]
-
-    async def _listed(self, source: CatalogSource) -> Sequence[ModelInfo]:
-        try:
-            models = await source.models()
-        except CupolaError as error:
-            self._problems[source.name] = str(error)
-            logger.warning("The catalog source %s cannot be listed: %s", source.name, error)
-        except Exception as error:
-            self._problems[source.name] = f"The catalog {source.name!r} has a fault: {type(error).__name__}: {error}"
-            logger.exception("The catalog source %s failed", source.name)
-        else:
-            self._problems.pop(source.name, None)
-            return models
-        return ()
-
-    async def _cached(self) -> Mapping[str, CachedModel]:
-        models: dict[str, CachedModel] = {}
-        for store in self._stores:
-            try:
-                for model in await store.list():
-                    models.setdefault(model.info.id.lower(), model)
-            except CacheError as error:
-                logger.warning("The cache store %s cannot be listed: %s", store.name, error)
-        return models
-
-
-def _introduce(source: CatalogSource, devices: Sequence[Device]) -> None:
-    try:
-        source.use_devices(devices)
-    except Exception:
-        logger.exception("The catalog source %s failed", source.name)
-
-
-def _order(entry: Entry) -> tuple[str, int, bool, bool, int, str]:
-    info = entry.info
-    name = info.name.lower()
-    rank = max((i for i, ending in enumerate(_RANKS) if name.endswith(ending)), default=len(_RANKS))
-    is_tuned = info.source == "tuned"  # made for this machine
-    return (info.alias.lower(), rank, entry.cached is None, not is_tuned, -info.version, info.id)
-
-
-def _near(wanted: str, entries: Sequence[Entry]) -> str:
-    names = {entry.info.alias for entry in entries} | {entry.info.name for entry in entries}
-    lowered = {name.lower(): name for name in names}
-    found = difflib.get_close_matches(wanted, lowered, n=3, cutoff=0.5)
-    return " or ".join(repr(lowered[name]) for name in found)
+__all__ = [
+    "CachedModel",
+    "CatalogSource",
+    "Device",
+    "DeviceType",
+    "Downloader",
+    "ImportOptions",
+    "ModelConverter",
+    "ModelInfo",
+    "Progress",
+    "ProgressEvent",
+    "PromptTemplate",
+    "RemoteFile",
+    "Settings",
+    "Staging",
+    "hookimpl",
+]

@@ -11,7 +11,7 @@ _BESIDE_FILES = 1.2  # what a loaded model takes, as a multiple of its files, wh
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PlacementRequest:
     """What was asked for: a provider by its whole name, a type of device. None leaves the choice."""
 
     provider: str | None = None
@@ -25,13 +25,13 @@ class Wish:
         return self.provider in (None, provider) and self.device in (None, device)
 
 
-ANYWHERE = Wish()
+NO_PREFERENCE = PlacementRequest()
 
 
 def place(
     variants: Sequence[ModelInfo],
     devices: Sequence[Device],
-    wish: Wish = ANYWHERE,
+    requested: PlacementRequest = NO_PREFERENCE,
     measured: Sequence[Measurement] = (),
 ) -> Placement | None:
     """Choose the variant and the device for a model; None if nothing here runs it.
@@ -43,13 +43,13 @@ def place(
     Args:
         variants: Best first.
         devices: In order of preference; `free_bytes` None leaves memory out of account.
-        wish: What was asked for. A provider that is asked for by name also gets generic variants for its types of
+        requested: What was asked for. A provider that is asked for by name also gets generic variants for its types of
             device, and after them what is made for the CPU, which any provider may try.
         measured: What is known of this machine.
     """
-    devices = [device for device in devices if wish.admits(device.provider, device.type)]
+    devices = [device for device in devices if requested.admits(device.provider, device.type)]
     places = [Placement(v, d) for v in variants for d in devices if runs_on(v, d)]
-    if wish.provider:
+    if requested.provider:
         places += [Placement(v, d) for v in variants for d in devices if v.device == d.type and _may_try(v, d)]
         places += [Placement(v, d) for v in variants for d in devices if v.device != d.type and _may_try(v, d)]
     roomy = [each for each in places if _fits(each)] or places

@@ -2,13 +2,13 @@
 
 import random
 
-import cupola
+from cupola import errors, provider
 
 
-class Letters(cupola.Tokenizer):
+class Letters(provider.Tokenizer):
     """A token is the number of a character; it is its own decoder, because no character takes two tokens."""
 
-    def render(self, prompt: cupola.ChatPrompt) -> list[int]:
+    def render(self, prompt: provider.ChatPrompt) -> list[int]:
         return self.encode(prompt.messages[-1].content)
 
     def encode(self, text: str) -> list[int]:
@@ -24,53 +24,53 @@ class Letters(cupola.Tokenizer):
         return ""
 
 
-class ParrotSession(cupola.Session):
+class ParrotSession(provider.Session):
     kind, reason, capacity, context_length = "generator", "a parrot says one thing at a time", 1, 1024
 
     def __init__(self, prefill_chunk: int) -> None:
         self.tokenizer, self.chunk = Letters(), prefill_chunk
 
-    def check(self, turn: cupola.Turn) -> None:
+    def check(self, turn: provider.Turn) -> None:
         if turn.guidance or turn.top_logprobs is not None or turn.min_tokens or turn.stop_token_ids:
-            raise cupola.RequestError(detail="A parrot only repeats; it can be guided by nothing.")
+            raise errors.RequestError(detail="A parrot only repeats; it can be guided by nothing.")
         if not turn.prompt or not all(0 <= token <= 0x10FFFF for token in turn.prompt):
-            raise cupola.RequestError(detail="A parrot wants letters to repeat.")
+            raise errors.RequestError(detail="A parrot wants letters to repeat.")
 
-    def admit(self, turn: cupola.Turn) -> None:
+    def admit(self, turn: provider.Turn) -> None:
         self.turn, self.read, self.said = turn, 0, 0
 
-    def step(self) -> list[cupola.TokenEvent]:
+    def step(self) -> list[provider.TokenEvent]:
         turn, prompt = self.turn, self.turn.prompt
         if self.read < len(prompt):  # the prefill, a chunk at a time
             self.read += self.chunk
-            return [cupola.TokenEvent(turn.id)]
+            return [provider.TokenEvent(turn.id)]
         token = prompt[self.said % len(prompt)]
         if turn.sampling.temperature:  # an excited parrot
             token = random.Random(f"{turn.sampling.seed} {self.said}").choice(prompt)
         self.said += 1
         ends = self.said == len(prompt) and not turn.ignore_eos
         finish = "length" if self.said == turn.max_tokens else "stop" if ends else None
-        return [cupola.TokenEvent(turn.id, (token,), finish)]
+        return [provider.TokenEvent(turn.id, (token,), finish)]
 
     def cancel(self, turn_id: int) -> None:
         """Do nothing: a turn that is cancelled is stepped no more."""
 
 
-class ParrotProvider(cupola.ExecutionProvider):
+class ParrotProvider(provider.ExecutionProvider):
     name = "ParrotExecutionProvider"
     device_types = ("CPU",)
 
-    def probe(self) -> cupola.ProviderReport:
-        return cupola.ProviderReport(self.name, (cupola.Device(self.name, "CPU", "a grey parrot"),))
+    def probe(self) -> provider.ProviderReport:
+        return provider.ProviderReport(self.name, (provider.Device(self.name, "CPU", "a grey parrot"),))
 
     def load(
-        self, model: cupola.ModelFiles, device: cupola.Device, options: object, limits: cupola.Limits
+        self, model: provider.ModelFiles, device: provider.Device, options: object, limits: provider.Limits
     ) -> ParrotSession:
         if not (model.path / "genai_config.json").exists():
-            raise cupola.LoadError(model=model.id, detail="there is no genai_config.json")
+            raise errors.LoadError(model=model.id, detail="there is no genai_config.json")
         return ParrotSession(limits.prefill_chunk)
 
 
-@cupola.hookimpl
-def execution_providers(settings: cupola.Settings) -> list[cupola.ExecutionProvider]:
+@provider.hookimpl
+def execution_providers(settings: provider.Settings) -> list[provider.ExecutionProvider]:
     return [ParrotProvider()]

@@ -2,28 +2,34 @@
 
 from collections.abc import Sequence
 
-import cupola
+from cupola.catalog import (
+    CatalogSource,
+    Downloader,
+    ModelInfo,
+    Progress,
+    ProgressEvent,
+    RemoteFile,
+    Settings,
+    Staging,
+    hookimpl,
+)
 
 
-class Aviary(cupola.CatalogSource):
+class Aviary(CatalogSource):
     name = "aviary"
 
-    async def models(self) -> Sequence[cupola.ModelInfo]:
+    async def models(self) -> Sequence[ModelInfo]:
         shared = {"source": self.name, "publisher": "examples", "license": "Apache-2.0", "context_length": 1024}
-        return [
-            cupola.ModelInfo(id="grey-parrot-cpu:1", alias="grey-parrot", provider="ParrotExecutionProvider", **shared)
-        ]
+        return [ModelInfo(id="grey-parrot-cpu:1", alias="grey-parrot", provider="ParrotExecutionProvider", **shared)]
 
-    async def files(self, model: cupola.ModelInfo) -> Sequence[cupola.RemoteFile]:
+    async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:
         return []  # a real catalog names addresses, sizes and digests here, and leaves out `fetch`
 
-    async def fetch(
-        self, model: cupola.ModelInfo, staging: cupola.Staging, downloader: cupola.Downloader, progress: cupola.Progress
-    ) -> None:
+    async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:
         (staging.path / "genai_config.json").write_text("{}")
-        progress(cupola.ProgressEvent("download", 1, 1, "files"))
+        progress(ProgressEvent("download", 1, 1, "files"))
 
 
-@cupola.hookimpl
-def catalog_sources(settings: cupola.Settings) -> list[cupola.CatalogSource]:
+@hookimpl
+def catalog_sources(settings: Settings) -> list[CatalogSource]:
     return [Aviary()]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import psutil
 from msgspec import Meta, Struct
 
-from cupola import (
+from cupola.provider import (
     Device,
     EmbeddingSession,
     ExecutionProvider,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola.provider import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
 from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_ARM64,

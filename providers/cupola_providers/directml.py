@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola.provider import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
 from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import WINDOWS_X64, Accelerator, requirements, written
 

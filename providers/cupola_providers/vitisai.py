@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from cupola import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
+from cupola.provider import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
 from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import RUNTIME, WINDOWS_X64, Accelerator, requirements, written
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cupola import ExecutionProvider, Settings, hookimpl
+from cupola.provider import ExecutionProvider, Settings, hookimpl
 from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_ARM64,

@@ -5,7 +5,7 @@ import socket
 import stat
 from collections.abc import Mapping
 
-from cupola import SettingsError
+from cupola.errors import SettingsError
 
 _FIRST = 3
 _MOST = 64

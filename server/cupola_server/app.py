@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cupola import ApiFrontend, ASGIApp, EngineView, PluginConflictError, ServiceView
 from cupola.contracts import Receive, Scope, Send
+from cupola.errors import PluginConflictError
+from cupola.frontend import ApiFrontend, ASGIApp, EngineView, ServiceView
 from cupola_server.health import Health
 from cupola_server.openai.exchange import ROUTE, Exchange, not_found
 from cupola_server.openapi import Api, Operation, document

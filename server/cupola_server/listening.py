@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 import anyio
 
-from cupola import CupolaError, SettingsError
+from cupola.errors import CupolaError, SettingsError
 from cupola.settings import ServerSettings
 from cupola_server.activation import activated_sockets
 from cupola_server.unix_socket import absolute, bind_unix_socket

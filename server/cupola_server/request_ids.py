@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import uuid4
 
-from cupola import ASGIApp
 from cupola.contracts import Receive, Scope, Send
+from cupola.frontend import ASGIApp
 
 _HEADER = b"x-request-id"
 _VALID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")  # nothing that could forge a line of a log

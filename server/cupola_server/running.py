@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 from anyio import CancelScope
 
-from cupola import ASGIApp
 from cupola.contracts import Receive, Scope, Send
+from cupola.frontend import ASGIApp
 from cupola_server.health import HEALTH_PATHS, Health
 from cupola_server.openai.errors import ServerStoppingError
 from cupola_server.openai.exchange import send_error

@@ -11,8 +11,9 @@ from anyio import CancelScope
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config, Sockets
 
-from cupola import ASGIApp, CupolaError
 from cupola.contracts import Event
+from cupola.errors import CupolaError
+from cupola.frontend import ASGIApp
 from cupola.settings import ServerSettings
 from cupola_server.guarding import ApiKeys, Guard, Hosts, Origins, read_keys
 from cupola_server.health import Health

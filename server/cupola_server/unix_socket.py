@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from cupola import CupolaError, SettingsError
+from cupola.errors import CupolaError, SettingsError
 
 
 @dataclass(eq=False, kw_only=True)

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from cupola import ASGIApp, RequestEnded, RequestStarted
 from cupola.contracts import Event, Receive, Scope, Send
+from cupola.events import RequestEnded, RequestStarted
+from cupola.frontend import ASGIApp
 from cupola_server.openai.exchange import ROUTE
 
 logger = logging.getLogger(__name__)

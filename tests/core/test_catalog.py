@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import CatalogSource, ModelInfo, ModelNotFoundError
-from cupola.catalog import Catalog
+from cupola.catalog import CatalogSource
+from cupola.errors import ModelNotFoundError
+from cupola.frontend import ModelInfo
+from cupola.model_index import ModelIndex
 
 pytestmark = pytest.mark.anyio
 ORDER = ["x-qnn-npu", "x-openvino-gpu", "x-cuda-gpu", "x-generic-gpu", "x-openvino-cpu", "x-generic-cpu", "x"]
@@ -24,7 +26,7 @@ class Listed(CatalogSource):
 
 
 async def found(name, *ids):
-    return [entry.info.id for entry in await Catalog([Listed(*ids)], []).variants(name)]
+    return [entry.info.id for entry in await ModelIndex([Listed(*ids)], []).variants(name)]
 
 
 async def test_variants_come_in_foundrys_order_and_newer_versions_first():
@@ -43,7 +45,7 @@ async def test_an_id_is_taken_exactly_and_without_its_version_the_highest_counts
 
 async def test_the_first_source_that_lists_an_id_describes_it():
     first, second = Listed("a-cpu:1"), Listed("A-cpu:1", "b-cpu:1")
-    entries = await Catalog([first, second], []).entries()
+    entries = await ModelIndex([first, second], []).entries()
     assert [(entry.info.id, entry.source) for entry in entries] == [("a-cpu:1", first), ("b-cpu:1", second)]
 
 

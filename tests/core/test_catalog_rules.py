@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import CachedModel, CatalogError, CatalogSource, Device, ModelInfo, ModelNotFoundError
-from cupola.catalog import Catalog
+from cupola.catalog import CatalogSource
+from cupola.errors import CatalogError, ModelNotFoundError
+from cupola.frontend import CachedModel, Device, ModelInfo
+from cupola.model_index import ModelIndex
 
 pytestmark = pytest.mark.anyio
 RANKS = ["x-qnn-npu", "x-openvino-gpu", "x-cuda-gpu", "x-generic-gpu", "x-openvino-cpu", "x-generic-cpu"]
@@ -48,7 +50,7 @@ class Kept:
 
 
 async def found(name, listed, cached=()):
-    return [entry.info.id for entry in await Catalog([Listed(*listed)], [Kept(*cached)]).variants(name)]
+    return [entry.info.id for entry in await ModelIndex([Listed(*listed)], [Kept(*cached)]).variants(name)]
 
 
 async def test_a_cached_variant_comes_first_within_its_rank_and_never_before_a_better_rank():
@@ -80,14 +82,14 @@ async def test_an_exact_id_wins_over_an_alias_of_that_name_and_a_name_over_an_al
 async def test_the_first_source_describes_a_model_and_brings_its_files():
     first = Listed(info("a:1", display_name="first"))
     second = Listed(info("A:1", display_name="second"), info("b:1"))
-    entries = await Catalog([first, second], [Kept(info("a:1", display_name="kept"))]).entries()
+    entries = await ModelIndex([first, second], [Kept(info("a:1", display_name="kept"))]).entries()
     assert [(entry.info.display_name, entry.source) for entry in entries] == [("first", first), ("", second)]
     assert entries[0].cached.info.display_name == "kept"
 
 
 @pytest.mark.parametrize("error", [CatalogError(source="listed", detail="no network"), ValueError("a fault")])
 async def test_a_source_that_fails_costs_only_its_own_models(error):
-    entries = await Catalog([Listed(error=error), Listed(info("a:1"))], [Kept(info("b:1"))]).entries()
+    entries = await ModelIndex([Listed(error=error), Listed(info("a:1"))], [Kept(info("b:1"))]).entries()
     assert {entry.info.id for entry in entries} == {"a:1", "b:1"}
 
 
@@ -97,7 +99,7 @@ async def test_sources_are_told_the_devices_and_one_that_fails_at_it_costs_nothi
             raise ValueError("a fault")
 
     devices, source = [Device("CPUExecutionProvider", "CPU")], Listed(info("a:1"))
-    entries = await Catalog([Broken(info("b:1")), source], [], devices).entries()
+    entries = await ModelIndex([Broken(info("b:1")), source], [], devices).entries()
     assert source.devices == devices
     assert [entry.info.id for entry in entries] == ["a:1", "b:1"]
 
@@ -119,7 +121,7 @@ async def test_a_listing_says_how_old_it_is_or_why_there_is_none():
     old, broken = Listed(info("a:1")), Listed(error=CatalogError(source="broken", detail="no network"))
     old.name, old.listed_at_unix = "old", 1_700_000_000.0
     broken.name = "broken"
-    catalog = Catalog([old, broken, Listed()], [])
+    catalog = ModelIndex([old, broken, Listed()], [])
     await catalog.entries()
     first, second, third = catalog.listings()
     assert (first.source, first.listed_at_unix, first.problem) == ("old", 1_700_000_000.0, "")

@@ -7,8 +7,8 @@ import signal
 import httpx
 import pytest
 
-from cupola import ModelNotFoundError, ServiceError, ServiceReplyError
 from cupola.client import AsyncClient, Client
+from cupola.errors import ModelNotFoundError, ServiceError, ServiceReplyError
 from machine import Machine
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,9 @@ import sys
 import msgspec
 import pytest
 
-from cupola import ServiceStartError, Settings
+from cupola import Settings
 from cupola.discovery import ServiceFiles, ServiceInfo, birth, find_service, is_alive, locked, start_service
+from cupola.errors import ServiceStartError
 from cupola.settings import CacheSettings, ServiceSettings
 
 

@@ -6,26 +6,19 @@ from importlib.metadata import EntryPoint
 import anyio
 import pytest
 
-from cupola import (
-    ApiFrontend,
-    CatalogSource,
-    ChatPrompt,
-    DownloadEnded,
+from cupola import hookimpl
+from cupola.catalog import CatalogSource, ModelConverter
+from cupola.engine import open_engine
+from cupola.errors import (
     DownloadError,
-    EmbedRequest,
     InvalidParameterError,
-    Message,
     ModelBusyError,
-    ModelConverter,
-    ModelInfo,
     ModelNotCachedError,
     ModelNotFoundError,
     NoProviderError,
-    TurnEnded,
-    TurnFinished,
-    hookimpl,
 )
-from cupola.engine import open_engine
+from cupola.events import DownloadEnded, TurnEnded
+from cupola.frontend import ApiFrontend, ChatPrompt, EmbedRequest, Message, ModelInfo, TurnFinished
 from cupola.plugins import PluginSet
 from cupola.settings import CacheSettings, ModelSettings, Settings
 from cupola_plugins.filesystem import FilesystemCache
@@ -217,11 +210,11 @@ async def test_a_model_that_is_brought_again_stays_until_the_new_one_is_whole(op
         with monkeypatch.context() as patch:
             patch.setattr(Shelf, "fetch", fetch)
             with pytest.raises(DownloadError, match="the line is cut"):
-                await engine.download("echo", again=True)
+                await engine.download("echo", force=True)
         assert [model.path for model in await engine.cached()] == [old.path]
         assert (old.path / "mark").exists()
         assert await ask(engine)
-        new = await engine.download("echo", again=True)
+        new = await engine.download("echo", force=True)
         assert (new.path, (new.path / "mark").exists()) == (old.path, False)
 
 

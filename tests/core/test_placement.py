@@ -2,9 +2,9 @@
 
 import pytest
 
-from cupola import Device, ModelInfo
+from cupola.frontend import Device, ModelInfo
 from cupola.measurements import Measurement
-from cupola.placement import Wish, place
+from cupola.placement import PlacementRequest, place
 
 SHARED = {"alias": "x", "source": "suite", "publisher": "me", "size_bytes": 1000}
 NPU = ModelInfo(id="x-qnn-npu:1", device="NPU", provider="QNNExecutionProvider", **SHARED)
@@ -68,10 +68,10 @@ def test_a_measurement_counts_for_the_place_it_was_made_in_alone():
 @pytest.mark.parametrize(
     ("wish", "expected"),
     [
-        (Wish(device="CPU"), "x-generic-cpu:1"),
-        (Wish(device="GPU"), "x-cuda-gpu:1"),
-        (Wish("WebGpuExecutionProvider"), "x-generic-gpu:1"),
-        (Wish("QNNExecutionProvider", "CPU"), None),
+        (PlacementRequest(device="CPU"), "x-generic-cpu:1"),
+        (PlacementRequest(device="GPU"), "x-cuda-gpu:1"),
+        (PlacementRequest("WebGpuExecutionProvider"), "x-generic-gpu:1"),
+        (PlacementRequest("QNNExecutionProvider", "CPU"), None),
     ],
 )
 def test_what_was_asked_for_is_done_or_nothing(wish, expected):
@@ -81,7 +81,7 @@ def test_what_was_asked_for_is_done_or_nothing(wish, expected):
 
 def test_a_provider_asked_for_by_name_gets_plain_variants_where_it_has_none_of_its_own():
     npu, cpu = Device("OpenVINOExecutionProvider", "NPU"), Device("OpenVINOExecutionProvider", "CPU")
-    asked = Wish("OpenVINOExecutionProvider")
+    asked = PlacementRequest("OpenVINOExecutionProvider")
     assert chosen([npu, cpu]) is None  # not of itself
     assert place([ANY_GPU, CPU], [npu, cpu], asked) == place([CPU], [cpu], asked)
     assert place([CPU], [npu], asked).device == npu
@@ -98,9 +98,9 @@ def test_measurements_decide_between_devices_of_one_provider_too():
 def test_a_generic_variant_goes_to_another_provider_only_when_that_is_asked_for_by_name():
     cuda = device(CUDA)
     assert place([ANY_GPU], [cuda]) is None
-    assert place([ANY_GPU], [cuda], Wish(cuda.provider)).device == cuda
+    assert place([ANY_GPU], [cuda], PlacementRequest(cuda.provider)).device == cuda
 
 
 def test_a_wish_moves_no_gpu_variant_to_another_kind_of_device_and_no_tuned_one_anywhere():
-    assert place([ANY_GPU], [device(CPU)], Wish("CPUExecutionProvider")) is None
-    assert place([CUDA], [device(ANY_GPU)], Wish("WebGpuExecutionProvider")) is None
+    assert place([ANY_GPU], [device(CPU)], PlacementRequest("CPUExecutionProvider")) is None
+    assert place([CUDA], [device(ANY_GPU)], PlacementRequest("WebGpuExecutionProvider")) is None

@@ -2,9 +2,13 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from cupola import CatalogSource, ModelInfo, Placement, PluginConflictError, PluginsFailedError, SettingsError, hookimpl
+from cupola import hookimpl
+from cupola.catalog import CatalogSource
 from cupola.contracts import Device, ModelLoaded
+from cupola.errors import PluginConflictError, PluginsFailedError, SettingsError
+from cupola.frontend import ModelInfo
 from cupola.plugins import PluginSet
+from cupola.provider import Placement
 from cupola.settings import PluginSettings, Settings
 
 

@@ -10,16 +10,9 @@ import msgspec
 import psutil
 import pytest
 
-from cupola import (
-    LoadError,
-    MemoryBudgetError,
-    ModelBusyError,
-    ModelInfo,
-    ModelLoaded,
-    ModelUnloaded,
-    WorkerDiedError,
-    WorkerError,
-)
+from cupola.errors import LoadError, MemoryBudgetError, ModelBusyError, WorkerDiedError, WorkerError
+from cupola.events import ModelLoaded, ModelUnloaded
+from cupola.frontend import ModelInfo
 from cupola.residency import Residency, ResidencyLimits
 from echo_specs import chat, echo_spec, text_of
 from waiting import until

@@ -1,6 +1,6 @@
 import pytest
 
-from cupola import SettingsError
+from cupola.errors import SettingsError
 from cupola.settings import Settings, load_settings
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ModelInfo, RequestError, TokenLogprob
+from cupola.errors import RequestError
+from cupola.frontend import ModelInfo, TokenLogprob
 from cupola.tuning import Trial
 from cupola.tuning.quality import Reading, divergence, divergence_at, read_text
 from cupola.tuning.search import best, variant_of

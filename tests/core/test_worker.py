@@ -12,21 +12,18 @@ import anyio
 import psutil
 import pytest
 
-from cupola import (
-    ChatPrompt,
+from cupola.errors import (
     ContextLengthExceededError,
     FallbackError,
     InvalidParameterError,
     LoadError,
-    Message,
     QueueFullError,
     RequestError,
-    TextPrompt,
-    TurnFinished,
     WorkerDiedError,
     WorkerError,
     WorkerHungError,
 )
+from cupola.frontend import ChatPrompt, Message, TextPrompt, TurnFinished
 from cupola.messages import DetokenizeTokens, EmbedTexts, TokenizeText
 from cupola.settings import ModelSettings
 from cupola.worker.interpreter import Interpreter

@@ -10,7 +10,8 @@ import anyio
 import httpx
 import pytest
 
-from cupola import ModelInfo, Settings
+from cupola import Settings
+from cupola.frontend import ModelInfo
 from cupola.settings import CacheSettings
 from cupola_plugins.filesystem import FilesystemCache
 from e2e.conftest import Service

@@ -4,8 +4,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from cupola import ModelFormatError, ModelInfo
 from cupola.engine import open_engine
+from cupola.errors import ModelFormatError
+from cupola.frontend import ModelInfo
 from cupola.plugins import PluginSet
 from cupola.settings import CacheSettings, Settings
 from cupola_plugins.filesystem import FilesystemCache
@@ -37,7 +38,7 @@ async def test_every_layout_is_measured_and_the_winner_answers_to_the_alias(tmp_
     await put(tmp_path)
     told = []
     async with engine(tmp_path) as one:
-        found = await one.tune("tiny", "throughput", max_divergence=1e9, progress=lambda _: None, told=told.append)
+        found = await one.tune("tiny", "throughput", max_divergence=1e9, progress=lambda _: None, on_trial=told.append)
         assert [trial.layout for trial in found.trials] == ["int8-rows", "int8-blocks", "int4-blocks", "int4-blocks-64"]
         assert told == list(found.trials)
         assert not any(trial.problem for trial in found.trials)
@@ -48,7 +49,7 @@ async def test_every_layout_is_measured_and_the_winner_answers_to_the_alias(tmp_
         assert cached == {INFO.id, found.kept}
         assert (await one.resolve("tiny")).info.id == found.kept
 
-        again = await one.tune("tiny", "latency", max_divergence=0.0, progress=lambda _: None, told=told.append)
+        again = await one.tune("tiny", "latency", max_divergence=0.0, progress=lambda _: None, on_trial=told.append)
         assert again.model == again.kept == INFO.id  # nothing else is exactly the source
         assert {model.info.id for model in await one.cached()} == {INFO.id}
 
@@ -57,4 +58,4 @@ async def test_a_model_whose_weights_nobody_can_rewrite_is_a_clear_error(tmp_pat
     await put(tmp_path, name="decoder.onnx")
     async with engine(tmp_path) as one:
         with pytest.raises(ModelFormatError, match="no plugin can store its weights"):
-            await one.tune("tiny", "latency", max_divergence=1, progress=lambda _: None, told=lambda _: None)
+            await one.tune("tiny", "latency", max_divergence=1, progress=lambda _: None, on_trial=lambda _: None)

@@ -11,8 +11,9 @@ import anyio
 import psutil
 import pytest
 
-from cupola import CacheError, DigestMismatchError, DiskFullError, DownloadError, ModelFormatError, ModelInfo, Settings
-from cupola.downloads import HttpDownloader, bring
+from cupola.catalog import ModelInfo, Settings
+from cupola.downloads import HttpDownloader, acquire
+from cupola.errors import CacheError, DigestMismatchError, DiskFullError, DownloadError, ModelFormatError
 from cupola.testing import CatalogSourceSuite
 from cupola.testing.catalogs import FolderStaging
 from cupola_plugins import starter
@@ -280,6 +281,6 @@ async def test_a_full_disk_while_unpacking_is_told_with_the_room_that_is_missing
 async def test_it_comes_into_the_cache_whole(tmp_path):
     store = FilesystemCache(tmp_path / "cache")
     catalog = StarterCatalog([entry()])
-    cached = await bring((await catalog.models())[0], catalog, store, HttpDownloader(), [].append)
+    cached = await acquire((await catalog.models())[0], catalog, store, HttpDownloader(), [].append)
     assert await store.list() == [cached]
     assert names_in(cached.path) == ["cupola.manifest.json", "genai_config.json", "inference_model.json", "model.onnx"]

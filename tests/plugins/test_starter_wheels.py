@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from cupola import DigestMismatchError, DiskFullError, ModelFormatError, ModelInfo
+from cupola.catalog import ModelInfo
 from cupola.downloads import HttpDownloader
+from cupola.errors import DigestMismatchError, DiskFullError, ModelFormatError
 from cupola.testing.catalogs import FolderStaging
 from cupola_plugins.starter import StarterCatalog
 from cupola_plugins.starter.pip import Wheel

@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 from packaging.requirements import Requirement
 
-from cupola import Device, Limits, LoadError, ModelFiles, Settings
+from cupola.errors import LoadError
+from cupola.provider import Device, Limits, ModelFiles, Settings
 from cupola_providers.runtime import devices
 from cupola_providers.runtime.accelerator import LINUX_X64, PLATFORM_NAMES, WINDOWS_X64, written
 from cupola_providers.runtime.loading import RuntimeSetup, open_session

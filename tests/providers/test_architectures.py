@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cupola import Limits, ModelFiles, Sampling, Turn
+from cupola.provider import Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import run_turn
 from cupola_plugins.gguf import Layout
 from cupola_plugins.gguf.families import ARCHITECTURES

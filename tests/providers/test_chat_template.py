@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import InvalidParameterError, ModelFormatError, RequestError
+from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
 from cupola_providers.runtime.chat_template import ChatTemplate
 
 USER = {"role": "user", "content": "Hi"}

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from cupola import ModelFormatError, Sampling
+from cupola.errors import ModelFormatError
+from cupola.provider import Sampling
 from cupola_providers.runtime.config import GenaiConfig, ModelSection, SearchSection, read_config, resolve
 
 

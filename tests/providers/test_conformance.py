@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from cupola import Settings
+from cupola.provider import Settings
 from cupola.testing import ExecutionProviderSuite
 
 

@@ -5,7 +5,7 @@ import msgspec
 import psutil
 import pytest
 
-from cupola import Device, Limits, ModelFiles, Settings, Turn
+from cupola.provider import Device, Limits, ModelFiles, Settings, Turn
 from cupola.testing.sessions import run_turn
 from cupola_providers.cpu import CpuOptions, CpuProvider, execution_providers, usable_cores
 from tiny_model import write_tiny_model

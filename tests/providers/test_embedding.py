@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import (
-    Device,
-    EmbeddingSession,
-    InvalidParameterError,
-    Limits,
-    LoadError,
-    ModelFiles,
-    ModelFormatError,
-)
+from cupola.errors import InvalidParameterError, LoadError, ModelFormatError
+from cupola.provider import Device, EmbeddingSession, Limits, ModelFiles
 from cupola_providers.cpu import CpuOptions, CpuProvider
 from cupola_providers.runtime.embedding import batches, is_embedding_model, open_embedding, pooled
 from tiny_embedder import DIMENSIONS, PIECES, TABLE, write_tiny_embedder

@@ -6,7 +6,8 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ChatPrompt, InvalidParameterError, Message, ModelFormatError, RequestError
+from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
+from cupola.provider import ChatPrompt, Message
 from cupola_providers.runtime.embedding_wordpiece import WordPieceTokenizer
 from tiny_embedder import PIECES, TOKENIZER, write_tiny_embedder
 

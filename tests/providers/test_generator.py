@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import Limits, ModelFiles, Sampling, Turn
+from cupola.provider import Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn
 from cupola_providers.runtime import generator
 from cupola_providers.runtime.config import read_config

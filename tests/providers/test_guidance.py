@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cupola import Guidance, InvalidParameterError, Limits, ModelFiles, Sampling, Turn
+from cupola.errors import InvalidParameterError
+from cupola.provider import Guidance, Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import run_turn, run_turns
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.guidance import KEPT_GRAMMARS, Guides, Spelling

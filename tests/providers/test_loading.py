@@ -6,7 +6,8 @@ import onnxruntime_genai as og
 import psutil
 import pytest
 
-from cupola import Limits, LoadError, ModelFiles, ModelFormatError
+from cupola.errors import LoadError, ModelFormatError
+from cupola.provider import Limits, ModelFiles
 from cupola_providers.runtime import loading
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.loading import RuntimeSetup, choose_kind, open_session

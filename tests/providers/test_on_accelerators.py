@@ -12,9 +12,11 @@ import anyio
 import msgspec
 import pytest
 
-from cupola import FallbackError, Sampling, TokenPrompt, WorkerError
 from cupola.environments import probe
+from cupola.errors import FallbackError, WorkerError
+from cupola.frontend import TokenPrompt
 from cupola.messages import GenerateRequest, Load
+from cupola.provider import Sampling
 from cupola.settings import ModelSettings
 from cupola.worker.interpreter import Interpreter, shared_modules
 from cupola.worker.process import WorkerSpec, open_worker

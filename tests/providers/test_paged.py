@@ -6,7 +6,8 @@ import shutil
 import onnxruntime_genai as og
 import pytest
 
-from cupola import Guidance, InvalidParameterError, Limits, LoadError, ModelFiles, Sampling, Turn
+from cupola.errors import InvalidParameterError, LoadError
+from cupola.provider import Guidance, Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import run_turn, run_turns
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.generator import GeneratorSession

@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from cupola import LoadError, ModelFiles
+from cupola.errors import LoadError
+from cupola.provider import ModelFiles
 from cupola_plugins.gguf import Layout
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.slots import SlotPlan, slots_graph

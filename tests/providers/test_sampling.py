@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from cupola import InvalidParameterError, Sampling
+from cupola.errors import InvalidParameterError
+from cupola.provider import Sampling
 from cupola_providers.runtime.sampling import (
     NO_TOKEN,
     TurnSampler,

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ChatPrompt, InvalidParameterError, Message, ModelFormatError, RequestError, Tool, ToolCall
+from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
+from cupola.provider import ChatPrompt, Message, Tool, ToolCall
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.tokenizer import GenaiTokenizer, LibraryStream, SpecialTokenGuard
 from tiny_model import write_tiny_model

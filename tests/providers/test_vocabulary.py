@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_providers.runtime.vocabulary import (
     AddedToken,
     ByteStream,

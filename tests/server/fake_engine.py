@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.lowlevel import checkpoint
 
-from cupola import (
+from cupola.errors import InvalidParameterError, ModelNotFoundError
+from cupola.frontend import (
     ASGIApp,
     CachedModel,
     ChatPrompt,
@@ -15,9 +16,7 @@ from cupola import (
     EmbedRequest,
     GenerateRequest,
     Generation,
-    InvalidParameterError,
     ModelInfo,
-    ModelNotFoundError,
     ModelStatus,
     Progress,
     ResidentStatus,
@@ -138,7 +137,7 @@ class FakeEngine:
         return Embeddings(vectors, sum(map(len, request.inputs)))
 
     async def load(
-        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, or_fallback: bool = False
+        self, name: str, *, ttl_s: float | None = None, provider: str | None = None, use_fallback: bool = False
     ) -> ResidentStatus:
         status = await self.resolve(name)
         return ResidentStatus(status.info, self.report, pid=1, turns=0, ttl_s=ttl_s, expires_in_s=ttl_s)

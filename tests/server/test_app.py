@@ -4,7 +4,8 @@ import anyio
 import httpx
 import pytest
 
-from cupola import ApiFrontend, PluginConflictError
+from cupola.errors import PluginConflictError
+from cupola.frontend import ApiFrontend
 from cupola_server.app import compose
 from cupola_server.openai import OpenAIFrontend
 from cupola_server.service import RunningService

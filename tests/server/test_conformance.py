@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from cupola import Settings
+from cupola.frontend import Settings
 from cupola.testing import ApiFrontendSuite, Ask
 
 

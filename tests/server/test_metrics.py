@@ -3,17 +3,8 @@
 import msgspec
 import pytest
 
-from cupola import (
-    DownloadEnded,
-    ModelLoaded,
-    ModelUnloaded,
-    RequestEnded,
-    RequestStarted,
-    ResidentStatus,
-    SessionReport,
-    TurnEnded,
-    Usage,
-)
+from cupola.events import DownloadEnded, ModelLoaded, ModelUnloaded, RequestEnded, RequestStarted, TurnEnded
+from cupola.frontend import ResidentStatus, SessionReport, Usage
 from cupola_server.app import compose
 from cupola_server.metrics import MetricsPlugin
 from server.fake_engine import TINY, FakeEngine

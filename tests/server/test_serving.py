@@ -7,7 +7,7 @@ import anyio
 import httpx
 import pytest
 
-from cupola import SettingsError
+from cupola.errors import SettingsError
 from cupola.settings import ServerSettings
 from cupola_server.listening import ListenError, PortInUseError, listen
 from cupola_server.serving import serve

@@ -5,7 +5,7 @@ raise. Abstract methods stay few; a method that grows later comes with a default
 """
 
 from cupola.contracts.cache import CacheStore, Staging, Verification
-from cupola.contracts.catalog import CatalogSource, Downloader, ImportWishes
+from cupola.contracts.catalog import CatalogSource, Downloader, ImportOptions
 from cupola.contracts.converter import ModelConverter
 from cupola.contracts.events import (
     DownloadEnded,
@@ -72,7 +72,7 @@ __all__ = [
     "Event",
     "ExecutionProvider",
     "Generation",
-    "ImportWishes",
+    "ImportOptions",
     "Limits",
     "Logprob",
     "ModelConverter",

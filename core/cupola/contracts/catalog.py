@@ -41,7 +41,7 @@ class Downloader(Protocol):
         """
 
 
-class ImportWishes(Struct, frozen=True):
+class ImportOptions(Struct, frozen=True):
     """How somebody wants a file or folder of this machine to become a model.
 
     Attributes:
@@ -96,7 +96,7 @@ class CatalogSource(ABC):
     async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:
         """Say what to download for a model. Called again underway when an address has expired."""
 
-    async def offer(self, path: Path, wishes: ImportWishes) -> ModelInfo | None:  # noqa: ARG002 - for those who override it
+    async def claim(self, path: Path, options: ImportOptions) -> ModelInfo | None:  # noqa: ARG002 - for those who override it
         """Describe what a file or folder of this machine would be as a model; None if it is of no kind known here.
 
         Whoever wants it then calls `fetch` with that model.

@@ -111,7 +111,7 @@ class EngineView(Protocol):
         ttl_s: float | None = None,
         provider: str | None = None,
         device: str | None = None,
-        or_fallback: bool = False,
+        use_fallback: bool = False,
     ) -> ResidentStatus:
         """Load a model, or reset the idle clock of a loaded one.
 
@@ -121,8 +121,8 @@ class EngineView(Protocol):
             provider: The execution provider that shall run it, by its name or its short one, "cuda"; None leaves the
                 choice. An idle model that is loaded on another one is loaded anew.
             device: The kind of device that it shall run on, likewise.
-            or_fallback: Whether the model of the setting models.fallback may take its place, if this machine cannot run
-                it. Its name is in what is returned.
+            use_fallback: Load the model of the setting `models.fallback` instead if this machine cannot run this one.
+                The returned status names the model that was loaded.
 
         Raises:
             InvalidParameterError: There is no such provider or kind of device.

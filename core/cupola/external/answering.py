@@ -9,7 +9,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from cupola.external.errors import ExternalServiceError
+from cupola.errors import ExternalServiceError
 from cupola.external.service import ExternalService
 from cupola.messages import (
     FinishReason,

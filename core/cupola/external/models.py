@@ -11,10 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from cupola.contracts import ModelInfo, ModelStatus, ResidentStatus
-from cupola.errors import RequestError
+from cupola.errors import ExternalServiceError, RequestError
 from cupola.external.answering import ExternalAnswer
 from cupola.external.asking import path_and_body
-from cupola.external.errors import ExternalServiceError
 from cupola.external.service import ExternalService
 from cupola.messages import Embeddings, EmbedRequest, GenerateRequest, SessionReport
 from cupola.settings import ExternalSettings

@@ -12,8 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from cupola.downloads.addresses import cause_text
-from cupola.errors import InvalidParameterError, RequestError, SettingsError
-from cupola.external.errors import ExternalBusyError, ExternalServiceError, ExternalTimeoutError
+from cupola.errors import (
+    ExternalBusyError,
+    ExternalServiceError,
+    ExternalTimeoutError,
+    InvalidParameterError,
+    RequestError,
+    SettingsError,
+)
 from cupola.settings import ExternalSettings
 
 if TYPE_CHECKING:

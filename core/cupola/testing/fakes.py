@@ -246,7 +246,7 @@ class FakeEngine:
         ttl_s: float | None = None,
         provider: str | None = None,  # noqa: ARG002 - there is one
         device: str | None = None,  # noqa: ARG002
-        or_fallback: bool = False,  # noqa: ARG002 - there is none
+        use_fallback: bool = False,  # noqa: ARG002 - there is none
     ) -> ResidentStatus:
         """Say that it is loaded."""
         return ResidentStatus((await self.resolve(name)).info, self.report, 1, self.running, ttl_s, ttl_s)

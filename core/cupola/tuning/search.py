@@ -51,14 +51,16 @@ class Tuner:
     ) -> None:
         self._source, self._spec, self._converters, self._store = source, spec, converters, store
 
-    async def run(self, goal: Goal, max_divergence: float, progress: Progress, told: Callable[[Trial], None]) -> Tuning:
+    async def run(
+        self, goal: Goal, max_divergence: float, progress: Progress, on_trial: Callable[[Trial], None]
+    ) -> Tuning:
         """Measure the source and every other layout, one after the other, and keep the best in the cache.
 
         Args:
             goal: What to be best at.
             max_divergence: A layout whose predictions are farther from the source's, in nats a token, cannot win.
             progress: Is told how far building a layout is.
-            told: Is told of every trial when it is over.
+            on_trial: Is told of every trial when it is over.
 
         Raises:
             ModelFormatError: Nothing here can store its weights in another way.
@@ -70,7 +72,7 @@ class Tuner:
             detail = "no plugin can store its weights in another layout; `cupola plugins` lists the converters"
             raise ModelFormatError(path=str(source.path), detail=detail)
         first, predictions = await try_out(self._spec(source), "", source.size_bytes, [])
-        told(first)
+        on_trial(first)
         trials = [first]
         async with AsyncExitStack() as stack:
             built: dict[str, Staging] = {}
@@ -79,7 +81,7 @@ class Tuner:
                     staging = await stack.enter_async_context(self._discarded(layout))
                     trial = await self._trial(converter, layout, staging, predictions, progress)
                     built[layout] = staging
-                    told(trial)
+                    on_trial(trial)
                     trials.append(trial)
             winner = best(trials, goal, max_divergence)
             kept = await built[winner.layout].commit() if winner.layout in built else source

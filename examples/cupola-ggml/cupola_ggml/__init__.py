@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cupola import Device, ExecutionProvider, Limits, ModelFiles, ProviderReport, Session, Settings, hookimpl
+from cupola.provider import Device, ExecutionProvider, Limits, ModelFiles, ProviderReport, Session, Settings, hookimpl
 
 
 class GgmlOptions(Struct, frozen=True, forbid_unknown_fields=True):

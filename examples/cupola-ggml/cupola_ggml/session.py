@@ -9,8 +9,8 @@ import onnxruntime_ggml
 import psutil
 from numpy.typing import NDArray
 
-from cupola import CupolaError, Limits, LoadError, ModelFiles, Session, TokenEvent, Turn
-from cupola.errors import to_wire
+from cupola.errors import CupolaError, LoadError, to_wire
+from cupola.provider import Limits, ModelFiles, Session, TokenEvent, Turn
 from cupola_ggml import GgmlOptions
 from cupola_ggml.encoding import Encoder
 from cupola_ggml.standard import StandardGraph, standard_graph

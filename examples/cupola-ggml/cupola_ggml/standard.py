@@ -16,7 +16,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cupola import LoadError, ModelFiles
+from cupola.errors import LoadError
+from cupola.provider import ModelFiles
 from cupola_providers.runtime.config import GenaiConfig
 
 Floats = NDArray[np.float32]

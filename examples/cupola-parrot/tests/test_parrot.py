@@ -4,7 +4,8 @@ import pytest
 from cupola_parrot import ParrotProvider, ParrotSession
 from cupola_parrot_models import Aviary
 
-import cupola
+from cupola.frontend import GenerateRequest, TurnText
+from cupola.provider import ChatPrompt, Message
 from cupola.testing import CatalogSourceSuite, ExecutionProviderSuite, SessionSuite, engine_with
 
 
@@ -40,11 +41,11 @@ class TestCatalog(CatalogSourceSuite):
 
 @pytest.mark.anyio
 async def test_a_parrot_answers_in_a_worker_of_an_engine(tmp_path):
-    request = cupola.GenerateRequest("grey-parrot", cupola.ChatPrompt((cupola.Message("user", "Pieces of eight"),)))
+    request = GenerateRequest("grey-parrot", ChatPrompt((Message("user", "Pieces of eight"),)))
     async with engine_with("cupola_parrot", "cupola_parrot_models", folder=tmp_path) as engine:
         await engine.download("grey-parrot")
         async with engine.generate(request) as generation:
-            said = "".join([event.text async for event in generation if isinstance(event, cupola.TurnText)])
+            said = "".join([event.text async for event in generation if isinstance(event, TurnText)])
     assert said == "Pieces of eight"
 
 

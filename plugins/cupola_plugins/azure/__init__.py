@@ -5,7 +5,8 @@ It contacts nothing unless `azure.enabled` is set or a private catalog is config
 
 from collections.abc import Iterable
 
-from cupola import CatalogSource, Settings, SettingsError, hookimpl
+from cupola.catalog import CatalogSource, Settings, hookimpl
+from cupola.errors import SettingsError
 from cupola_plugins.azure.source import AzureFoundryCatalog
 
 __all__ = ["AzureFoundryCatalog", "catalog_sources"]

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import msgspec
 from msgspec import Struct
 
-from cupola import RemoteFile
+from cupola.catalog import RemoteFile
 from cupola_plugins.azure.client import Client, Request
 from cupola_plugins.azure.protocols import USER_AGENT
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import Raw, Struct
 
-from cupola import DeviceType
+from cupola.catalog import DeviceType
 from cupola.settings import FoundryCatalogSettings
 
 PAGE_SIZE = 50

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import msgspec
 
-from cupola import DeviceType, ModelInfo, PromptTemplate
+from cupola.catalog import DeviceType, ModelInfo, PromptTemplate
 
 # The release of Foundry Local whose models we can run; the publisher hides from older ones what they cannot.
 COMPATIBLE_WITH = "2.2.1"

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 from msgspec import Raw
 
-from cupola import ModelInfo, RemoteFile
+from cupola.catalog import ModelInfo, RemoteFile
 from cupola.settings import FoundryCatalogSettings
 from cupola_plugins.azure.client import Client, Patience, RefusedError, Request, UnreachableError, open_client
 from cupola_plugins.azure.container import list_container, locate

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Raw, Struct
 
-from cupola import ModelInfo, PromptTemplate
+from cupola.catalog import ModelInfo, PromptTemplate
 from cupola_plugins.azure.records import (
     DEVICES,
     UNKNOWN_PUBLISHER,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import anyio
 from anyio import to_thread
 
-from cupola import CatalogError, CatalogSource, Device, DownloadError, ModelInfo, RemoteFile
+from cupola.catalog import CatalogSource, Device, ModelInfo, RemoteFile
+from cupola.errors import CatalogError, DownloadError
 from cupola.settings import FoundryCatalogSettings
 from cupola_plugins.azure.protocols import Query
 from cupola_plugins.azure.records import DEVICES

@@ -5,7 +5,7 @@ Whole models lie in `<cache>/<publisher>/<name>-<version>/`, unfinished ones in 
 
 from collections.abc import Iterable
 
-from cupola import CacheStore, Settings, hookimpl
+from cupola.cache import CacheStore, Settings, hookimpl
 from cupola_plugins.filesystem.store import FilesystemCache
 
 __all__ = ["FilesystemCache", "cache_stores"]

@@ -11,8 +11,10 @@ from typing import IO
 
 import msgspec
 
-from cupola import DownloadError, ModelFormatError, Progress, RemoteFile
+from cupola.cache import Progress
+from cupola.catalog import RemoteFile
 from cupola.downloads.targets import targets
+from cupola.errors import DownloadError, ModelFormatError
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.manifest import MANIFEST, FileRecord, Manifest
 from cupola_plugins.filesystem.verifying import Meter, difference

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from cupola import ModelInfo
+from cupola.cache import ModelInfo
 
 logger = logging.getLogger(__name__)
 

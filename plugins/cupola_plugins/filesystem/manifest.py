@@ -9,7 +9,7 @@ import msgspec
 from anyio import from_thread
 from msgspec import Struct
 
-from cupola import ModelInfo
+from cupola.cache import ModelInfo
 
 MANIFEST = "cupola.manifest.json"
 FOUNDRY_MANIFEST = "inference_model.json"

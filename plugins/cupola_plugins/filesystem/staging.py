@@ -9,7 +9,8 @@ import aiofiles
 import msgspec
 from anyio import CapacityLimiter, to_thread
 
-from cupola import CachedModel, CacheError, ModelFormatError, ModelInfo, Staging
+from cupola.cache import CachedModel, ModelInfo, Staging
+from cupola.errors import CacheError, ModelFormatError
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.folders import empty_trash, make_shared, replace
 from cupola_plugins.filesystem.lock import FileLock

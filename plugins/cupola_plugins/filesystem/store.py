@@ -10,17 +10,8 @@ import aiofiles
 import msgspec
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from cupola import (
-    CachedModel,
-    CacheError,
-    CacheStore,
-    DiskFullError,
-    ModelFormatError,
-    ModelInfo,
-    Progress,
-    Staging,
-    Verification,
-)
+from cupola.cache import CachedModel, CacheStore, ModelInfo, Progress, Staging, Verification
+from cupola.errors import CacheError, DiskFullError, ModelFormatError
 from cupola_plugins.filesystem import bundle, folders, foundry, verifying
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.folders import STAGING, ModelFolder, make_shared

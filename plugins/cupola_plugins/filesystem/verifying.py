@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from anyio import from_thread
 
-from cupola import Progress, ProgressEvent, Verification
+from cupola.cache import Progress, ProgressEvent, Verification
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.folders import ModelFolder
 from cupola_plugins.filesystem.manifest import MANIFEST, FileRecord, Manifest

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cupola import CupolaError, ProgressEvent
-from cupola.errors import to_wire
+from cupola.catalog import ProgressEvent
+from cupola.errors import CupolaError, to_wire
 from cupola_plugins.gguf.layout import Layout
 from cupola_plugins.gguf.lines import DoneLine, Line, ProgressLine, encode
 

@@ -7,7 +7,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf.architecture import Hyperparameters, read_hyperparameters
 from cupola_plugins.gguf.container import GgufFile, TensorEntry
 from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK, Blocks, Float32

@@ -17,7 +17,7 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 
 Scalar = str | int | float | bool
 Value = Scalar | list[Scalar]

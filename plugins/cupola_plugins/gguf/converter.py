@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cupola import ModelConverter, Progress, Settings, hookimpl
+from cupola.catalog import ModelConverter, Progress, Settings, hookimpl
 from cupola_plugins.gguf.isolated import import_in_subprocess
 from cupola_plugins.gguf.layout import Layout
 

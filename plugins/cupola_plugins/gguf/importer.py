@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cupola import CacheError, CupolaError, DiskFullError, ModelFormatError, Progress, ProgressEvent
+from cupola.catalog import Progress, ProgressEvent
+from cupola.errors import CacheError, CupolaError, DiskFullError, ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.checkpoint import Checkpoint
 from cupola_plugins.gguf.container import GgufFile

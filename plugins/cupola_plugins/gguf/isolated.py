@@ -10,8 +10,8 @@ import anyio
 import msgspec
 from anyio.abc import ByteReceiveStream, Process
 
-from cupola import ModelFormatError, Progress
-from cupola.errors import WireError, from_wire
+from cupola.catalog import Progress
+from cupola.errors import ModelFormatError, WireError, from_wire
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.layout import Layout
 from cupola_plugins.gguf.lines import DoneLine, Line, ProgressLine, decode

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from cupola import ProgressEvent
+from cupola.catalog import ProgressEvent
 from cupola.errors import WireError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.container import Scalar, Value
 from cupola_plugins.gguf.tokenizer_kinds import SPACE, SPLITS, byte_level, sentencepiece

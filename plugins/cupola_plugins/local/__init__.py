@@ -6,7 +6,7 @@ of a folder with the cache where the file system can, `cupola model import` copi
 
 from collections.abc import Iterable
 
-from cupola import CatalogSource, Settings, hookimpl
+from cupola.catalog import CatalogSource, Settings, hookimpl
 from cupola_plugins.local.source import LocalModels
 
 __all__ = ["LocalModels", "catalog_sources"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anyio import from_thread
 
-from cupola import Progress, ProgressEvent
+from cupola.catalog import Progress, ProgressEvent
 
 _COPY_BYTES = 8 << 20
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from cupola import DeviceType, ImportWishes, ModelFormatError, ModelInfo
+from cupola.catalog import DeviceType, ImportOptions, ModelInfo
+from cupola.errors import ModelFormatError
 from cupola_plugins.local.naming import id_and_alias, publisher_of
 
 _CONFIG = "genai_config.json"
@@ -72,7 +73,7 @@ def model_root(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def describe(root: Path, wishes: ImportWishes, *, source: str) -> ModelInfo:
+def describe(root: Path, options: ImportOptions, *, source: str) -> ModelInfo:
     """Say what the folder is as a model.
 
     Raises:
@@ -83,7 +84,7 @@ def describe(root: Path, wishes: ImportWishes, *, source: str) -> ModelInfo:
     except (OSError, msgspec.DecodeError) as error:
         raise ModelFormatError(path=str(root / _CONFIG), detail=f"cannot be read: {error}") from error
     target = _target(model.decoder.session_options.provider_options)
-    model_id, alias = id_and_alias(root, wishes, suffix=target.suffix)
+    model_id, alias = id_and_alias(root, options, suffix=target.suffix)
     template = _template(root)
     return ModelInfo(
         id=model_id,

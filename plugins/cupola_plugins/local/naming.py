@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from cupola import ImportWishes
+from cupola.catalog import ImportOptions
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _DEVICE = re.compile(r"-(generic|cuda|openvino|trtrtx|qnn|vitis|directml)-(cpu|gpu|npu)$", re.IGNORECASE)
@@ -16,20 +16,20 @@ def publisher_of(path: Path) -> str:
     return _hub_words(path)[0] or "local"
 
 
-def id_and_alias(path: Path, wishes: ImportWishes, *, suffix: str) -> tuple[str, str]:
-    """Name a model after the wishes, else after its folder or file.
+def id_and_alias(path: Path, options: ImportOptions, *, suffix: str) -> tuple[str, str]:
+    """Name a model after the options, else after its folder or file.
 
     Args:
         path: The folder or file.
-        wishes: "name" or "name:version", and the alias.
+        options: "name" or "name:version", and the alias.
         suffix: Tells the device, "generic-cpu"; not added to a name that tells one.
     """
-    wished, _, version = wishes.name.partition(":")
+    wished, _, version = options.name.partition(":")
     name = wished or _hub_words(path)[1] or (path.name if path.is_dir() else _QUANTISATION.sub("", path.stem))
     name = _UNFIT.sub("-", name).strip("-.") or "model"
     stem = _DEVICE.sub("", name)
     full = name if stem != name else f"{name}-{suffix}"
-    alias = _UNFIT.sub("-", wishes.alias).strip("-.") or stem.lower()
+    alias = _UNFIT.sub("-", options.alias).strip("-.") or stem.lower()
     return f"{full}:{int(version) if version.isdecimal() else 1}", alias
 
 

@@ -6,18 +6,8 @@ from typing import ClassVar
 
 from anyio import to_thread
 
-from cupola import (
-    CacheError,
-    CatalogSource,
-    Downloader,
-    DownloadError,
-    ImportWishes,
-    ModelFormatError,
-    ModelInfo,
-    Progress,
-    RemoteFile,
-    Staging,
-)
+from cupola.catalog import CatalogSource, Downloader, ImportOptions, ModelInfo, Progress, RemoteFile, Staging
+from cupola.errors import CacheError, DownloadError, ModelFormatError
 from cupola_plugins.gguf import Layout, import_in_subprocess
 from cupola_plugins.local import folder as folders
 from cupola_plugins.local.copying import bring_files
@@ -32,7 +22,7 @@ class LocalModels(CatalogSource):
     name: ClassVar[str] = "local"
 
     def __init__(self) -> None:
-        self._offered: dict[str, tuple[Path, ImportWishes]] = {}
+        self._offered: dict[str, tuple[Path, ImportOptions]] = {}
 
     async def models(self) -> Sequence[ModelInfo]:
         """Return nothing; see above."""
@@ -42,43 +32,43 @@ class LocalModels(CatalogSource):
         """Return nothing; see `fetch`."""
         return []
 
-    async def offer(self, path: Path, wishes: ImportWishes) -> ModelInfo | None:
+    async def claim(self, path: Path, options: ImportOptions) -> ModelInfo | None:
         """Describe a folder with a genai_config.json, or a GGUF file; None for anything else.
 
         Raises:
             ModelFormatError: It is one of those, but damaged, or of an architecture that is not supported.
         """
-        described = await to_thread.run_sync(_described, path, wishes)
+        described = await to_thread.run_sync(_described, path, options)
         if described is None:
             return None
         info, place = described
-        self._offered[info.id] = place, wishes
+        self._offered[info.id] = place, options
         return info
 
     async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:  # noqa: ARG002
         """Bring what was offered into the staging folder."""
         if model.id not in self._offered:
             raise DownloadError(model=model.id, detail="it was imported from this machine and can only be so again")
-        path, wishes = self._offered[model.id]
+        path, options = self._offered[model.id]
         await staging.discard()  # what an earlier try left may be of another state of the source
         if path.is_file():
-            await import_in_subprocess(path, staging.path, layout=_layout(wishes.layout), progress=progress)
+            await import_in_subprocess(path, staging.path, layout=_layout(options.layout), progress=progress)
             return
         try:
-            await to_thread.run_sync(_bring, path, staging.path, wishes.link, progress)
+            await to_thread.run_sync(_bring, path, staging.path, options.link, progress)
         except OSError as error:
             raise CacheError.from_os(error, staging.path, needed_bytes=model.size_bytes) from error
 
 
-def _described(path: Path, wishes: ImportWishes) -> tuple[ModelInfo, Path] | None:
+def _described(path: Path, options: ImportOptions) -> tuple[ModelInfo, Path] | None:
     """Describe what lies there, and say where exactly."""
     path = path.expanduser().absolute()
     if root := folders.model_root(path):
-        if wishes.layout:
+        if options.layout:
             raise ModelFormatError(path=str(path), detail="is a model already; only files such as GGUF take a layout")
-        return folders.describe(root, wishes, source=LocalModels.name), root
+        return folders.describe(root, options, source=LocalModels.name), root
     if _is_gguf(path):
-        return _describe_gguf(path, wishes), path
+        return _describe_gguf(path, options), path
     return None
 
 
@@ -90,20 +80,20 @@ def _is_gguf(path: Path) -> bool:
         return False
 
 
-def _describe_gguf(path: Path, wishes: ImportWishes) -> ModelInfo:
+def _describe_gguf(path: Path, options: ImportOptions) -> ModelInfo:
     """Describe a GGUF file from its header."""
     # Heavy, and needed by nobody who imports no GGUF.
     from cupola_plugins.gguf.checkpoint import Checkpoint  # noqa: PLC0415
     from cupola_plugins.gguf.container import GgufFile  # noqa: PLC0415
     from cupola_plugins.gguf.storing import stored_bytes  # noqa: PLC0415
 
-    layout = _layout(wishes.layout)
+    layout = _layout(options.layout)
     with GgufFile(path) as file:
         checkpoint = Checkpoint(file)
         size_bytes = stored_bytes(checkpoint.hyperparameters, layout, own_head=checkpoint.has_own_head)
         template = str(file.metadata.get("tokenizer.chat_template", ""))
         license_name = str(file.metadata.get("general.license", ""))
-    model_id, alias = id_and_alias(path, wishes, suffix="generic-cpu")
+    model_id, alias = id_and_alias(path, options, suffix="generic-cpu")
     return ModelInfo(
         id=model_id,
         alias=alias,

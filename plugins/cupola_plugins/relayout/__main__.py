@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cupola import ProgressEvent
+from cupola.catalog import ProgressEvent
 from cupola_plugins.gguf.__main__ import run
 from cupola_plugins.gguf.layout import Layout
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from cupola import ModelConverter, Progress, Settings, hookimpl
+from cupola.catalog import ModelConverter, Progress, Settings, hookimpl
 from cupola_plugins.gguf.isolated import run_isolated
 from cupola_plugins.gguf.layout import Layout
 

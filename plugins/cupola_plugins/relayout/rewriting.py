@@ -6,7 +6,8 @@ from pathlib import Path
 import onnx
 from onnx import external_data_helper
 
-from cupola import ModelFormatError, Progress, ProgressEvent
+from cupola.catalog import Progress, ProgressEvent
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files, linear
 from cupola_plugins.gguf.graph import LAYOUT_PROPERTY
 from cupola_plugins.gguf.importer import disk_explained, require_room

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import external_data_helper, helper, numpy_helper
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf.quantize import Float32
 
 

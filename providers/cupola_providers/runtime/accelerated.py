@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cupola import Device, EmbeddingSession, ExecutionProvider, Limits, ModelFiles, ProviderReport, Session
+from cupola.provider import Device, EmbeddingSession, ExecutionProvider, Limits, ModelFiles, ProviderReport, Session
 from cupola_providers.runtime.accelerator import Accelerator, written
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from cupola import DeviceType
+from cupola.provider import DeviceType
 
 Platform = tuple[str, str]
 """`sys.platform` and `platform.machine()`."""

@@ -16,7 +16,7 @@ import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from msgspec import Struct
 
-from cupola import InvalidParameterError, ModelFormatError, RequestError
+from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from cupola import ModelFormatError, Sampling
+from cupola.errors import ModelFormatError
+from cupola.provider import Sampling
 
 FILE_NAME = "genai_config.json"
 

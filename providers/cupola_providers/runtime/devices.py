@@ -12,7 +12,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cupola import Device, DeviceType, ProviderReport
+from cupola.provider import Device, DeviceType, ProviderReport
 from cupola_providers.runtime.accelerator import PLATFORM_NAMES, Accelerator
 
 _MISSING_LIBRARY = re.compile(r"([\w.+-]+\.(?:so[\w.]*|dll|dylib)): cannot open|([\w.+-]+\.dll)\W")

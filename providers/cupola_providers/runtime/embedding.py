@@ -14,7 +14,8 @@ import onnxruntime
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cupola import EmbeddingSession, InvalidParameterError, Limits, LoadError, ModelFiles, ModelFormatError
+from cupola.errors import InvalidParameterError, LoadError, ModelFormatError
+from cupola.provider import EmbeddingSession, Limits, ModelFiles
 from cupola_providers.runtime.config import FILE_NAME
 from cupola_providers.runtime.embedding_wordpiece import WordPieceTokenizer
 from cupola_providers.runtime.target import ON_CPU, Target, nodes_taken

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from cupola import ChatPrompt, InvalidParameterError, ModelFormatError, RequestError, TextStream, Tokenizer
+from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
+from cupola.provider import ChatPrompt, TextStream, Tokenizer
 
 _ASCII_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _IDEOGRAPHS = (

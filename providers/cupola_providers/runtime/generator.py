@@ -7,8 +7,8 @@ from typing import Any
 
 import onnxruntime_genai as og
 
-from cupola import CupolaError, Limits, Session, TokenEvent, Turn, WorkerError
-from cupola.errors import to_wire
+from cupola.errors import CupolaError, WorkerError, to_wire
+from cupola.provider import Limits, Session, TokenEvent, Turn
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.row import Row, Rows
 from cupola_providers.runtime.sampling import sample

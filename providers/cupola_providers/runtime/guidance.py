@@ -12,7 +12,8 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from cupola import Guidance, InvalidParameterError
+from cupola.errors import InvalidParameterError
+from cupola.provider import Guidance
 from cupola_providers.runtime.guidance_grammar import grammar_of, literals, said
 from cupola_providers.runtime.sampling import Logits
 from cupola_providers.runtime.tokenizer import GenaiTokenizer

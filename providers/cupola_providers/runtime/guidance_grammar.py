@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from llguidance import LLMatcher
 
-from cupola import Guidance, InvalidParameterError
+from cupola.errors import InvalidParameterError
+from cupola.provider import Guidance
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions

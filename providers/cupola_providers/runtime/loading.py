@@ -9,8 +9,8 @@ import onnxruntime
 import onnxruntime_genai as og
 import psutil
 
-from cupola import CupolaError, Limits, LoadError, ModelFiles, ModelFormatError, Sampling, Session, TokenEvent, Turn
-from cupola.errors import from_wire
+from cupola.errors import CupolaError, LoadError, ModelFormatError, from_wire
+from cupola.provider import Limits, ModelFiles, Sampling, Session, TokenEvent, Turn
 from cupola_providers.runtime.config import GenaiConfig, read_config
 from cupola_providers.runtime.generator import GeneratorSession
 from cupola_providers.runtime.layout import graph_nodes, read_layout

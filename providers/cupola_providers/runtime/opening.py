@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from cupola import Device, EmbeddingSession, Limits, LoadError, ModelFiles, Session
+from cupola.errors import LoadError
+from cupola.provider import Device, EmbeddingSession, Limits, ModelFiles, Session
 from cupola_providers.runtime.accelerator import Accelerator
 from cupola_providers.runtime.devices import FoundDevice, Trouble, find_devices
 from cupola_providers.runtime.embedding import is_embedding_model, open_embedding

@@ -13,19 +13,8 @@ from typing import Any
 
 import onnxruntime_genai as og
 
-from cupola import (
-    CupolaError,
-    FinishReason,
-    Guidance,
-    InvalidParameterError,
-    LoadError,
-    Session,
-    TokenEvent,
-    Tokenizer,
-    Turn,
-    WorkerError,
-)
-from cupola.errors import to_wire
+from cupola.errors import CupolaError, InvalidParameterError, LoadError, WorkerError, to_wire
+from cupola.provider import FinishReason, Guidance, Session, TokenEvent, Tokenizer, Turn
 from cupola_providers.runtime.config import GenaiConfig, resolve
 
 logger = logging.getLogger(__name__)

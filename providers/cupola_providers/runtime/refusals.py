@@ -4,7 +4,8 @@ import re
 
 import onnxruntime_genai as og
 
-from cupola import LoadError, ModelFiles, ModelFormatError
+from cupola.errors import LoadError, ModelFormatError
+from cupola.provider import ModelFiles
 from cupola_providers.runtime.config import FILE_NAME, GenaiConfig
 
 AGAIN = "Delete the model's folder and download it again."

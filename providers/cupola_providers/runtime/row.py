@@ -2,17 +2,8 @@
 
 from collections.abc import Sequence
 
-from cupola import (
-    ContextLengthExceededError,
-    CupolaError,
-    FinishReason,
-    InvalidParameterError,
-    Logprob,
-    TokenEvent,
-    Turn,
-    WorkerError,
-)
-from cupola.errors import to_wire
+from cupola.errors import ContextLengthExceededError, CupolaError, InvalidParameterError, WorkerError, to_wire
+from cupola.provider import FinishReason, Logprob, TokenEvent, Turn
 from cupola_providers.runtime.config import GenaiConfig, resolve
 from cupola_providers.runtime.guidance import Guide, Guides
 from cupola_providers.runtime.sampling import NO_TOKEN, Logits, TurnSampler, logprobs

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cupola import InvalidParameterError, Sampling
+from cupola.errors import InvalidParameterError
+from cupola.provider import Sampling
 
 NO_TOKEN = -1
 """What `sample` returns for a row whose logits are NaN, or infinite, or leave no token at all."""

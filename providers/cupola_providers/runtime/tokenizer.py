@@ -19,17 +19,8 @@ from typing import Any
 
 import msgspec
 
-from cupola import (
-    ChatPrompt,
-    InvalidParameterError,
-    Message,
-    ModelFormatError,
-    RequestError,
-    TextStream,
-    Tokenizer,
-    Tool,
-    ToolCall,
-)
+from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
+from cupola.provider import ChatPrompt, Message, TextStream, Tokenizer, Tool, ToolCall
 from cupola_providers.runtime.chat_template import ChatTemplate
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.vocabulary import ByteStream, Vocabulary, read_tokenizer_file

@@ -40,15 +40,15 @@ def import_(invocation: Invocation, path: Path, name: str, alias: str, layout: s
 def _take_in(
     invocation: Invocation, path: Path, *, name: str, alias: str, layout: str = "", link: bool = False
 ) -> None:
-    from cupola.contracts import ImportWishes  # noqa: PLC0415
+    from cupola.contracts import ImportOptions  # noqa: PLC0415
     from cupola_server.cli.progress import shown_progress  # noqa: PLC0415
 
-    wishes = ImportWishes(name=name, alias=alias, layout=layout, link=link)
+    options = ImportOptions(name=name, alias=alias, layout=layout, link=link)
 
     async def bring() -> str:
         async with invocation.engine() as engine:
             with shown_progress(alias or name or path.name) as progress:
-                cached = await engine.import_model(path, wishes, progress)
+                cached = await engine.import_model(path, options, progress)
         return (
             f"{cached.info.id} is in the cache ({size_text(cached.size_bytes)}): {cached.path}\n"
             f"Chat with it: cupola model run {cached.info.alias}"

@@ -18,8 +18,8 @@ from cupola_server.cli.tables import Column, Output, output_option, show_fields,
 from cupola_server.cli.tune import tune
 
 if TYPE_CHECKING:
-    from cupola.catalog import Listing
     from cupola.contracts import ModelStatus
+    from cupola.model_index import Listing
 
 _COLUMNS = (
     Column("alias", "Alias"),

@@ -60,7 +60,7 @@ def tune(
         model = name or settings.models.default
         async with invocation.engine(settings) as engine:
             with shown_progress(model) as progress:
-                return await engine.tune(model, goal, max_divergence=max_kl, progress=progress, told=_told)
+                return await engine.tune(model, goal, max_divergence=max_kl, progress=progress, on_trial=_told)
 
     found = run(work)
     if output == "json":

@@ -6,7 +6,7 @@ web service of the SDKs 1.x and 2.x (/status, /models, /shutdown, /catalogs). Th
 
 from collections.abc import Iterable
 
-from cupola import ApiFrontend, ASGIApp, EngineView, ServiceView, Settings, hookimpl
+from cupola.frontend import ApiFrontend, ASGIApp, EngineView, ServiceView, Settings, hookimpl
 
 __all__ = ["FoundryFrontend", "api_frontends"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cupola import ASGIApp, EngineView, ServiceView, Settings
+from cupola.frontend import ASGIApp, EngineView, ServiceView, Settings
 from cupola_server.foundry.catalog import CatalogListing
 from cupola_server.foundry.counting import PromptCounting
 from cupola_server.foundry.downloads import Downloads

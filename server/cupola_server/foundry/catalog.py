@@ -2,7 +2,8 @@
 
 import msgspec
 
-from cupola import EngineView, ModelInfo, PromptTemplate
+from cupola.catalog import PromptTemplate
+from cupola.frontend import EngineView, ModelInfo
 from cupola_server.foundry.schema import CatalogModel, Parameter, PromptParts, RecommendedSettings, Runtime
 from cupola_server.openai.exchange import Exchange
 

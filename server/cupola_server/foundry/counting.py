@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cupola import ChatPrompt, EngineView
+from cupola.frontend import ChatPrompt, EngineView
 from cupola_server.foundry.schema import TokenCount
 from cupola_server.openai.answers import ChatTurns
 from cupola_server.openai.decoding import BodyDecoder

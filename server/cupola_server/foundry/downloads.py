@@ -5,7 +5,8 @@ from typing import Any
 import anyio
 import msgspec
 
-from cupola import CupolaError, EngineView, ProgressEvent
+from cupola.errors import CupolaError
+from cupola.frontend import EngineView, ProgressEvent
 from cupola_server.foundry.lowering import lowered
 from cupola_server.foundry.progress_lines import FAILED, SUCCEEDED, ProgressLines, result
 from cupola_server.foundry.schema import DownloadRequest

@@ -18,7 +18,7 @@ from http import HTTPStatus
 import msgspec
 from msgspec import Struct
 
-from cupola import LoadError, ModelNotCachedError, ModelNotFoundError, RequestError
+from cupola.errors import LoadError, ModelNotCachedError, ModelNotFoundError, RequestError
 from cupola_server.openai.errors import ErrorReply, ErrorShape, NotReadyError
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cupola import (
+from cupola.errors import ModelNotFoundError
+from cupola.frontend import (
     CachedModel,
     ChatPrompt,
     Device,
@@ -21,7 +22,6 @@ from cupola import (
     EngineView,
     GenerateRequest,
     Generation,
-    ModelNotFoundError,
     ModelStatus,
     Progress,
     ResidentStatus,
@@ -110,11 +110,13 @@ class LocalModels:
         ttl_s: float | None = None,
         provider: str | None = None,
         device: str | None = None,
-        or_fallback: bool = False,
+        use_fallback: bool = False,
     ) -> ResidentStatus:
         """Load a model."""
         model_id = await self._id(name)
-        return await self._engine.load(model_id, ttl_s=ttl_s, provider=provider, device=device, or_fallback=or_fallback)
+        return await self._engine.load(
+            model_id, ttl_s=ttl_s, provider=provider, device=device, use_fallback=use_fallback
+        )
 
     async def register(self, service: str, model: str, base_url: str) -> ModelStatus:
         """Offer the model of a service elsewhere, which is then not among these."""

@@ -7,7 +7,7 @@ spread over lines, with no brace inside.
 
 import json
 
-from cupola import ProgressEvent
+from cupola.frontend import ProgressEvent
 
 SUCCEEDED = b"[DONE] All Completed!\n"
 FAILED = b"[DONE] Not completed.\n"

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from cupola import EngineView
+from cupola.frontend import EngineView
 from cupola_server.foundry.lowering import lowered
 from cupola_server.foundry.schema import RegisterRequest
 from cupola_server.openai.decoding import BodyDecoder

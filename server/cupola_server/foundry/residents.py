@@ -2,7 +2,8 @@
 
 import msgspec
 
-from cupola import EngineView, InvalidParameterError, ModelBusyError, ModelNotCachedError, Settings
+from cupola.errors import InvalidParameterError, ModelBusyError, ModelNotCachedError
+from cupola.frontend import EngineView, Settings
 from cupola_server.foundry.errors import NotDownloadedError
 from cupola_server.foundry.schema import LoadQuery, UnloadQuery
 from cupola_server.openai.errors import FieldError

@@ -4,7 +4,7 @@ import os
 
 import msgspec
 
-from cupola import EngineView, ServiceView
+from cupola.frontend import EngineView, ServiceView
 from cupola_server.foundry.errors import NotStoppableError
 from cupola_server.foundry.schema import ServiceStatus, ShuttingDown, WebServiceStatus
 from cupola_server.openai.exchange import Exchange

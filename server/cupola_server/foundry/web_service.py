@@ -2,7 +2,8 @@
 
 import msgspec
 
-from cupola import EngineView, LoadError, ModelInfo, ModelNotCachedError, ModelNotFoundError
+from cupola.errors import LoadError, ModelNotCachedError, ModelNotFoundError
+from cupola.frontend import EngineView, ModelInfo
 from cupola_server.foundry.errors import LoadFailedError, NoMatchError, NotCachedError
 from cupola_server.foundry.schema import Loaded, Unloaded
 from cupola_server.openai.exchange import Exchange

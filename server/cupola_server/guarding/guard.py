@@ -4,8 +4,9 @@ import logging
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from cupola import ASGIApp, RequestError
 from cupola.contracts import Receive, Scope, Send
+from cupola.errors import RequestError
+from cupola.frontend import ASGIApp
 from cupola_server.guarding.bodies import BoundedBody
 from cupola_server.guarding.hosts import Hosts
 from cupola_server.guarding.keys import ApiKeys

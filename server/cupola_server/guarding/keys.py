@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import anyio
 
-from cupola import SettingsError
+from cupola.errors import SettingsError
 from cupola.settings import ServerSettings
 from cupola_server.openai.errors import ApiKeyError
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from cupola import SettingsError
+from cupola.errors import SettingsError
 from cupola_server.openai.errors import Headers, OriginRefusedError
 
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"

@@ -6,7 +6,8 @@ A plugin like anybody's, loaded through the entry point `metrics`. It counts onl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cupola import ApiFrontend, Event, Settings, hookimpl
+from cupola.events import Event, Settings, hookimpl
+from cupola.frontend import ApiFrontend
 
 if TYPE_CHECKING:
     from cupola_server.metrics.meters import Meters

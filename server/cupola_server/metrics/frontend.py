@@ -2,7 +2,7 @@
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from cupola import ApiFrontend, ASGIApp, EngineView
+from cupola.frontend import ApiFrontend, ASGIApp, EngineView
 from cupola_server.metrics.meters import Meters
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openapi import Api, Operation

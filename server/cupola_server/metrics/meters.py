@@ -7,17 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from cupola import (
-    DownloadEnded,
-    EngineView,
-    Event,
-    ModelLoaded,
-    ModelUnloaded,
-    RequestEnded,
-    RequestStarted,
-    ResidentStatus,
-    TurnEnded,
-)
+from cupola.events import DownloadEnded, Event, ModelLoaded, ModelUnloaded, RequestEnded, RequestStarted, TurnEnded
+from cupola.frontend import EngineView, ResidentStatus
 
 _MODEL = ("model", "provider")
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

@@ -5,7 +5,7 @@ Loaded through the entry point `native`. Importing this package loads no web fra
 
 from collections.abc import Iterable
 
-from cupola import ApiFrontend, ASGIApp, EngineView, Settings, hookimpl
+from cupola.frontend import ApiFrontend, ASGIApp, EngineView, Settings, hookimpl
 
 __all__ = ["NativeFrontend", "api_frontends"]
 

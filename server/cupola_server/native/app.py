@@ -1,6 +1,5 @@
 """The routes of Cupola's own front-end."""
 
-from cupola import ASGIApp, EngineView
 from cupola.client.wire import (
     Cancelled,
     CancelRequest,
@@ -14,6 +13,7 @@ from cupola.client.wire import (
     Unloaded,
     UnloadRequest,
 )
+from cupola.frontend import ASGIApp, EngineView
 from cupola_server.native.downloading import Downloading
 from cupola_server.native.residents import Residents
 from cupola_server.openapi import Api, Operation

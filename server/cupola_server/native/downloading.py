@@ -3,8 +3,9 @@
 import anyio
 import msgspec
 
-from cupola import CupolaError, DownloadStatus, EngineView, ModelInfo, ProgressEvent
 from cupola.client.wire import Cancelled, CancelRequest, Download, DownloadRequest, Downloads
+from cupola.errors import CupolaError
+from cupola.frontend import DownloadStatus, EngineView, ModelInfo, ProgressEvent
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openai.replies import event

@@ -5,7 +5,7 @@ Loaded through the entry point `openai`. Importing this package loads no web fra
 
 from collections.abc import Iterable, Sequence
 
-from cupola import ApiFrontend, ASGIApp, EngineView, Settings, hookimpl
+from cupola.frontend import ApiFrontend, ASGIApp, EngineView, Settings, hookimpl
 from cupola_server.openai.tools import TOOL_FORMATS, ToolFormat
 
 __all__ = ["OpenAIFrontend", "api_frontends"]

@@ -8,16 +8,8 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from cupola import (
-    EngineView,
-    Generation,
-    InvalidParameterError,
-    ModelInfo,
-    TurnCall,
-    TurnFinished,
-    TurnReasoning,
-    WorkerError,
-)
+from cupola.errors import InvalidParameterError, WorkerError
+from cupola.frontend import EngineView, Generation, ModelInfo, TurnCall, TurnFinished, TurnReasoning
 from cupola_server.openai.asking import ChatAsk, Params, ToolChoice
 from cupola_server.openai.elsewhere import ReadyCalls, handed_on
 from cupola_server.openai.pieces import ContentDelta, Finished, Piece, ReasoningDelta
@@ -52,7 +44,7 @@ class ChatTurns:
             FieldError: The model's template cannot do what is asked.
             CupolaError: Whatever the engine says about loading.
         """
-        loaded = await self._engine.load(ask.request.model, or_fallback=True)
+        loaded = await self._engine.load(ask.request.model, use_fallback=True)
         # by its id: what answers is what was loaded, also where another model stands in
         ask = msgspec.structs.replace(ask, request=msgspec.structs.replace(ask.request, model=loaded.info.id))
         if loaded.report.kind == "external":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from cupola import ASGIApp, EngineView, Settings
+from cupola.frontend import ASGIApp, EngineView, Settings
 from cupola_server.openai.chat import ChatCompletions
 from cupola_server.openai.completions import TextCompletions
 from cupola_server.openai.embeddings import EmbeddingVectors

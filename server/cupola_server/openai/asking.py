@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from cupola import GenerateRequest
+from cupola.frontend import GenerateRequest
 from cupola_server.openai.tools import FunctionTool, NamedFunction
 
 ToolChoice = Literal["auto", "none", "required"] | NamedFunction

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cupola import EngineView
+from cupola.frontend import EngineView
 from cupola_server.openai.answers import Answer, ChatTurns
 from cupola_server.openai.choices import open_choices, receive
 from cupola_server.openai.decoding import BodyDecoder

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from cupola import Usage
+from cupola.frontend import Usage
 from cupola_server.openai.answers import Answer, ChatTurns, Prepared
 from cupola_server.openai.pieces import Finished, Piece
 

@@ -6,15 +6,8 @@ from uuid import uuid4
 
 import msgspec
 
-from cupola import (
-    ContextLengthExceededError,
-    EngineView,
-    GenerateRequest,
-    InvalidParameterError,
-    RequestError,
-    TextPrompt,
-    TokenPrompt,
-)
+from cupola.errors import ContextLengthExceededError, InvalidParameterError, RequestError
+from cupola.frontend import EngineView, GenerateRequest, TextPrompt, TokenPrompt
 from cupola_server.openai.answers import Answer, ChatTurns, Prepared
 from cupola_server.openai.choices import Receiver, receive
 from cupola_server.openai.completions_replies import TextReplies

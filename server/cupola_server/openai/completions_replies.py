@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
-from cupola import TokenLogprob, Usage
+from cupola.frontend import TokenLogprob, Usage
 from cupola_server.openai.logprobs import content_logprob
 from cupola_server.openai.pieces import ContentDelta, Finished, Piece
 from cupola_server.openai.replies import DONE, completion_usage, event

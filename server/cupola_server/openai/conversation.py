@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cupola import Message, ToolCall
+from cupola.frontend import Message, ToolCall
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.schema.messages import (
     AssistantCustomCall,

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from cupola import RequestError
+from cupola.errors import RequestError
 from cupola_server.openai.errors import BodyError, FieldError
 
 T = TypeVar("T")

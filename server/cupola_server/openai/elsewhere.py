@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import msgspec
 
-from cupola import ChatPrompt, Tool, ToolUse, TurnCall
+from cupola.frontend import ChatPrompt, Tool, ToolUse, TurnCall
 from cupola_server.openai.asking import ChatAsk
 from cupola_server.openai.pieces import Piece, ToolArgumentsDelta, ToolCallStarted
 from cupola_server.openai.preparing import Prepared

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cupola import EmbedRequest, EngineView, InvalidParameterError
+from cupola.errors import InvalidParameterError
+from cupola.frontend import EmbedRequest, EngineView
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openai.prompts import Prompts, sorted_out

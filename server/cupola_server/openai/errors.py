@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from cupola import (
+from cupola.errors import (
     CacheError,
     CatalogError,
     ContextLengthExceededError,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import UNSET
 
-from cupola import TokenLogprob, Usage
+from cupola.frontend import TokenLogprob, Usage
 from cupola_server.openai.answers import Answer
 from cupola_server.openai.choices import receive
 from cupola_server.openai.logprobs import choice_logprobs

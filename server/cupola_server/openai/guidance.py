@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from cupola import Guidance
+from cupola.frontend import Guidance
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.schema import ChatRequest
 from cupola_server.openai.schema.formats import JsonObjectFormat, JsonSchemaFormat, ResponseFormat, StructuredOutputs

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cupola import TokenLogprob
+from cupola.frontend import TokenLogprob
 from cupola_server.openai.schema.completion import ChoiceLogprobs, ContentLogprob, TopLogprob
 
 _IMPOSSIBLE = -9999.0

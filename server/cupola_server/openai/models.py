@@ -1,6 +1,6 @@
 """GET /v1/models and GET /v1/models/{id}."""
 
-from cupola import EngineView
+from cupola.frontend import EngineView
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openai.replies import model, model_list
 

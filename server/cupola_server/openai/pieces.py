@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from cupola import TokenLogprob, Usage
+from cupola.frontend import TokenLogprob, Usage
 
 EndReason = Literal["stop", "length", "tool_calls", "content_filter"]
 

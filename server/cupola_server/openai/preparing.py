@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from cupola import ChatPrompt, EngineView, GenerateRequest, Guidance, Tool
+from cupola.frontend import ChatPrompt, EngineView, GenerateRequest, Guidance, Tool
 from cupola_server.openai.asking import ChatAsk
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.reading import AnswerReader

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from cupola import TokenLogprob, TurnText
+from cupola.frontend import TokenLogprob, TurnText
 from cupola_server.openai.pieces import ContentDelta, Piece, ReasoningDelta, ToolArgumentsDelta, ToolCallStarted
 from cupola_server.openai.reasoning import ReasoningSplitter
 from cupola_server.openai.tools import CallOpened, CallParser, CallPart

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import msgspec
 
-from cupola import ModelStatus, Usage
+from cupola.frontend import ModelStatus, Usage
 from cupola_server.openai.logprobs import choice_logprobs
 from cupola_server.openai.pieces import ContentDelta, Finished, Piece, ReasoningDelta, ToolCallStarted
 from cupola_server.openai.schema import (

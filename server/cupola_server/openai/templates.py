@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 
-from cupola import Message, ToolCall
+from cupola.frontend import Message, ToolCall
 from cupola_server.openai.reasoning import ReasoningFormat, find_reasoning_format
 from cupola_server.openai.tools import FunctionTool, ToolFormat
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cupola import ChatPrompt, EngineView, TextPrompt
+from cupola.frontend import ChatPrompt, EngineView, TextPrompt
 from cupola_server.openai.answers import ChatTurns
 from cupola_server.openai.conversation import unsupported
 from cupola_server.openai.decoding import BodyDecoder

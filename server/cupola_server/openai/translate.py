@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cupola import ChatPrompt, GenerateRequest, Sampling
+from cupola.frontend import ChatPrompt, GenerateRequest, Sampling
 from cupola_server.openai.answers import ChatAsk, ToolChoice
 from cupola_server.openai.conversation import NO_CUSTOM_TOOLS, NO_FUNCTIONS, TEXT_ONLY, to_messages, unsupported
 from cupola_server.openai.errors import FieldError

@@ -3,8 +3,9 @@
 import hashlib
 import random
 
-from cupola import ModelInfo, RemoteFile
+from cupola.catalog import RemoteFile
 from cupola.downloads import HttpDownloader
+from cupola.frontend import ModelInfo
 from cupola.settings import DownloadSettings
 
 MODEL = ModelInfo(id="tiny-generic-cpu:1", alias="tiny", source="test", publisher="Publisher")

@@ -5,16 +5,11 @@ import hashlib
 import anyio
 import pytest
 
-from cupola import (
-    CatalogSource,
-    CupolaError,
-    DigestMismatchError,
-    DownloadError,
-    ModelFormatError,
-    ModelInfo,
-    RemoteFile,
-)
-from cupola.downloads import HttpDownloader, bring
+from cupola import CupolaError
+from cupola.catalog import CatalogSource, RemoteFile
+from cupola.downloads import HttpDownloader, acquire
+from cupola.errors import DigestMismatchError, DownloadError, ModelFormatError
+from cupola.frontend import ModelInfo
 from cupola.settings import DownloadSettings
 from cupola_plugins.filesystem import FilesystemCache
 from file_server import FileServer
@@ -68,7 +63,7 @@ def store(tmp_path):
 
 async def brought(source, store):
     downloader = HttpDownloader(DownloadSettings(workers=1, chunk_mb=0.5, retries=0))
-    return await bring(MODEL, source, store, downloader, lambda event: None)
+    return await acquire(MODEL, source, store, downloader, lambda event: None)
 
 
 async def staged(store):

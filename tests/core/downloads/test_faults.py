@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from core.downloads.fetching import BIG, MODEL, downloader_with, files_in, ignore, remote
-from cupola import CacheError, DiskFullError, DownloadError, RemoteFile
+from cupola.catalog import RemoteFile
+from cupola.errors import CacheError, DiskFullError, DownloadError
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.downloads.fetching import BIG, FILES, MODEL, asked_bytes, downloader_with, files_in, ignore, remote
-from cupola import DigestMismatchError, DiskFullError, DownloadError, RemoteFile
+from cupola.catalog import RemoteFile
 from cupola.downloads.partial import PartialFile
+from cupola.errors import DigestMismatchError, DiskFullError, DownloadError
 from file_server import FileServer
 
 pytestmark = pytest.mark.anyio

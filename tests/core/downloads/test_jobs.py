@@ -6,8 +6,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from cupola import CachedModel, DownloadError, ModelInfo, ProgressEvent
 from cupola.downloads import DownloadJobs
+from cupola.errors import DownloadError
+from cupola.frontend import CachedModel, ModelInfo, ProgressEvent
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.downloads.fetching import MODEL, ignore, remote
-from cupola import DownloadError, RemoteFile
+from cupola.catalog import RemoteFile
 from cupola.downloads.targets import targets
+from cupola.errors import DownloadError
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,10 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from cupola import DownloadError, ModelInfo, RemoteFile
+from cupola.catalog import RemoteFile
 from cupola.downloads import HttpDownloader
+from cupola.errors import DownloadError
+from cupola.frontend import ModelInfo
 from cupola.settings import DownloadSettings
 from file_server import FileServer
 

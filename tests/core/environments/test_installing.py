@@ -8,8 +8,9 @@ import anyio
 import psutil
 import pytest
 
-from cupola import ProviderInstallError, Settings
+from cupola import Settings
 from cupola.environments import Environments, Inventory, install
+from cupola.errors import ProviderInstallError
 from cupola.plugins import PluginSet
 from cupola.settings import MachineSettings
 from echo_specs import TESTS

@@ -1,10 +1,6 @@
 """How tests ask."""
 
-from cupola import (
-    ChatPrompt,
-    GenerateRequest,
-    Message,
-)
+from cupola.frontend import ChatPrompt, GenerateRequest, Message
 
 ASK = ChatPrompt((Message("user", "Hi"),))
 

@@ -3,15 +3,12 @@
 import pytest
 
 from core.external.asking import ASK, events_of
-from cupola import (
+from cupola.errors import ExternalServiceError, InvalidParameterError, ModelNotFoundError, RequestError
+from cupola.frontend import (
     ChatPrompt,
     EmbedRequest,
-    ExternalServiceError,
     Guidance,
-    InvalidParameterError,
     Message,
-    ModelNotFoundError,
-    RequestError,
     Sampling,
     TextPrompt,
     TokenLogprob,

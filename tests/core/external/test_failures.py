@@ -6,16 +6,15 @@ import anyio
 import pytest
 
 from core.external.asking import ASK, events_of
-from cupola import (
+from cupola.errors import (
     ExternalBusyError,
     ExternalServiceError,
     ExternalTimeoutError,
-    GenerateRequest,
     InvalidParameterError,
     RequestError,
-    TurnEnded,
-    Usage,
 )
+from cupola.events import TurnEnded
+from cupola.frontend import GenerateRequest, Usage
 from openai_stand_in import KEY, text
 
 pytestmark = pytest.mark.anyio

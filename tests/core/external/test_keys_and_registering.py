@@ -5,11 +5,7 @@ import logging
 import pytest
 
 from core.external.asking import events_of
-from cupola import (
-    ExternalServiceError,
-    RequestError,
-    SettingsError,
-)
+from cupola.errors import ExternalServiceError, RequestError, SettingsError
 from cupola.external.service import ExternalService
 from cupola.settings import ExternalSettings, load_settings
 from openai_stand_in import KEY

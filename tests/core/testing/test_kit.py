@@ -2,7 +2,8 @@
 
 import pytest
 
-from cupola import EmbedRequest, GenerateRequest, RequestError, TextPrompt, TurnFinished
+from cupola.errors import RequestError
+from cupola.frontend import EmbedRequest, GenerateRequest, TextPrompt, TurnFinished
 from cupola.testing import (
     ApiFrontendSuite,
     Ask,

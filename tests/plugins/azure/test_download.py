@@ -5,8 +5,8 @@ import random
 import pytest
 
 from azure_stand_in import AzureStandIn, Variant
-from cupola import DigestMismatchError, DownloadError
-from cupola.downloads import HttpDownloader, bring
+from cupola.downloads import HttpDownloader, acquire
+from cupola.errors import DigestMismatchError, DownloadError
 from cupola.settings import DownloadSettings
 from cupola_plugins.filesystem import FilesystemCache
 
@@ -35,7 +35,7 @@ async def brought(azure, catalog_of, cache, *, workers=4):
     catalog = catalog_of(azure)
     (model,) = await catalog.models()
     settings = DownloadSettings(workers=workers, chunk_mb=0.2, retry_pause_s=0.01, stall_timeout_s=2.0, retries=8)
-    cached = await bring(model, catalog, cache, HttpDownloader(settings), lambda event: None)
+    cached = await acquire(model, catalog, cache, HttpDownloader(settings), lambda event: None)
     root = cached.path.parent
     assert {name: (root / name).read_bytes() for name in FILES} == FILES
     return cached

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from azure_stand_in import AzureStandIn, Variant
-from cupola import CatalogError, DownloadError
+from cupola.errors import CatalogError, DownloadError
 from cupola_plugins.azure.client import Client, Patience, Request, UnreachableError, without_query
 from cupola_plugins.azure.regions import region_of_cluster, regions_to_try
 from cupola_plugins.azure.service import Endpoints

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azure_stand_in import AzureStandIn, Variant
-from cupola import DownloadError
 from cupola.downloads import HttpDownloader
+from cupola.errors import DownloadError
 from cupola_plugins.azure.container import _blob_page
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,8 @@ import anyio
 import pytest
 
 from azure_stand_in import AzureStandIn, Variant
-from cupola import CatalogError, Device
+from cupola.catalog import Device
+from cupola.errors import CatalogError
 
 pytestmark = pytest.mark.anyio
 CPU, CUDA = Device("CPUExecutionProvider", "CPU"), Device("CUDAExecutionProvider", "GPU")

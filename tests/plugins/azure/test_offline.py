@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azure_stand_in import AzureStandIn, Variant
-from cupola import CatalogError, Device, ModelInfo, PromptTemplate
+from cupola.catalog import Device, ModelInfo, PromptTemplate
+from cupola.errors import CatalogError
 from cupola_plugins.azure.snapshot import Origin, Snapshot, read_snapshot, write_snapshot
 
 pytestmark = pytest.mark.anyio

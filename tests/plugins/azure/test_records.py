@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azure_stand_in import AzureStandIn, Variant
-from cupola import PromptTemplate
+from cupola.catalog import PromptTemplate
 from cupola_plugins.azure.records import RecordError, model_of, needs_newer, parent_id, unix_time
 
 ENTITY = Variant("phi-generic-cpu", version=2, alias="phi", size_bytes=1000).entity()

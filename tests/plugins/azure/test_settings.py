@@ -2,7 +2,9 @@
 
 import pytest
 
-from cupola import Settings, SettingsError, load_settings
+from cupola import load_settings
+from cupola.catalog import Settings
+from cupola.errors import SettingsError
 from cupola_plugins.azure import catalog_sources
 from cupola_plugins.azure.service import endpoints_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from cupola import CacheError
+from cupola.errors import CacheError
 from cupola.testing.caches import MODEL, commit_model, write_files
 from cupola_plugins.filesystem import FilesystemCache
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from cupola import ModelInfo
+from cupola.cache import ModelInfo
 from cupola_plugins.filesystem import FilesystemCache
 
 MODEL = ModelInfo(id="tiny-generic-cpu:1", alias="tiny", source="test", publisher="Publisher")

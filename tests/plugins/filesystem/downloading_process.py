@@ -5,8 +5,9 @@ from pathlib import Path
 
 import anyio
 
-from cupola import CatalogSource, ModelInfo, RemoteFile
-from cupola.downloads import HttpDownloader, bring
+from cupola.cache import ModelInfo
+from cupola.catalog import CatalogSource, RemoteFile
+from cupola.downloads import HttpDownloader, acquire
 from cupola.settings import DownloadSettings
 from cupola_plugins.filesystem import FilesystemCache
 
@@ -35,7 +36,7 @@ class Served(CatalogSource):
 async def main(cache, url, size_bytes, sha256):
     source = Served(url, int(size_bytes), sha256)
     downloader = HttpDownloader(DownloadSettings(workers=1, chunk_mb=0.5, retries=0))
-    await bring(MODEL, source, FilesystemCache(Path(cache)), downloader, lambda event: None)
+    await acquire(MODEL, source, FilesystemCache(Path(cache)), downloader, lambda event: None)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import anyio
 import httpx  # noqa: F401 - imported once, before the forks
 from downloading_process import MODEL, Served
 
-from cupola.downloads import HttpDownloader, bring
+from cupola.downloads import HttpDownloader, acquire
 from cupola.settings import DownloadSettings
 from cupola_plugins.filesystem import FilesystemCache
 
@@ -49,7 +49,7 @@ def main(cache, url, size_bytes, sha256, times):
     source, rng, tries = Served(url, int(size_bytes), sha256), random.Random(7), []
 
     async def download():
-        await bring(MODEL, source, FilesystemCache(Path(cache)), HttpDownloader(SETTINGS), lambda event: None)
+        await acquire(MODEL, source, FilesystemCache(Path(cache)), HttpDownloader(SETTINGS), lambda event: None)
 
     async def shown():
         return [model.info.id for model in await FilesystemCache(Path(cache)).list()]

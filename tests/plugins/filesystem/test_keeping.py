@@ -8,7 +8,8 @@ import tarfile
 import anyio
 import pytest
 
-from cupola import CacheError, DiskFullError, ModelFormatError, ModelInfo
+from cupola.cache import ModelInfo
+from cupola.errors import CacheError, DiskFullError, ModelFormatError
 from cupola.testing.caches import FILES, MODEL, commit_model, write_files
 from cupola_plugins.filesystem import FilesystemCache
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from cupola import ModelInfo
+from cupola.cache import ModelInfo
 from cupola_plugins.filesystem import FilesystemCache
 from file_server import FileServer
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from cupola import CacheError, DiskFullError, ModelInfo, Settings
+from cupola.cache import ModelInfo, Settings
+from cupola.errors import CacheError, DiskFullError
 from cupola.settings import CacheSettings
 from cupola.testing import CacheStoreSuite
 from cupola.testing.caches import FILES, MODEL, commit_model, write_files

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cupola import ModelInfo
+from cupola.cache import ModelInfo
 from cupola.testing.caches import FILES, MODEL, commit_model, write_files
 from cupola_plugins.filesystem import FilesystemCache
 

@@ -4,7 +4,7 @@ from gguf import GGMLQuantizationType as Kind
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize, quantize
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf.checkpoint import EMBEDDING, Checkpoint
 from cupola_plugins.gguf.container import GgufFile
 from tiny_model import TinySizes, tiny_gguf, tiny_weights

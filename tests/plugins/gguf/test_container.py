@@ -8,7 +8,7 @@ from gguf import GGUFReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf.container import GgufFile
 from tiny_model import tiny_gguf, write_tiny_gguf
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import CacheError, DiskFullError, ModelFormatError, ProgressEvent
+from cupola.catalog import ProgressEvent
+from cupola.errors import CacheError, DiskFullError, ModelFormatError
 from cupola_plugins.gguf import Layout, files
 from cupola_plugins.gguf.importer import import_gguf
 from cupola_plugins.gguf.weights import WeightsFile

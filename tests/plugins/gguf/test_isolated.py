@@ -5,7 +5,8 @@ import anyio
 import psutil
 import pytest
 
-from cupola import CacheError, DiskFullError, ModelFormatError, ProgressEvent
+from cupola.catalog import ProgressEvent
+from cupola.errors import CacheError, DiskFullError, ModelFormatError
 from cupola_plugins.gguf import Layout, files, import_in_subprocess
 from tiny_model import TinySizes, write_tiny_gguf, write_tiny_model
 

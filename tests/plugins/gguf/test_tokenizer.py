@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.importer import import_gguf
 from cupola_plugins.gguf.tokenizer import GgufTokenizer

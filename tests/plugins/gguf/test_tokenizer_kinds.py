@@ -8,7 +8,7 @@ import onnxruntime_genai
 import pytest
 import tokenizers
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.importer import import_gguf
 from cupola_plugins.gguf.tokenizer import GgufTokenizer

@@ -2,14 +2,15 @@
 
 import pytest
 
-from cupola import ImportWishes, ModelFormatError
+from cupola.catalog import ImportOptions
+from cupola.errors import ModelFormatError
 from cupola_plugins.local import folder as folders
 from cupola_plugins.local.naming import id_and_alias, publisher_of
 from genai_folders import genai_folder
 
 
 def described(folder, **wishes):
-    return folders.describe(folder, ImportWishes(**wishes), source="local")
+    return folders.describe(folder, ImportOptions(**wishes), source="local")
 
 
 def test_a_folder_gets_id_alias_size_and_context_like_any_other_model(tmp_path):
@@ -76,7 +77,7 @@ def test_whisper_is_for_speech(tmp_path):
 )
 def test_wishes_name_it(tmp_path, wishes, model_id, alias):
     (tmp_path / "Some Model").mkdir()
-    assert id_and_alias(tmp_path / "Some Model", ImportWishes(**wishes), suffix="generic-cpu") == (model_id, alias)
+    assert id_and_alias(tmp_path / "Some Model", ImportOptions(**wishes), suffix="generic-cpu") == (model_id, alias)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_wishes_name_it(tmp_path, wishes, model_id, alias):
 )
 def test_a_file_is_named_without_its_quantisation(tmp_path, file, model_id):
     (tmp_path / file).touch()
-    assert id_and_alias(tmp_path / file, ImportWishes(), suffix="generic-cpu")[0] == model_id
+    assert id_and_alias(tmp_path / file, ImportOptions(), suffix="generic-cpu")[0] == model_id
 
 
 def test_a_folder_of_hugging_faces_cache_is_named_after_the_repository(tmp_path):

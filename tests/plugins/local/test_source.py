@@ -5,19 +5,10 @@ import os
 import anyio
 import pytest
 
-from cupola import (
-    ChatPrompt,
-    DownloadError,
-    GenerateRequest,
-    ImportWishes,
-    Message,
-    ModelFormatError,
-    RequestError,
-    Sampling,
-    Settings,
-    TurnFinished,
-)
+from cupola.catalog import ImportOptions, Settings
 from cupola.engine import open_engine
+from cupola.errors import DownloadError, ModelFormatError, RequestError
+from cupola.frontend import ChatPrompt, GenerateRequest, Message, Sampling, TurnFinished
 from cupola.settings import CacheSettings, ModelSettings
 from cupola_plugins import local
 from cupola_plugins.filesystem import FilesystemCache
@@ -71,7 +62,7 @@ def test_the_hook_catalog_sources_contributes_it():
 async def test_an_added_folder_is_listed_and_found_by_its_alias(engine, tmp_path):
     folder = genai_folder(tmp_path / "mine")
     events = []
-    cached = await engine.import_model(folder, ImportWishes(alias="my-own"), events.append)
+    cached = await engine.import_model(folder, ImportOptions(alias="my-own"), events.append)
     assert contents(cached.path) == contents(folder)
     assert (events[-1].phase, events[-1].done, events[-1].total) == ("import", events[-1].total, cached.size_bytes)
     status = await engine.resolve("MY-OWN")
@@ -84,21 +75,21 @@ async def test_an_added_folder_is_listed_and_found_by_its_alias(engine, tmp_path
 @pytest.mark.parametrize("link", [True, False])
 async def test_files_are_shared_only_on_request(engine, tmp_path, link):
     folder = genai_folder(tmp_path / "mine")
-    cached = await engine.import_model(folder, ImportWishes(link=link))
+    cached = await engine.import_model(folder, ImportOptions(link=link))
     assert (folder / "model.onnx").samefile(cached.path / "model.onnx") is link
 
 
 async def test_where_files_cannot_be_shared_they_are_copied(engine, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link")))
     folder = genai_folder(tmp_path / "mine")
-    cached = await engine.import_model(folder, ImportWishes(link=True))
+    cached = await engine.import_model(folder, ImportOptions(link=True))
     assert contents(cached.path) == contents(folder)
 
 
 @pytest.mark.parametrize("link", [True, False])
 async def test_symbolic_links_of_hugging_faces_cache_become_plain_files(engine, tmp_path, link):
     snapshot = hub_snapshot(tmp_path / "hub")
-    cached = await engine.import_model(snapshot, ImportWishes(link=link))
+    cached = await engine.import_model(snapshot, ImportOptions(link=link))
     assert cached.info.id == "Tiny-ONNX-generic-cpu:1"
     assert cached.path.parent.name == "acme"
     assert not any(path.is_symlink() for path in cached.path.rglob("*"))
@@ -108,7 +99,7 @@ async def test_symbolic_links_of_hugging_faces_cache_become_plain_files(engine, 
 async def test_removing_an_added_model_leaves_the_folder_it_came_from(engine, tmp_path):
     folder = genai_folder(tmp_path / "mine")
     before = contents(folder)
-    await engine.import_model(folder, ImportWishes(link=True))
+    await engine.import_model(folder, ImportOptions(link=True))
     assert await engine.remove("mine")
     assert await engine.cached() == []
     assert contents(folder) == before
@@ -118,7 +109,7 @@ async def test_removing_an_added_model_leaves_the_folder_it_came_from(engine, tm
 async def test_a_gguf_file_becomes_a_model_that_answers(engine, tmp_path, gguf):
     source = gguf.write(tmp_path / "Tiny-Q8_0.gguf")
     events = []
-    cached = await engine.import_model(source, ImportWishes(), events.append)
+    cached = await engine.import_model(source, ImportOptions(), events.append)
     assert (cached.info.id, cached.info.task) == ("Tiny-generic-cpu:1", "chat-completion")
     assert cached.size_bytes == pytest.approx(cached.info.size_bytes, rel=0.5)
     assert events[-1].unit == "layers"
@@ -133,8 +124,8 @@ async def test_a_gguf_file_becomes_a_model_that_answers(engine, tmp_path, gguf):
 
 async def test_a_wished_layout_is_the_layout(engine, tmp_path):
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
-    small = await engine.import_model(source, ImportWishes(name="small", layout="int4-blocks"))
-    large = await engine.import_model(source, ImportWishes(name="large", layout="int8-blocks"))
+    small = await engine.import_model(source, ImportOptions(name="small", layout="int4-blocks"))
+    large = await engine.import_model(source, ImportOptions(name="large", layout="int8-blocks"))
     sizes = [(model.path / "model.onnx.data").stat().st_size for model in (small, large)]
     assert sizes[0] < sizes[1]
 
@@ -149,15 +140,15 @@ async def test_a_wished_layout_is_the_layout(engine, tmp_path):
 )
 async def test_what_cannot_be_wished_for_is_said(engine, tmp_path, wishes, reason):
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
-    await engine.import_model(genai_folder(tmp_path / "taken"), ImportWishes())
+    await engine.import_model(genai_folder(tmp_path / "taken"), ImportOptions())
     with pytest.raises((ModelFormatError, RequestError), match=reason):
-        await engine.import_model(source, ImportWishes(**wishes))
+        await engine.import_model(source, ImportOptions(**wishes))
     assert len(await engine.cached()) == 1
 
 
 async def test_a_folder_takes_no_layout(engine, tmp_path):
     with pytest.raises(ModelFormatError, match="a model already"):
-        await engine.import_model(genai_folder(tmp_path / "mine"), ImportWishes(layout="int8-rows"))
+        await engine.import_model(genai_folder(tmp_path / "mine"), ImportOptions(layout="int8-rows"))
 
 
 async def test_an_architecture_that_is_not_supported_is_named_and_leaves_nothing(engine, tmp_path):
@@ -165,7 +156,7 @@ async def test_an_architecture_that_is_not_supported_is_named_and_leaves_nothing
     gguf.metadata["general.architecture"] = "mamba"
     source = gguf.write(tmp_path / "mamba.gguf")
     with pytest.raises(ModelFormatError, match="'mamba'.*llama"):
-        await engine.import_model(source, ImportWishes())
+        await engine.import_model(source, ImportOptions())
     assert left_over(tmp_path / "cache") == []
 
 
@@ -173,23 +164,23 @@ async def test_an_architecture_that_is_not_supported_is_named_and_leaves_nothing
 async def test_other_files_are_refused_with_what_would_do(engine, tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ModelFormatError, match=r"GGUF|damaged"):
-        await engine.import_model(tmp_path / "file", ImportWishes())
+        await engine.import_model(tmp_path / "file", ImportOptions())
     assert left_over(tmp_path / "cache") == []
 
 
 async def test_a_cancelled_import_leaves_no_model_and_the_next_one_starts_afresh(engine, tmp_path):
     folder = genai_folder(tmp_path / "mine")
     with anyio.CancelScope() as scope:
-        await engine.import_model(folder, ImportWishes(), lambda event: scope.cancel())
+        await engine.import_model(folder, ImportOptions(), lambda event: scope.cancel())
     assert await engine.cached() == []
     (folder / "model.onnx").write_bytes(b"changed meanwhile")
-    cached = await engine.import_model(folder, ImportWishes())
+    cached = await engine.import_model(folder, ImportOptions())
     assert (cached.path / "model.onnx").read_bytes() == b"changed meanwhile"
 
 
 async def test_what_was_not_offered_cannot_be_fetched(tmp_path):
     offered, other = LocalModels(), LocalModels()
-    info = await offered.offer(genai_folder(tmp_path / "mine"), ImportWishes())
+    info = await offered.claim(genai_folder(tmp_path / "mine"), ImportOptions())
     store = FilesystemCache(tmp_path / "cache")
     async with await store.reserve(info) as staging:
         with pytest.raises(DownloadError, match="from this machine"):
@@ -199,7 +190,7 @@ async def test_what_was_not_offered_cannot_be_fetched(tmp_path):
 async def test_a_source_that_vanishes_is_an_error_of_words(engine, tmp_path):
     source = LocalModels()
     folder = genai_folder(tmp_path / "mine")
-    info = await source.offer(folder, ImportWishes())
+    info = await source.claim(folder, ImportOptions())
     (folder / "model.onnx").unlink()
     (folder / "genai_config.json").unlink()
     folder.rmdir()

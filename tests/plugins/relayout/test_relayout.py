@@ -4,7 +4,7 @@ import onnxruntime
 import onnxruntime_genai as og
 import pytest
 
-from cupola import ModelFormatError
+from cupola.errors import ModelFormatError
 from cupola_plugins.gguf.layout import Layout
 from cupola_plugins.relayout import OnnxRelayout
 from cupola_plugins.relayout.rewriting import rewrite

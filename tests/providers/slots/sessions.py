@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from cupola import Limits, ModelFiles, Sampling, Turn
+from cupola.provider import Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import run_turn
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.slots import SlotsSession, slots_graph

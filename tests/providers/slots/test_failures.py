@@ -6,7 +6,8 @@ import onnxruntime
 import psutil
 import pytest
 
-from cupola import CupolaError, Guidance, LoadError, Sampling, Turn
+from cupola.errors import CupolaError, LoadError
+from cupola.provider import Guidance, Sampling, Turn
 from cupola.testing.sessions import run_turn, run_turns
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.slots import SlotPlan, SlotsSession, slots_graph

@@ -1,6 +1,6 @@
 """Whose turn it is: prompts in chunks, beginnings that are shared, slots that are waited for."""
 
-from cupola import Sampling
+from cupola.provider import Sampling
 from cupola.testing.sessions import run_turn, run_turns
 from providers.slots.sessions import alone, open_slots, prompt, turn
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import Sampling, Turn
+from cupola.provider import Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn, run_turns
 from providers.slots.orders import carry_out, orders
 from providers.slots.sessions import GREEDY, VOCAB, alone, open_slots, prompt, run_steps, turn

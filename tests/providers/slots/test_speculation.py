@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cupola import Guidance, Sampling, Turn
+from cupola.provider import Guidance, Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn, run_turns
 from cupola_plugins.gguf import Layout
 from cupola_providers.runtime.slots.drafting import SHORTEST_MATCH, Drafter

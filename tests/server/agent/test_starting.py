@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cupola import ServiceStartError
 from cupola.discovery import ensure_service, start_service, stop_service
+from cupola.errors import ServiceStartError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cupola import Message
+from cupola.frontend import Message
 from cupola_server.bench.adapters import ALL, Adapter, UnknownPeerError, adapters, adapters_named, read_adapter
 from cupola_server.bench.answers import Prompt
 from cupola_server.bench.client import PeerError

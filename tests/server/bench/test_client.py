@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import Message
+from cupola.frontend import Message
 from cupola_server.bench.answers import Prompt
 from cupola_server.bench.client import ChatClient, EventReader, PeerError
 

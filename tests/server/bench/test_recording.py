@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cupola import CachedModel, ModelInfo
+from cupola.frontend import CachedModel, ModelInfo
 from cupola.measurements import Measurements
 from cupola_server.bench.choosing import Chosen
 from cupola_server.bench.recording import record

@@ -2,7 +2,8 @@
 
 import anyio
 
-from cupola import CatalogSource, ModelInfo, ProgressEvent, hookimpl
+from cupola.catalog import CatalogSource
+from cupola.frontend import ModelInfo, ProgressEvent, hookimpl
 
 
 class Held(CatalogSource):

@@ -2,7 +2,9 @@
 
 import click
 
-from cupola import CatalogSource, DownloadError, ModelInfo, ProgressEvent, hookimpl
+from cupola.catalog import CatalogSource
+from cupola.errors import DownloadError
+from cupola.frontend import ModelInfo, ProgressEvent, hookimpl
 
 
 class Shelf(CatalogSource):

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, nullcontext
 import anyio
 import pytest
 
-from cupola import ModelInfo
 from cupola.errors import ContextLengthExceededError, WorkerDiedError
+from cupola.frontend import ModelInfo
 from cupola.messages import Message, Sampling, TurnFinished, TurnText, Usage
 from cupola_server.cli.chat import HELP, ChatSession, chat
 from cupola_server.cli.printing import printable

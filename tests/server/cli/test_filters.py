@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ModelInfo
+from cupola.frontend import ModelInfo
 from cupola_server.cli.filters import FILTER_KEYS, admitted, filter_option, parse_filter
 
 PHI = ModelInfo(

@@ -4,8 +4,9 @@ import anyio
 import msgspec
 import pytest
 
-from cupola import ServiceReplyError, Settings
 from cupola.client import calls
+from cupola.errors import ServiceReplyError
+from cupola.frontend import Settings
 from cupola.settings import ServerSettings
 from cupola_server.cli.remote import open_service
 from cupola_server.cli.remote_errors import ServiceUnreachableError

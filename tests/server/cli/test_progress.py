@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from cupola import ProgressEvent
+from cupola.frontend import ProgressEvent
 from cupola_server.cli.phases import LOADING, amount_text, rate_text
 from cupola_server.cli.progress import PlainProgress, shown_progress
 

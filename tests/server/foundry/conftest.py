@@ -8,8 +8,8 @@ import anyio
 import httpx
 import pytest
 
-from cupola import Settings
 from cupola.engine import open_engine
+from cupola.frontend import Settings
 from cupola.plugins import PluginSet
 from cupola.settings import CacheSettings, ServerSettings
 from cupola_server.app import compose

@@ -2,8 +2,9 @@
 
 import anyio
 
-import cupola
-from cupola import CatalogSource, DigestMismatchError, DownloadError, ModelInfo, ProgressEvent, PromptTemplate
+from cupola.catalog import CatalogSource, PromptTemplate
+from cupola.errors import DigestMismatchError, DownloadError
+from cupola.frontend import ModelInfo, ProgressEvent, hookimpl
 
 
 def model(model_id, alias, **more):
@@ -82,6 +83,6 @@ class ShelfPlugin:
     def __init__(self, shelf):
         self.shelf = shelf
 
-    @cupola.hookimpl
+    @hookimpl
     def catalog_sources(self, settings):
         return [self.shelf]

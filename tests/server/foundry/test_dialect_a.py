@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from cupola import ModelBusyError
+from cupola.errors import ModelBusyError
 from cupola.settings import ModelSettings
 from echo_specs import chat
 

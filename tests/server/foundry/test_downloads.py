@@ -6,7 +6,7 @@ import anyio
 import httpx
 import pytest
 
-from cupola import ProgressEvent
+from cupola.frontend import ProgressEvent
 from server.foundry.parsers import PARSERS, csharp_sdk, javascript_sdk, python_sdk
 from waiting import until
 

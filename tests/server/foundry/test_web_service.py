@@ -8,7 +8,7 @@ import httpx
 import pytest
 from openai import AsyncOpenAI
 
-from cupola import ModelBusyError
+from cupola.errors import ModelBusyError
 from echo_specs import chat
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from cupola import ModelInfo
+from cupola.frontend import ModelInfo
 from cupola_plugins.filesystem import FilesystemCache
 from tiny_embedder import write_tiny_embedder
 from tiny_model import write_tiny_model

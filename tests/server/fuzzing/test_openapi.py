@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from cupola import Settings
+from cupola.frontend import Settings
 from cupola.plugins import load_plugins
 from cupola_server.app import compose
 from cupola_server.openai import translate

@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from cupola import (
+from cupola.errors import (
     ContextLengthExceededError,
     InvalidParameterError,
     LoadError,
@@ -12,12 +12,11 @@ from cupola import (
     NoProviderError,
     QueueFullError,
     RequestError,
-    TurnFinished,
-    Usage,
     WorkerDiedError,
     WorkerError,
     WorkerHungError,
 )
+from cupola.frontend import TurnFinished, Usage
 
 pytestmark = pytest.mark.anyio
 

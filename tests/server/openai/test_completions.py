@@ -4,18 +4,8 @@ import anyio
 import openai
 import pytest
 
-from cupola import (
-    ContextLengthExceededError,
-    Guidance,
-    InvalidParameterError,
-    TextPrompt,
-    TokenLogprob,
-    TokenPrompt,
-    TurnFinished,
-    TurnText,
-    Usage,
-    WorkerDiedError,
-)
+from cupola.errors import ContextLengthExceededError, InvalidParameterError, WorkerDiedError
+from cupola.frontend import Guidance, TextPrompt, TokenLogprob, TokenPrompt, TurnFinished, TurnText, Usage
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cupola import RequestError
+from cupola.errors import RequestError
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.errors import BodyError, FieldError
 from cupola_server.openai.schema import ChatRequest

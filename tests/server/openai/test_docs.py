@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cupola import Settings
+from cupola.frontend import Settings
 from cupola_server.openai import OpenAIFrontend, translate
 from cupola_server.openai.responses import checks
 from server.fake_engine import FakeEngine

@@ -6,7 +6,7 @@ import struct
 import openai
 import pytest
 
-from cupola import InvalidParameterError
+from cupola.errors import InvalidParameterError
 
 pytestmark = pytest.mark.anyio
 

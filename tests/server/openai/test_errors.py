@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 import cupola
-from cupola import (
+from cupola.errors import (
     CacheError,
     CupolaError,
     DigestMismatchError,

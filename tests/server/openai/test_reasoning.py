@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import TurnText
+from cupola.frontend import TurnText
 from cupola_server.openai.pieces import ContentDelta, ReasoningDelta
 from cupola_server.openai.reading import AnswerReader
 from cupola_server.openai.reasoning import (

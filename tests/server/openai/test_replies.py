@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import Usage
+from cupola.frontend import Usage
 from cupola_server.openai.pieces import ContentDelta
 from cupola_server.openai.replies import ChunkEncoder
 

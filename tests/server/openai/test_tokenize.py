@@ -2,7 +2,7 @@
 
 import pytest
 
-from cupola import ChatPrompt, TextPrompt
+from cupola.frontend import ChatPrompt, TextPrompt
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from cupola import Message, Tool, ToolCall, TurnFinished, Usage
+from cupola.frontend import Message, Tool, ToolCall, TurnFinished, Usage
 from cupola_server.app import compose
 from cupola_server.openai import OpenAIFrontend
 from cupola_server.openai.tools import TOOL_FORMATS, CallArguments, CallOpened, ToolFormat

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cupola import ToolCall
+from cupola.frontend import ToolCall
 from cupola_server.openai.tools import TOOL_FORMATS, FunctionTool, ToolFormat, format_for
 from cupola_server.openai.tools.formats import GENERIC, HERMES, LLAMA3, MISTRAL, PHI4
 

@@ -3,7 +3,8 @@
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from cupola import Guidance, InvalidParameterError
+from cupola.errors import InvalidParameterError
+from cupola.frontend import Guidance
 from cupola_server.openai.tools import FunctionTool
 from cupola_server.openai.tools.formats import GENERIC, HERMES, LLAMA3, MISTRAL, PHI4
 from cupola_server.openai.tools.grammar import after_reasoning, calls_grammar, explained

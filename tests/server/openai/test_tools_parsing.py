@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola import ToolCall
+from cupola.frontend import ToolCall
 from cupola_server.openai.tools import TOOL_FORMATS, CallArguments, CallOpened, JsonCallParser
 from cupola_server.openai.tools.formats import GENERIC, HERMES, LLAMA3, MISTRAL, PHI4
 

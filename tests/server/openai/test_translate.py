@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from cupola import GenerateRequest, Message, Sampling
+from cupola.frontend import GenerateRequest, Message, Sampling
 from cupola_server.openai import translate
 from cupola_server.openai.schema import ChatRequest
 from cupola_server.openai.translate import to_chat_ask

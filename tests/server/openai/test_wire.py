@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cupola import WorkerError
+from cupola.errors import WorkerError
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,9 @@ import logging
 import httpx
 import pytest
 
-from cupola import Settings, SettingsError, load_settings
+from cupola import load_settings
+from cupola.errors import SettingsError
+from cupola.frontend import Settings
 from cupola.settings import ServerSettings
 from cupola_server.app import compose
 from cupola_server.guarding import read_keys

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from cupola import SettingsError
+from cupola.errors import SettingsError
 from cupola_server.guarding import Origins
 from server.fake_engine import running
 from server.security.test_hosts import app

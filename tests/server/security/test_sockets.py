@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from cupola import SettingsError
+from cupola.errors import SettingsError
 from cupola.settings import ServerSettings
 from cupola_server.activation import activated_sockets
 from cupola_server.listening import open_listeners

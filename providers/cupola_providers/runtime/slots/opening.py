@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cupola import LoadError, ModelFiles
+from cupola.errors import LoadError
+from cupola.provider import ModelFiles
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.slots.graph import SlotsGraph
 from cupola_providers.runtime.slots.second_graph import one_by_one_graph, picking_graph

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cupola import LoadError
+from cupola.errors import LoadError
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.sampling import Logits
 from cupola_providers.runtime.slots.decoder import SlotDecoder

@@ -7,8 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from cupola import CupolaError, Limits, LoadError, ModelFiles, Session, TokenEvent, Turn, WorkerError
-from cupola.errors import to_wire
+from cupola.errors import CupolaError, LoadError, WorkerError, to_wire
+from cupola.provider import Limits, ModelFiles, Session, TokenEvent, Turn
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.row import Row, Rows
 from cupola_providers.runtime.sampling import Logits, sample
@@ -310,17 +310,17 @@ class SlotsSession(Session):
         events = []
         for turn in members:
             if turn is not None:
-                its_logits = [next(logits) for _ in range(len(guesses[turn]) + 1)]
-                events += self._accept_guesses(rows[turn], guesses[turn], its_logits)
+                row_logits = [next(logits) for _ in range(len(guesses[turn]) + 1)]
+                events += self._accept_guesses(rows[turn], guesses[turn], row_logits)
         return events
 
     def _accept_guesses(self, row: Row, guesses: Sequence[int], logits: Sequence[Logits]) -> list[TokenEvent]:
         """Choose tokens from a turn's logits, one after the other, up to the first that was not guessed."""
         events = []
-        for guess, its_logits in zip([*guesses, None], logits, strict=True):
+        for guess, row_logits in zip([*guesses, None], logits, strict=True):
             self._table.extend(row.id, row.pending)
-            token = int(sample(its_logits[None], [row.sampler])[0])
-            events.append(self._ended(row, row.accept(token, its_logits)))
+            token = int(sample(row_logits[None], [row.sampler])[0])
+            events.append(self._ended(row, row.accept(token, row_logits)))
             if token != guess or row.id not in self._running:
                 break
         return events
@@ -330,7 +330,7 @@ class SlotsSession(Session):
             return []
         tokens = sample(logits, [row.sampler for row in rows])
         accepted = zip(rows, tokens, logits, strict=True)
-        return [self._ended(row, row.accept(int(token), its_logits)) for row, token, its_logits in accepted]
+        return [self._ended(row, row.accept(int(token), row_logits)) for row, token, row_logits in accepted]
 
     def _failed(self, rows: Sequence[Row], error: RuntimeError) -> list[TokenEvent]:
         logger.error("A forward pass failed", exc_info=error)

@@ -31,7 +31,7 @@ async def fetched(engine: Engine, model: ModelStatus, *, force: bool = False, ti
     click.echo(f"Downloading {model_id}...")
     bar = DownloadBar()
     try:
-        await engine.download(model_id, bar, again=force)
+        await engine.download(model_id, bar, force=force)
     except BaseException:
         click.echo()
         raise

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from cupola import ChatPrompt, GenerateRequest, Guidance, Sampling
+from cupola.frontend import ChatPrompt, GenerateRequest, Guidance, Sampling
 from cupola_server.openai.answers import ChatAsk, Params, ToolChoice
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.responses import schema

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from anyio import CancelScope, Event
 from msgspec.structs import replace
 
-from cupola import CupolaError
+from cupola.errors import CupolaError
 from cupola_server.openai.errors import ResponseNotFoundError, describe
 from cupola_server.openai.responses.output import Output
 from cupola_server.openai.responses.response import Response, ResponseError, StoredResponse

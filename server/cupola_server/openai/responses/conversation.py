@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from cupola import Message, ToolCall
+from cupola.frontend import Message, ToolCall
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.responses import items
 from cupola_server.openai.responses.items import FunctionCall, FunctionCallOutput, Item, Refusal

@@ -7,7 +7,8 @@ from itertools import count
 import msgspec
 from msgspec.structs import replace
 
-from cupola import ChatPrompt, ContextLengthExceededError, EngineView
+from cupola.errors import ContextLengthExceededError
+from cupola.frontend import ChatPrompt, EngineView
 from cupola_server.openai.answers import Answer, ChatTurns, Prepared
 from cupola_server.openai.errors import ErrorReply, FieldError, ResponseNotFoundError, ResponseStoreError
 from cupola_server.openai.exchange import Exchange

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from cupola import Usage
+from cupola.frontend import Usage
 from cupola_server.openai.pieces import Finished
 from cupola_server.openai.responses.growing import new_id
 from cupola_server.openai.responses.items import OutputItem

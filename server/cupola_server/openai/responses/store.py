@@ -5,7 +5,7 @@ import logging
 import msgspec
 from anyio import CapacityLimiter, to_thread
 
-from cupola import Settings
+from cupola.frontend import Settings
 from cupola_server.openai.responses.folder import RecordFolder
 from cupola_server.openai.responses.response import StoredResponse
 

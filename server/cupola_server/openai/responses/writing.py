@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from cupola import EngineView, TextPrompt, WorkerError
+from cupola.errors import WorkerError
+from cupola.frontend import EngineView, TextPrompt
 from cupola_server.openai.answers import Answer
 from cupola_server.openai.pieces import Finished
 from cupola_server.openai.responses.events import Event

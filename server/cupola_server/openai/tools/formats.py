@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from cupola import ToolCall
+from cupola.frontend import ToolCall
 from cupola_server.openai.tools.functions import FunctionTool
 from cupola_server.openai.tools.parsing import CallParser, JsonCallParser
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cupola import Guidance, InvalidParameterError
+from cupola.errors import InvalidParameterError
+from cupola.frontend import Guidance
 from cupola_server.openai.tools.formats import ToolFormat
 from cupola_server.openai.tools.functions import FunctionTool
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from cupola import ProgressEvent
+from cupola.frontend import ProgressEvent
 from cupola_server.cli.foundry.bar import DownloadBar
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from cupola import ModelInfo
+from cupola.frontend import ModelInfo
 from cupola_server.cli.foundry.listing import cached_table, model_table, size_text
 
 # What a PowerShell module takes rows apart with.

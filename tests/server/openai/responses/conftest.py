@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from cupola import Settings
+from cupola.frontend import Settings
 from cupola.settings import ResponseSettings
 from cupola_server.openai import OpenAIFrontend
 from server.fake_engine import running

@@ -6,7 +6,7 @@ import anyio
 import openai
 import pytest
 
-from cupola import QueueFullError, WorkerDiedError
+from cupola.errors import QueueFullError, WorkerDiedError
 from cupola_server.openai import OpenAIFrontend
 from server.fake_engine import FakeEngine, running
 from server.openai.responses.wire import check_response

@@ -4,7 +4,8 @@ import openai
 import pytest
 from msgspec.structs import replace
 
-from cupola import ContextLengthExceededError, QueueFullError, TurnFinished, Usage, WorkerDiedError
+from cupola.errors import ContextLengthExceededError, QueueFullError, WorkerDiedError
+from cupola.frontend import TurnFinished, Usage
 from server.openai.responses.wire import CALL, WEATHER, Sum, check_response
 
 pytestmark = pytest.mark.anyio

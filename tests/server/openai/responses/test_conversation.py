@@ -2,7 +2,7 @@
 
 import pytest
 
-from cupola import Message, ToolCall
+from cupola.frontend import Message, ToolCall
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.responses import items
 from cupola_server.openai.responses.conversation import to_messages

@@ -6,7 +6,7 @@ import anyio
 import openai
 import pytest
 
-from cupola import Settings
+from cupola.frontend import Settings
 from cupola.settings import ResponseSettings
 from cupola_server.openai import OpenAIFrontend
 from cupola_server.openai.responses.folder import RecordFolder

@@ -3,7 +3,8 @@
 import openai
 import pytest
 
-from cupola import TokenLogprob, TurnFinished, TurnText, Usage, WorkerDiedError
+from cupola.errors import WorkerDiedError
+from cupola.frontend import TokenLogprob, TurnFinished, TurnText, Usage
 from server.openai.responses.wire import CALL, WEATHER, Sum, check_response, events_of
 
 pytestmark = pytest.mark.anyio

@@ -8,15 +8,13 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from cupola.catalog import Catalog, Entry, Listing
-from cupola.choosing import Chooser
 from cupola.contracts import (
     CachedModel,
     CacheStore,
     Device,
     DownloadStatus,
     Generation,
-    ImportWishes,
+    ImportOptions,
     ModelInfo,
     ModelStatus,
     Placement,
@@ -24,7 +22,9 @@ from cupola.contracts import (
     ProgressEvent,
     ResidentStatus,
 )
-from cupola.downloads import Bringing, DownloadJobs, HttpDownloader, keep_addresses_out_of_logs
+from cupola.downloads import Acquirer, DownloadJobs, HttpDownloader, keep_addresses_out_of_logs
+from cupola.engine.generation import RunningTurn
+from cupola.engine.placer import Placer
 from cupola.environments import Inventory
 from cupola.errors import (
     CacheError,
@@ -35,8 +35,8 @@ from cupola.errors import (
     ModelNotFoundError,
     NoProviderError,
 )
-from cupola.external.elsewhere import Elsewhere
 from cupola.external.models import ExternalModels
+from cupola.external.router import ExternalRouter
 from cupola.messages import (
     ChatPrompt,
     DetokenizeTokens,
@@ -50,12 +50,12 @@ from cupola.messages import (
     TokenizeText,
     Tokens,
 )
-from cupola.placement import ANYWHERE, Wish
+from cupola.model_index import Listing, ModelEntry, ModelIndex
+from cupola.placement import NO_PREFERENCE, PlacementRequest
 from cupola.plugins import PluginSet, ProviderEntry, load_plugins
 from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
 from cupola.tuning import TUNED, Goal, Trial, Tuner, Tuning
-from cupola.turns import Turn
 from cupola.worker.process import Worker, WorkerSpec
 
 logger = logging.getLogger(__name__)
@@ -79,10 +79,10 @@ class Engine:
         self._plugins = plugins
         self._residency = residency
         self.inventory = Inventory(plugins.providers, settings)
-        self._catalog = Catalog(plugins.catalog_sources, plugins.cache_stores, self.inventory.devices())
-        self._chooser = Chooser(settings, plugins, self._catalog, self.inventory, residency.loads)
-        self._external = Elsewhere(external, residency.find, self._catalog.variants, settings.models.fallback)
-        self._bringing = Bringing(jobs, HttpDownloader(settings.downloads), self._store, plugins.observe)
+        self._catalog = ModelIndex(plugins.catalog_sources, plugins.cache_stores, self.inventory.devices())
+        self._placer = Placer(settings, plugins, self._catalog, self.inventory, residency.loads)
+        self._external = ExternalRouter(external, residency.find, self._catalog.variants, settings.models.fallback)
+        self._acquirer = Acquirer(jobs, HttpDownloader(settings.downloads), self._store, plugins.observe)
 
     @property
     def cache_location(self) -> Path:
@@ -105,7 +105,7 @@ class Engine:
 
     def devices(self) -> Sequence[Device]:
         """List what models can be placed on, in order of preference, with the memory that is free there."""
-        return self._chooser.devices()
+        return self._placer.devices()
 
     async def use_gpu(self, index: int) -> None:
         """Load models on the GPU of this index from now on, where they run on one.
@@ -114,12 +114,12 @@ class Engine:
             NoGpuError: Nothing here runs models on GPUs.
             InvalidParameterError: No provider has a GPU of this index.
         """
-        await self._chooser.know_devices()
-        self._chooser.choose_gpu(index)
+        await self._placer.refresh_devices()
+        self._placer.choose_gpu(index)
 
     async def models(self) -> Sequence[ModelStatus]:
         """List every model of every catalog and cache, best variant of an alias first."""
-        await self._chooser.know_devices()
+        await self._placer.refresh_devices()
         here = [self._status(entry) for entry in await self._catalog.entries()]
         return [*here, *(model.status for model in self._external.models)]
 
@@ -133,9 +133,9 @@ class Engine:
 
     async def resolve(self, name: str) -> ModelStatus:
         """Look a model up by id, id without version, or alias: the variant that would run here, else the first."""
-        if elsewhere := await self._external.find(name):
-            return elsewhere.status
-        entries, place = await self._chooser.candidates(name)
+        if external := await self._external.find(name):
+            return external.status
+        entries, place = await self._placer.candidates(name)
         return self._status(next((e for e in entries if place and e.info.id == place.variant.id), entries[0]))
 
     async def variants(self, name: str) -> Sequence[ModelStatus]:
@@ -146,36 +146,36 @@ class Engine:
         """
         return [self._status(entry) for entry in await self._catalog.variants(name)]
 
-    async def download(self, name: str, progress: Progress | None = None, *, again: bool = False) -> CachedModel:
+    async def download(self, name: str, progress: Progress | None = None, *, force: bool = False) -> CachedModel:
         """Bring a model into the cache; returns at once if it is there already.
 
-        If `again`, it is brought also then. The one that is there stays until the new one is whole.
+        If `force`, it is downloaded even if it is cached. The cached copy stays until the new one is complete.
 
         Raises:
             ModelNotFoundError, DownloadError, CacheError, ModelFormatError: Nothing half-done is left in the cache.
             RequestError: It is a model elsewhere.
         """
         await self._external.refuse(name)
-        entry, _ = await self._chooser.choose(name)
-        return await self._bringing.bring(entry, progress or _ignore, again=again)
+        entry, _ = await self._placer.choose(name)
+        return await self._acquirer.acquire(entry, progress or _ignore, force=force)
 
     async def start_download(self, name: str) -> DownloadStatus:
         """Begin to bring a model into the cache, and return at once."""
         await self._external.refuse(name)
-        entry, _ = await self._chooser.choose(name)
+        entry, _ = await self._placer.choose(name)
         if entry.cached:
             return DownloadStatus(info=entry.info, state="done", progress=ProgressEvent("download", 0, 0))
-        return await self._bringing.start(entry)
+        return await self._acquirer.start(entry)
 
     def cancel_download(self, model_id: str) -> bool:
         """End a download; False if none of that id is under way."""
-        return self._bringing.jobs.cancel(model_id)
+        return self._acquirer.jobs.cancel(model_id)
 
     def downloads(self) -> Sequence[DownloadStatus]:
         """List the downloads under way, then the last ones that ended."""
-        return self._bringing.jobs.statuses()
+        return self._acquirer.jobs.statuses()
 
-    async def import_model(self, path: Path, wishes: ImportWishes, progress: Progress | None = None) -> CachedModel:
+    async def import_model(self, path: Path, options: ImportOptions, progress: Progress | None = None) -> CachedModel:
         """Make a file or folder of this machine a model of the cache.
 
         Raises:
@@ -184,11 +184,11 @@ class Engine:
             CacheError: The cache cannot be written.
         """
         for source in self._plugins.catalog_sources:
-            info = await source.offer(path, wishes)
+            info = await source.claim(path, options)
             if info is None:
                 continue
             await self._catalog.refuse_taken(info.id)
-            return await self._bringing.bring(Entry(info, source, None), progress or _ignore)
+            return await self._acquirer.acquire(ModelEntry(info, source, None), progress or _ignore)
         detail = "is neither a folder with a genai_config.json nor a file that an importer knows, such as GGUF"
         raise ModelFormatError(path=str(path), detail=detail)
 
@@ -206,15 +206,15 @@ class Engine:
         return any([await store.remove(model_id) for store in self._plugins.cache_stores])
 
     async def tune(
-        self, name: str, goal: Goal, *, max_divergence: float, progress: Progress, told: Callable[[Trial], None]
+        self, name: str, goal: Goal, *, max_divergence: float, progress: Progress, on_trial: Callable[[Trial], None]
     ) -> Tuning:
         """Find the layout in which a model runs best here, and keep it; see `cupola.tuning`."""
-        entry, place = await self._chooser.choose(name)
+        entry, place = await self._placer.choose(name)
         if entry.info.source == TUNED:
-            entry, place = await self._chooser.choose(entry.info.parent)
-        source = await self._bringing.bring(entry, progress)
+            entry, place = await self._placer.choose(entry.info.parent)
+        source = await self._acquirer.acquire(entry, progress)
         tuner = Tuner(source, lambda model: self._spec(model, place), self._plugins.converters, self._store())
-        return await tuner.run(goal, max_divergence, progress, told)
+        return await tuner.run(goal, max_divergence, progress, on_trial)
 
     async def load(
         self,
@@ -223,19 +223,19 @@ class Engine:
         ttl_s: float | None = None,
         provider: str | None = None,
         device: str | None = None,
-        or_fallback: bool = False,
+        use_fallback: bool = False,
     ) -> ResidentStatus:
         """Load a model, or restart the idle clock of a loaded one; one that is loaded in another place moves."""
-        if elsewhere := await self._external.find(name):
-            return elsewhere.resident
-        wish = self._chooser.wish(provider, device) if provider or device else ANYWHERE
+        if external := await self._external.find(name):
+            return external.resident
+        requested = self._placer.parse_request(provider, device) if provider or device else NO_PREFERENCE
         try:
-            info, spec = await self._prepare(name, wish)
+            info, spec = await self._prepare(name, requested)
             return await self._residency.load(info, spec, ttl_s)
         except _CANNOT_RUN as error:
-            if not or_fallback:
+            if not use_fallback:
                 raise
-            return await self.load(self._external.stand_in(name, error), ttl_s=ttl_s)
+            return await self.load(self._external.fallback(name, error), ttl_s=ttl_s)
 
     async def register(self, service: str, model: str, base_url: str) -> ModelStatus:
         """Offer the model of a service elsewhere, until the process ends."""
@@ -258,27 +258,27 @@ class Engine:
         """Run a turn. Entering waits until the prompt is accepted; leaving early cancels it within a step."""
         arrived = anyio.current_time()
         async with AsyncExitStack() as stack:
-            turn = await self._begun(request, stack)
+            turn = await self._start(request, stack)
             try:
                 yield turn
             finally:
                 self._plugins.observe(turn.ended(arrived))
 
-    async def _begun(self, request: GenerateRequest, stack: AsyncExitStack) -> Turn:
+    async def _start(self, request: GenerateRequest, stack: AsyncExitStack) -> RunningTurn:
         """Begin a turn where its model runs, or at the fallback if that is not here. The stack ends it."""
-        if elsewhere := await self._external.find(request.model):
-            answer = await stack.enter_async_context(elsewhere.answer(request))
-            return Turn(elsewhere.info, elsewhere.report, answer.get)
+        if external := await self._external.find(request.model):
+            answer = await stack.enter_async_context(external.answer(request))
+            return RunningTurn(external.info, external.report, answer.get)
         try:
-            wish = self._chooser.wish(request.provider) if request.provider else ANYWHERE
-            info, spec = await self._prepare(request.model, wish)
+            requested = self._placer.parse_request(request.provider) if request.provider else NO_PREFERENCE
+            info, spec = await self._prepare(request.model, requested)
             worker = await stack.enter_async_context(self._residency.use(info, spec, request.ttl_s))
         except _CANNOT_RUN as error:
-            stand_in = self._external.stand_in(request.model, error)
-            return await self._begun(msgspec.structs.replace(request, model=stand_in, provider=None), stack)
+            fallback = self._external.fallback(request.model, error)
+            return await self._start(msgspec.structs.replace(request, model=fallback, provider=None), stack)
         started = await worker.submit(request)
         stack.push_async_callback(_cancelled, worker, started.id)
-        return Turn(info, worker.report, started.mailbox.get, started.prompt_tokens)
+        return RunningTurn(info, worker.report, started.mailbox.get, started.prompt_tokens)
 
     async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
         """Return the tokens of a prompt; loads the model."""
@@ -294,8 +294,8 @@ class Engine:
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Turn texts into vectors."""
-        if elsewhere := await self._external.find(request.model):
-            return await elsewhere.embed(request)
+        if external := await self._external.find(request.model):
+            return await external.embed(request)
         question = EmbedTexts(request.inputs, request.dimensions)
         answer = await self._ask(request.model, question, request.ttl_s)
         assert isinstance(answer, Embeddings)
@@ -309,27 +309,27 @@ class Engine:
         async with self._residency.use(info, spec, ttl_s) as worker:
             return await worker.ask(question)
 
-    async def _prepare(self, name: str, wish: Wish = ANYWHERE) -> tuple[ModelInfo, WorkerSpec]:
+    async def _prepare(self, name: str, requested: PlacementRequest = NO_PREFERENCE) -> tuple[ModelInfo, WorkerSpec]:
         """Decide variant and device, see that the files are here, and say how to start the worker.
 
         A loaded model that goes by that name is taken as it is: no catalog and no disk is asked on the way to it.
         """
-        if (loaded := self._residency.find(name)) and wish.admits(loaded[1].load.provider, loaded[1].load.device):
+        if (loaded := self._residency.find(name)) and requested.admits(loaded[1].load.provider, loaded[1].load.device):
             return loaded
-        entry, place = await self._chooser.choose(name, wish)
+        entry, place = await self._placer.choose(name, requested)
         if loaded := self._residency.find(entry.info.id):
-            if wish.admits(loaded[1].load.provider, loaded[1].load.device):
+            if requested.admits(loaded[1].load.provider, loaded[1].load.device):
                 return loaded
             await self._residency.unload(entry.info.id, wait_s=0)
         if entry.cached is None and not self._settings.models.auto_download:
             raise ModelNotCachedError(model=name)
-        cached = await self._bringing.bring(entry, _ignore)
+        cached = await self._acquirer.acquire(entry, _ignore)
         return cached.info, self._spec(cached, place)
 
     def _spec(self, model: CachedModel, place: Placement) -> WorkerSpec:
         entry = self._provider(place.device.provider)
         if not self.inventory.is_ready(entry):
-            raise self._chooser.nothing_runs(model.info.id, [model.info], Wish(entry.provider.name))
+            raise self._placer.no_provider_error(model.info.id, [model.info], PlacementRequest(entry.provider.name))
         worker = self._settings.worker
         return WorkerSpec(
             load=Load(
@@ -357,7 +357,7 @@ class Engine:
     def _provider(self, name: str) -> ProviderEntry:
         return next(entry for entry in self._plugins.providers if entry.provider.name == name)
 
-    def _status(self, entry: Entry) -> ModelStatus:
+    def _status(self, entry: ModelEntry) -> ModelStatus:
         loaded = any(resident.info.id == entry.info.id for resident in self._residency.statuses())
         return ModelStatus(entry.info, cached=entry.cached is not None, loaded=loaded)
 

@@ -9,7 +9,7 @@ from cupola.external.models import ExternalModel, ExternalModels
 logger = logging.getLogger(__name__)
 
 
-class Elsewhere:
+class ExternalRouter:
     """The rules by which requests leave this machine.
 
     Args:
@@ -28,7 +28,7 @@ class Elsewhere:
     ) -> None:
         self.models = models
         self._is_loaded, self._variants = is_loaded, variants
-        self._stand_in = fallback
+        self._fallback = fallback
 
     async def find(self, name: str) -> ExternalModel | None:
         """Find the model that a name means, if it is elsewhere.
@@ -51,9 +51,9 @@ class Elsewhere:
         if model := await self.find(name):
             raise model.refusal()
 
-    def stand_in(self, name: str, error: CupolaError) -> str:
+    def fallback(self, name: str, error: CupolaError) -> str:
         """Return the model that takes the place of one which cannot run here; without one, raise why it cannot."""
-        if not self._stand_in or self._stand_in.lower() == name.lower():
+        if not self._fallback or self._fallback.lower() == name.lower():
             raise error
-        logger.warning("%s Its requests go to %s.", error, self._stand_in)
-        return self._stand_in
+        logger.warning("%s Its requests go to %s.", error, self._fallback)
+        return self._fallback

@@ -7,18 +7,18 @@ import psutil
 from msgspec import structs
 
 from cupola import placement
-from cupola.catalog import Catalog, Entry
 from cupola.contracts import Device, DeviceType, ModelInfo, Placement
 from cupola.environments import Inventory, diagnose
 from cupola.errors import InvalidParameterError, NoGpuError, NoProviderError
 from cupola.measurements import Measurements
 from cupola.messages import Load
-from cupola.placement import ANYWHERE, Wish
+from cupola.model_index import ModelEntry, ModelIndex
+from cupola.placement import NO_PREFERENCE, PlacementRequest
 from cupola.plugins import PluginSet
 from cupola.settings import Settings
 
 
-class Chooser:
+class Placer:
     """Chooses variants and devices.
 
     Args:
@@ -30,7 +30,7 @@ class Chooser:
         self,
         settings: Settings,
         plugins: PluginSet,
-        catalog: Catalog,
+        catalog: ModelIndex,
         inventory: Inventory,
         loads: Callable[[], Iterable[tuple[ModelInfo, Load]]],
     ) -> None:
@@ -69,49 +69,51 @@ class Chooser:
             raise InvalidParameterError(param="index", detail=detail)
         self._gpu_index = index
 
-    async def know_devices(self) -> None:
+    async def refresh_devices(self) -> None:
         """Have the providers probed of which nothing is known. Who has the CPU alone waits for nothing."""
         if await self._inventory.refresh():
             self._catalog.use_devices(self._inventory.devices())
 
-    async def candidates(self, name: str, wish: Wish = ANYWHERE) -> tuple[list[Entry], Placement | None]:
+    async def candidates(
+        self, name: str, requested: PlacementRequest = NO_PREFERENCE
+    ) -> tuple[list[ModelEntry], Placement | None]:
         """Find the variants a name can mean and where one would run; what is here comes before what is not.
 
         Raises:
             ModelNotFoundError: Nothing goes by that name.
         """
-        await self.know_devices()
-        wish = wish or self.wish()
+        await self.refresh_devices()
+        requested = requested or self.parse_request()
         entries = await self._catalog.variants(name)
         here = [entry for entry in entries if entry.cached]
         for candidates in (here, entries):
-            if place := self._place(name, [entry.info for entry in candidates], wish):
+            if place := self._place(name, [entry.info for entry in candidates], requested):
                 return candidates, place
         return here or entries, None
 
-    async def choose(self, name: str, wish: Wish = ANYWHERE) -> tuple[Entry, Placement]:
+    async def choose(self, name: str, requested: PlacementRequest = NO_PREFERENCE) -> tuple[ModelEntry, Placement]:
         """Choose among the variants a name can mean.
 
         Raises:
             ModelNotFoundError: Nothing goes by that name.
             NoProviderError: Nothing here runs any of them, or nothing of what was asked for.
         """
-        entries, place = await self.candidates(name, wish)
+        entries, place = await self.candidates(name, requested)
         if place is None:
-            raise self.nothing_runs(name, [entry.info for entry in entries], wish or self.wish())
+            raise self.no_provider_error(name, [entry.info for entry in entries], requested or self.parse_request())
         return next(entry for entry in entries if entry.info.id == place.variant.id), place
 
-    def _place(self, name: str, variants: Sequence[ModelInfo], wish: Wish) -> Placement | None:
+    def _place(self, name: str, variants: Sequence[ModelInfo], requested: PlacementRequest) -> Placement | None:
         """Ask the plugins, then the built-in policy. A plugin's choice that was not offered is none."""
         if not variants:
             return None
-        devices = [each for each in self.devices() if wish.admits(each.provider, each.type)]
+        devices = [each for each in self.devices() if requested.admits(each.provider, each.type)]
         place = self._plugins.place(name, variants, devices)
         if place and place.variant in variants and place.device in devices:
             return place
-        return placement.place(variants, devices, wish, self._measurements.read())
+        return placement.place(variants, devices, requested, self._measurements.read())
 
-    def wish(self, provider: str | None = None, device: str | None = None) -> Wish:
+    def parse_request(self, provider: str | None = None, device: str | None = None) -> PlacementRequest:
         """Understand what a request asks for, or else the settings.
 
         Args:
@@ -126,14 +128,16 @@ class Chooser:
         if device and device.upper() not in get_args(DeviceType):
             detail = f"There is no kind of device {device[:80]!r}; there are: {', '.join(get_args(DeviceType))}."
             raise InvalidParameterError(param="device", detail=detail)
-        return Wish(self._provider_name(provider) if provider else None, device.upper() if device else None)
+        return PlacementRequest(self._provider_name(provider) if provider else None, device.upper() if device else None)
 
-    def nothing_runs(self, name: str, variants: Sequence[ModelInfo], wish: Wish) -> NoProviderError:
+    def no_provider_error(
+        self, name: str, variants: Sequence[ModelInfo], requested: PlacementRequest
+    ) -> NoProviderError:
         """Say what would be needed, and what is in the way of the providers that could do it."""
         needs = {f"{variant.provider} on {variant.device}" for variant in variants}
-        if wish:
-            needs = {f"{wish.provider or 'a provider'} on {wish.device or 'a device'} that was asked for"}
-        wanted = {wish.provider} if wish.provider else {variant.provider for variant in variants}
+        if requested:
+            needs = {f"{requested.provider or 'a provider'} on {requested.device or 'a device'} that was asked for"}
+        wanted = {requested.provider} if requested.provider else {variant.provider for variant in variants}
         found = [diagnose(self._inventory, e) for e in self._plugins.providers if e.provider.name in wanted]
         return NoProviderError(
             model=name,

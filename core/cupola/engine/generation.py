@@ -9,7 +9,7 @@ from cupola.errors import CupolaError, WorkerError
 from cupola.messages import SessionReport, TurnCall, TurnFinished, TurnReasoning, TurnText, Usage
 
 
-class Turn:
+class RunningTurn:
     """A running turn, as a front-end sees it (`Generation`).
 
     Args:
