@@ -11,7 +11,8 @@ import msgspec
 
 from cupola import load_settings
 from cupola.client import Client
-from cupola.discovery import ServiceFiles, ServiceInfo, find_service, is_alive, locked
+from cupola.discovery import ServiceFiles, ServiceInfo, find_service, is_alive
+from cupola.files import hold_lock
 
 TESTS = Path(__file__).parent
 SHELF = TESTS / "server" / "cli"
@@ -104,7 +105,7 @@ class Machine:
 
     def wait_for_end(self):
         """Wait until no agent runs."""
-        with locked(self.files.lock, timeout_s=20):
+        with hold_lock(self.files.lock, timeout_s=20):
             pass
 
     def end(self):

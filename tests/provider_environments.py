@@ -9,8 +9,7 @@ import anyio
 from conftest import SHARED_CACHE
 from cupola import Settings
 from cupola.environments import Environments, Inventory, install
-from cupola.environments.environment import EnvironmentRecord, python_of
-from cupola.environments.requirements import worker_requirements
+from cupola.environments.environment import EnvironmentRecord, python_of, worker_requirements
 from cupola.plugins import load_plugins
 from cupola.provider import ProviderReport
 from cupola.settings import MachineSettings

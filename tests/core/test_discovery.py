@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from cupola import Settings
-from cupola.discovery import ServiceFiles, ServiceInfo, birth, find_service, is_alive, locked, start_service
+from cupola.discovery import ServiceFiles, ServiceInfo, find_service, is_alive, process_start, start_service
 from cupola.errors import ServiceStartError
+from cupola.files import hold_lock
 from cupola.settings import CacheSettings, ServiceSettings
 
 
@@ -41,7 +42,7 @@ def info(listener):
         url=f"http://127.0.0.1:{listener.getsockname()[1]}",
         socket="",
         pid=os.getpid(),
-        born=birth(os.getpid()),
+        born=process_start(os.getpid()),
         started_unix=1.7e9,
         cache_dir="/models",
         log="/log",
@@ -59,7 +60,7 @@ def test_what_is_written_is_found_and_only_the_user_can_read_it(settings, files,
 
 def test_an_agent_that_was_killed_is_none(settings, files, info):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        files.write(msgspec.structs.replace(info, pid=process.pid, born=birth(process.pid)))
+        files.write(msgspec.structs.replace(info, pid=process.pid, born=process_start(process.pid)))
         assert find_service(settings)
         process.kill()
         process.wait()
@@ -68,7 +69,7 @@ def test_an_agent_that_was_killed_is_none(settings, files, info):
 
 def test_a_process_that_ended_but_has_a_careless_parent_is_dead():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        born = birth(process.pid)
+        born = process_start(process.pid)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert not is_alive(process.pid, born)
@@ -76,7 +77,7 @@ def test_a_process_that_ended_but_has_a_careless_parent_is_dead():
 
 def test_another_process_that_got_its_id_is_not_the_agent(settings, files, info):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        files.write(msgspec.structs.replace(info, born=birth(other.pid)))
+        files.write(msgspec.structs.replace(info, born=process_start(other.pid)))
         assert find_service(settings) is None
 
 
@@ -125,8 +126,11 @@ def test_a_socket_lies_elsewhere_where_its_path_would_be_too_long(settings, tmp_
 
 
 def test_who_waits_too_long_for_others_to_start_it_is_told(settings, files, monkeypatch):
-    monkeypatch.setattr("cupola.discovery.starting._MARGIN_S", 0)
-    with locked(files.start_lock, timeout_s=1), pytest.raises(ServiceStartError, match="starting or stopping it for"):
+    monkeypatch.setattr("cupola.discovery.lifecycle._START_MARGIN_S", 0)
+    with (
+        hold_lock(files.start_lock, timeout_s=1),
+        pytest.raises(ServiceStartError, match="starting or stopping it for"),
+    ):
         start_service(settings)
 
 

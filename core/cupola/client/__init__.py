@@ -12,8 +12,8 @@
 called the same.
 """
 
+from cupola.client.api import Download, LoadedModel
 from cupola.client.asynchronous import AsyncClient
 from cupola.client.synchronous import Client
-from cupola.client.wire import Download, LoadedModel
 
 __all__ = ["AsyncClient", "Client", "Download", "LoadedModel"]

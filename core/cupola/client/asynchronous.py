@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import anyio
 import httpx
 
-from cupola.client import calls, operations
-from cupola.client.calls import Call
+from cupola.client import api, operations
+from cupola.client.api import Call, Download, LoadedModel
+from cupola.client.connection import Reach, openai_package, unreachable
 from cupola.client.operations import Operation
-from cupola.client.reaching import Reach, openai_package, unreachable
-from cupola.client.wire import Download, LoadedModel
 from cupola.contracts import DeviceType, ModelInfo
 from cupola.discovery import ServiceInfo, is_alive
 from cupola.settings import Settings
@@ -121,7 +120,7 @@ class AsyncClient:
     ) -> ModelInfo:
         """Bring a model to this machine, as `Client.download_model`."""
         info = await self._run(operations.find(alias_or_model_id, device))
-        await self._follow(calls.download(info.id), progress)
+        await self._follow(api.download(info.id), progress)
         return info
 
     async def is_model_upgradeable(self, alias_or_model_id: str, device: DeviceType | None = None) -> bool:

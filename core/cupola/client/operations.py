@@ -6,9 +6,8 @@ So both clients share it, whether they wait or await.
 from collections.abc import Generator
 from typing import Any, TypeAlias, TypeVar
 
-from cupola.client import calls
-from cupola.client.calls import Call
-from cupola.client.wire import LoadedModel
+from cupola.client import api
+from cupola.client.api import Call, LoadedModel
 from cupola.contracts import DeviceType, ModelInfo, ModelStatus
 from cupola.errors import ModelNotFoundError
 
@@ -29,7 +28,7 @@ def cached_models() -> Operation[list[ModelInfo]]:
 
 def loaded_models() -> Operation[list[LoadedModel]]:
     """List what is loaded."""
-    return list((yield calls.LOADED).models)
+    return list((yield api.LOADED).models)
 
 
 def model_info(name: str, device: DeviceType | None, *, raise_on_not_found: bool) -> Operation[ModelInfo | None]:
@@ -44,13 +43,13 @@ def model_info(name: str, device: DeviceType | None, *, raise_on_not_found: bool
 
 def find(name: str, device: DeviceType | None) -> Operation[ModelInfo]:
     """Look a model up that must be there."""
-    return calls.choose((yield from _models()), name, device).info
+    return api.choose((yield from _models()), name, device).info
 
 
 def latest(name: str, device: DeviceType | None) -> Operation[ModelStatus]:
     """Look the latest version of a model up."""
     models = yield from _models()
-    return calls.newest(models, calls.choose(models, name, device))
+    return api.newest(models, api.choose(models, name, device))
 
 
 def is_upgradeable(name: str, device: DeviceType | None) -> Operation[bool]:
@@ -60,16 +59,16 @@ def is_upgradeable(name: str, device: DeviceType | None) -> Operation[bool]:
 
 def load(name: str, device: DeviceType | None, ttl: float | None, provider: str | None) -> Operation[LoadedModel]:
     """Load a model."""
-    return (yield calls.load((yield from _named(name, device)), ttl, provider))  # type: ignore[no-any-return]
+    return (yield api.load((yield from _named(name, device)), ttl, provider))  # type: ignore[no-any-return]
 
 
 def unload(name: str, device: DeviceType | None, *, force: bool) -> Operation[bool]:
     """Unload a model."""
-    return bool((yield calls.unload((yield from _named(name, device)), force=force)).unloaded)
+    return bool((yield api.unload((yield from _named(name, device)), force=force)).unloaded)
 
 
 def _models() -> Operation[tuple[ModelStatus, ...]]:
-    return (yield calls.CATALOG).models  # type: ignore[no-any-return]
+    return (yield api.CATALOG).models  # type: ignore[no-any-return]
 
 
 def _named(name: str, device: DeviceType | None) -> Operation[str]:

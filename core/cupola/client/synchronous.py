@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import httpx
 
-from cupola.client import calls, operations
-from cupola.client.calls import Call
+from cupola.client import api, operations
+from cupola.client.api import Call, Download, LoadedModel
+from cupola.client.connection import Reach, openai_package, unreachable
 from cupola.client.operations import Operation
-from cupola.client.reaching import Reach, openai_package, unreachable
-from cupola.client.wire import Download, LoadedModel
 from cupola.contracts import DeviceType, ModelInfo
 from cupola.discovery import ServiceInfo, is_alive
 from cupola.settings import Settings
@@ -142,7 +141,7 @@ class Client:
             ModelNotFoundError: There is none of that name.
         """
         info = self._run(operations.find(alias_or_model_id, device))
-        self._follow(calls.download(info.id), progress)
+        self._follow(api.download(info.id), progress)
         return info
 
     def is_model_upgradeable(self, alias_or_model_id: str, device: DeviceType | None = None) -> bool:

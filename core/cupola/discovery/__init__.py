@@ -1,27 +1,22 @@
-"""How the background service (the agent) is found, started when it is absent, and stopped.
+"""Finds, starts and stops the background service.
 
-Anybody may call this: the command line, `cupola.client`, other programs in Python. There is one agent for each user and
-cache. What it says of itself lies in a file; a file whose agent is gone counts as none.
+The command line, `cupola.client` and other Python programs use it. There is one background service for each user and
+cache folder. It writes its addresses to a file; the file is ignored once the process that wrote it has ended.
 """
 
-from cupola.discovery.files import AGENT, ServiceFiles, find_service
-from cupola.discovery.info import ServiceInfo
-from cupola.discovery.locked import locked
-from cupola.discovery.processes import birth, is_alive
-from cupola.discovery.starting import Handshake, agent_command, ensure_service, start_service
-from cupola.discovery.stopping import stop_service
+from cupola.discovery.lifecycle import Handshake, agent_command, ensure_service, start_service, stop_service
+from cupola.discovery.processes import is_alive, process_start
+from cupola.discovery.service_files import ServiceFiles, ServiceInfo, find_service
 
 __all__ = [
-    "AGENT",
     "Handshake",
     "ServiceFiles",
     "ServiceInfo",
     "agent_command",
-    "birth",
     "ensure_service",
     "find_service",
     "is_alive",
-    "locked",
+    "process_start",
     "start_service",
     "stop_service",
 ]

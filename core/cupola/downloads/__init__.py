@@ -5,7 +5,7 @@
 """
 
 from cupola.downloads.acquisition import Acquirer, acquire
-from cupola.downloads.addresses import keep_addresses_out_of_logs
+from cupola.downloads.connections import keep_addresses_out_of_logs
 from cupola.downloads.http import HttpDownloader
 from cupola.downloads.jobs import DownloadJobs
 

@@ -4,9 +4,8 @@ The engine, the doctor and `cupola provider` use it. Nothing in it runs a driver
 """
 
 from cupola.environments.diagnosis import Diagnosis, diagnose
-from cupola.environments.environment import Environment, Environments
-from cupola.environments.installing import install
+from cupola.environments.environment import Environment, Environments, install
 from cupola.environments.inventory import Inventory
-from cupola.environments.probing import probe
+from cupola.environments.probes import probe
 
 __all__ = ["Diagnosis", "Environment", "Environments", "Inventory", "diagnose", "install", "probe"]

@@ -5,8 +5,8 @@ from typing import Literal
 from msgspec import Struct
 
 from cupola.contracts import Device
+from cupola.environments.environment import applying
 from cupola.environments.inventory import Inventory, is_assumed
-from cupola.environments.requirements import applying
 from cupola.plugins import ProviderEntry
 
 Status = Literal["usable", "not installed", "outdated", "not for this machine", "no device", "broken", "not probed"]

@@ -16,9 +16,8 @@ import psutil
 from msgspec import Struct
 
 from cupola.contracts import Device
-from cupola.environments.environment import Environment, Environments
-from cupola.environments.probing import probe
-from cupola.environments.requirements import applying
+from cupola.environments.environment import Environment, Environments, applying
+from cupola.environments.probes import probe
 from cupola.files import replace_file
 from cupola.plugins import ProviderEntry
 from cupola.settings import Settings

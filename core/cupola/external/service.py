@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from cupola.downloads.addresses import cause_text
+from cupola.downloads.connections import cause_text
 from cupola.errors import (
     ExternalBusyError,
     ExternalServiceError,

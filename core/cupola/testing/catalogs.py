@@ -19,7 +19,7 @@ import pytest
 
 from cupola.contracts import CachedModel, CatalogSource, DeviceType, ProgressEvent, Staging
 from cupola.downloads import HttpDownloader
-from cupola.downloads.targets import targets
+from cupola.downloads.files import targets
 
 # ruff: noqa: ASYNC240 - tests may block
 

@@ -13,7 +13,7 @@ import msgspec
 
 from cupola.cache import Progress
 from cupola.catalog import RemoteFile
-from cupola.downloads.targets import targets
+from cupola.downloads.files import targets
 from cupola.errors import DownloadError, ModelFormatError
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.manifest import MANIFEST, FileRecord, Manifest

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 import anyio
 
-from cupola.locks import try_lock
+from cupola.files import try_lock
 
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.25

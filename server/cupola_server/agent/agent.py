@@ -14,8 +14,9 @@ import anyio
 import msgspec
 
 from cupola.contracts import EngineView
-from cupola.discovery import Handshake, ServiceFiles, ServiceInfo, birth, find_service, locked
+from cupola.discovery import Handshake, ServiceFiles, ServiceInfo, find_service, process_start
 from cupola.errors import CupolaError, ServiceError
+from cupola.files import hold_lock
 from cupola.plugins import load_plugins
 from cupola.settings import Settings, load_settings
 from cupola_server.agent.logs import open_log, take_over_stderr
@@ -62,7 +63,7 @@ def _alone(settings: Settings, files: ServiceFiles) -> Iterator[None]:
     if other := find_service(settings):
         raise ServiceError(detail=f"Another one is running already, process {other.pid} at {other.url}.")
     try:
-        with locked(files.lock, timeout_s=_LOCK_SHARE * settings.service.start_timeout_s):
+        with hold_lock(files.lock, timeout_s=_LOCK_SHARE * settings.service.start_timeout_s):
             yield
     except TimeoutError:
         known = files.read()
@@ -76,7 +77,7 @@ def _serve(settings: Settings, files: ServiceFiles) -> int:
     private = files.socket if sys.platform != "win32" else None
     if private:
         _make_private(private.parent)
-    take_over_stderr(files.last_words)
+    take_over_stderr(files.stderr)
     plugins = load_plugins(settings)
     plugins.ensure_usable()
     for failure in plugins.failures:
@@ -112,7 +113,7 @@ class _Life:
             url=url,
             socket=str(self._files.socket) if sys.platform != "win32" else "",
             pid=os.getpid(),
-            born=birth(os.getpid()),
+            born=process_start(os.getpid()),
             started_unix=time.time(),
             cache_dir=str(self._settings.cache_dir),
             log=str(self._files.log),

@@ -23,9 +23,9 @@ def open_log(path: Path, settings: ServiceSettings) -> None:
     label_logs()
 
 
-def take_over_stderr(last_words: Path) -> None:
-    """Log what anything in this process writes to standard error. What a crash leaves goes to `last_words`."""
-    crashes = os.open(last_words, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _MODE)
+def take_over_stderr(crash_file: Path) -> None:
+    """Log what anything in this process writes to standard error. The traceback of a crash goes to `crash_file`."""
+    crashes = os.open(crash_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _MODE)
     faulthandler.enable(crashes)
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)  # a library that writes while it holds the interpreter must not wait for us

@@ -13,7 +13,7 @@ from cupola.contracts import ProgressEvent
 from cupola_server.cli.phases import amount_text, download_texts, headline, rate_text
 
 if TYPE_CHECKING:
-    from cupola.client.wire import Download
+    from cupola.client.api import Download
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Column, Output, output_option, show_rows
 
 if TYPE_CHECKING:
-    from cupola.client.calls import Call
-    from cupola.client.wire import Download
+    from cupola.client.api import Call, Download
 
 T = TypeVar("T")
 Ask = Callable[["Call[Any]"], Awaitable[Any]]
@@ -76,8 +75,7 @@ def cancel(invocation: Invocation, name: str) -> None:
     """End the download of MODEL; what has arrived is kept for `resume`."""
 
     async def end() -> str:
-        from cupola.client.calls import Call  # noqa: PLC0415
-        from cupola.client.wire import Cancelled, CancelRequest  # noqa: PLC0415
+        from cupola.client.api import Call, Cancelled, CancelRequest  # noqa: PLC0415
 
         wanted = name.strip().lower()
         async with _service(invocation) as ask:
@@ -96,8 +94,7 @@ def cancel(invocation: Invocation, name: str) -> None:
 
 def _begin(invocation: Invocation, name: str) -> None:
     async def begin() -> "Download":
-        from cupola.client.calls import Call  # noqa: PLC0415
-        from cupola.client.wire import Download, DownloadRequest  # noqa: PLC0415
+        from cupola.client.api import Call, Download, DownloadRequest  # noqa: PLC0415
 
         async with _service(invocation) as ask:
             begun: Download = await ask(Call("POST", "/cupola/downloads", Download, DownloadRequest(model=name)))
@@ -134,8 +131,7 @@ async def _watched(invocation: Invocation) -> "Sequence[Download]":
 
 
 def _listing() -> "Call[Any]":
-    from cupola.client.calls import Call  # noqa: PLC0415
-    from cupola.client.wire import Downloads  # noqa: PLC0415
+    from cupola.client.api import Call, Downloads  # noqa: PLC0415
 
     return Call("GET", "/cupola/downloads", Downloads)
 
@@ -149,7 +145,7 @@ async def _service(invocation: Invocation) -> AsyncIterator[Ask]:
     """
     import httpx  # noqa: PLC0415 - most commands do without
 
-    from cupola.client.reaching import Reach, unreachable  # noqa: PLC0415
+    from cupola.client.connection import Reach, unreachable  # noqa: PLC0415
 
     reach = Reach(invocation.settings(), (), None, start=False)
     info = reach.wanted()

@@ -8,7 +8,7 @@ from cupola.contracts import ProgressEvent
 from cupola_server.cli.tables import size_text
 
 if TYPE_CHECKING:
-    from cupola.client.wire import Download
+    from cupola.client.api import Download
 
 LOADING = ProgressEvent("load", 0, 0, "")
 

@@ -12,7 +12,7 @@ from cupola.contracts import Progress, ProgressEvent
 from cupola_server.cli.phases import LOADING, amount_text, download_texts, headline
 
 if TYPE_CHECKING:
-    from cupola.client.wire import Download
+    from cupola.client.api import Download
 
 
 @contextmanager

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from cupola.client.calls import Call
-from cupola.client.reaching import Reach
-from cupola.client.wire import Unloaded, UnloadRequest
+from cupola.client.api import Call, Unloaded, UnloadRequest
+from cupola.client.connection import Reach
 from cupola.discovery import ServiceInfo, find_service
 from cupola.errors import CupolaError, ServiceReplyError
 from cupola.messages import ChatPrompt, GenerateRequest, TurnFinished, TurnText, Usage

@@ -1,6 +1,6 @@
 """The routes of Cupola's own front-end."""
 
-from cupola.client.wire import (
+from cupola.client.api import (
     Cancelled,
     CancelRequest,
     CatalogModels,

@@ -3,7 +3,7 @@
 import anyio
 import msgspec
 
-from cupola.client.wire import Cancelled, CancelRequest, Download, DownloadRequest, Downloads
+from cupola.client.api import Cancelled, CancelRequest, Download, DownloadRequest, Downloads
 from cupola.errors import CupolaError
 from cupola.frontend import DownloadStatus, EngineView, ModelInfo, ProgressEvent
 from cupola_server.openai.decoding import BodyDecoder

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cupola.client.wire import CatalogModels, LoadedModel, LoadedModels, LoadRequest, Unloaded, UnloadRequest
+from cupola.client.api import CatalogModels, LoadedModel, LoadedModels, LoadRequest, Unloaded, UnloadRequest
 from cupola.frontend import EngineView, ResidentStatus
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange

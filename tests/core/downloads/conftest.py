@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.downloads.fetching import FILES, downloader_with
+from core.downloads.remote_files import FILES, downloader_with
 from file_server import FileServer
 
 

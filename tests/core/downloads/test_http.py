@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.downloads.fetching import BIG, FILES, MODEL, asked_bytes, downloader_with, files_in, ignore, remote
+from core.downloads.remote_files import BIG, FILES, MODEL, asked_bytes, downloader_with, files_in, ignore, remote
 from cupola.catalog import RemoteFile
-from cupola.downloads.partial import PartialFile
+from cupola.downloads.partial_file import PartialFile
 from cupola.errors import DigestMismatchError, DiskFullError, DownloadError
 from file_server import FileServer
 

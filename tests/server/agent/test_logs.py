@@ -136,5 +136,5 @@ def test_a_crash_leaves_its_last_words(machine):
     machine.ensure().communicate(timeout=30)
     os.kill(machine.agent().pid, signal.SIGSEGV)
     machine.wait_for_end()
-    assert "Fatal Python error: Segmentation fault" in machine.files.last_words.read_text()
+    assert "Fatal Python error: Segmentation fault" in machine.files.stderr.read_text()
     assert "Segmentation fault" in machine.run("service", "diag").stdout

@@ -4,7 +4,7 @@ import anyio
 import msgspec
 import pytest
 
-from cupola.client import calls
+from cupola.client import api
 from cupola.errors import ServiceReplyError
 from cupola.frontend import Settings
 from cupola.settings import ServerSettings
@@ -65,7 +65,7 @@ def test_the_service_is_reached_by_its_address_too_with_a_key_if_it_wants_one(re
     async def ask(key):
         settings = Settings(server=ServerSettings(api_keys=(key,)))
         async with open_service(info, settings) as service:
-            return [model.id for model in (await service.do(calls.LOADED)).models]
+            return [model.id for model in (await service.do(api.LOADED)).models]
 
     assert anyio.run(ask, "sesame") == [ECHO]
     with pytest.raises(ServiceReplyError, match="API key"):
@@ -80,7 +80,7 @@ def test_a_service_that_has_gone_is_told(ready):
 
     async def ask():
         async with open_service(info, ready.settings()) as service:
-            await service.do(calls.LOADED)
+            await service.do(api.LOADED)
 
     with pytest.raises(ServiceUnreachableError, match="`cupola service status` tells"):
         anyio.run(ask)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import msgspec
 
-from cupola.client.wire import LoadedModels
+from cupola.client.api import LoadedModels
 from cupola_server.bench.answers import Answer, Prompt
 from cupola_server.bench.client import ChatClient, PeerError
 from cupola_server.bench.targets.process import ServerProcess

@@ -1,6 +1,6 @@
 """What a loaded model runs with, in words."""
 
-from cupola.client.wire import LoadedModel
+from cupola.client.api import LoadedModel
 from cupola.messages import SessionReport
 
 

@@ -8,7 +8,7 @@ from itertools import cycle
 import anyio
 import click
 
-from cupola.client import calls
+from cupola.client import api
 from cupola.errors import ServiceReplyError
 from cupola_server.cli.remote import RemoteService
 
@@ -30,7 +30,7 @@ async def load(service: RemoteService, model_id: str, *, shown: str, ttl_s: floa
         ServiceUnreachableError, ServiceReplyError: It is not loaded.
     """
     async with _clock(still):
-        await service.do(calls.load(model_id, ttl_s))
+        await service.do(api.load(model_id, ttl_s))
     click.echo(f"🟢 Model {shown} loaded successfully")
 
 
@@ -42,7 +42,7 @@ async def unload_idle(service: RemoteService, model_id: str) -> None:
 
 async def loaded(service: RemoteService) -> Sequence[str]:
     """List the ids of what is loaded."""
-    return [model.id for model in (await service.do(calls.LOADED)).models]
+    return [model.id for model in (await service.do(api.LOADED)).models]
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ def diag(invocation: Invocation, logs_only: bool, lines: int, follow: bool) -> N
 
 def _show_log(files: "ServiceFiles", lines: int) -> None:
     """Show the last lines of the log, then what a crash left."""
-    for path, count in ((files.log, lines), (files.last_words, lines)):
+    for path, count in ((files.log, lines), (files.stderr, lines)):
         try:
             with path.open(encoding="utf-8", errors="replace") as file:
                 for line in deque(file, maxlen=count):

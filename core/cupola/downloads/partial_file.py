@@ -14,9 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from cupola.contracts import RemoteFile
-from cupola.downloads.digests import digest_name
+from cupola.downloads.files import PART_SUFFIX, digest_name
 
-PART_SUFFIX = ".part"
 _SIDECAR_SUFFIX = ".chunks.part"
 
 

@@ -7,7 +7,7 @@ import time
 import msgspec
 import pytest
 
-from core.downloads.fetching import BIG, MODEL, downloader_with, files_in, ignore, remote
+from core.downloads.remote_files import BIG, MODEL, downloader_with, files_in, ignore, remote
 from cupola.catalog import RemoteFile
 from cupola.errors import CacheError, DiskFullError, DownloadError
 

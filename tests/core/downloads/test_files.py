@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.downloads.fetching import MODEL, ignore, remote
+from core.downloads.remote_files import MODEL, ignore, remote
 from cupola.catalog import RemoteFile
-from cupola.downloads.targets import targets
+from cupola.downloads.files import targets
 from cupola.errors import DownloadError
 
 pytestmark = pytest.mark.anyio
