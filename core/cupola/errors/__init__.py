@@ -23,6 +23,7 @@ CupolaError
 ├── MemoryBudgetError             other models use the memory, and none of them can go
 ├── ServiceError                  the background service cannot be reached, or cannot do what was asked
 │   ├── ServiceStartError         it did not start
+│   ├── ServiceUnreachableError   it does not answer
 │   └── ServiceReplyError         it answered with an error
 ├── ExternalServiceError          a service elsewhere failed (cupola.errors)
 └── WorkerError                   a worker process failed
@@ -61,6 +62,7 @@ from cupola.errors.services import (
     ServiceError,
     ServiceReplyError,
     ServiceStartError,
+    ServiceUnreachableError,
 )
 from cupola.errors.startup import PluginConflictError, PluginsFailedError, SettingsError
 from cupola.errors.workers import (
@@ -103,6 +105,7 @@ __all__ = [
     "ServiceError",
     "ServiceReplyError",
     "ServiceStartError",
+    "ServiceUnreachableError",
     "SettingsError",
     "WireError",
     "WorkerDiedError",
