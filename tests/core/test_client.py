@@ -88,7 +88,7 @@ async def test_a_service_that_was_killed_is_started_again(machine):
 def test_nothing_is_started_by_a_client_that_shall_not(machine):
     with Client(start=False) as client:
         assert client.list_loaded_models() == []
-        with pytest.raises(ServiceError, match="does not run"):
+        with pytest.raises(ServiceError, match="is not running. Start it with"):
             client.list_catalog_models()
     assert machine.agent() is None
 

@@ -23,6 +23,7 @@ CupolaError
 ├── MemoryBudgetError             other loaded models use the memory budget
 ├── ServiceError                  the background service cannot be reached, or a request to it failed
 │   ├── ServiceStartError         the background service did not start
+│   ├── ServiceUnreachableError   the background service does not respond
 │   └── ServiceReplyError         the background service returned an error
 ├── ExternalServiceError          an external service failed
 │   ├── ExternalTimeoutError      it did not respond in time
@@ -63,6 +64,7 @@ from cupola.errors.services import (
     ServiceError,
     ServiceReplyError,
     ServiceStartError,
+    ServiceUnreachableError,
 )
 from cupola.errors.startup import PluginConflictError, PluginsFailedError, SettingsError
 from cupola.errors.workers import (
@@ -105,6 +107,7 @@ __all__ = [
     "ServiceError",
     "ServiceReplyError",
     "ServiceStartError",
+    "ServiceUnreachableError",
     "SettingsError",
     "WireError",
     "WorkerDiedError",

@@ -23,6 +23,26 @@ class ServiceStartError(ServiceError):
 
 
 @dataclass(eq=False, kw_only=True)
+class ServiceUnreachableError(ServiceError):
+    """The background service does not answer.
+
+    Attributes:
+        detail: The reason, such as "Connection refused".
+        url: The address of the request.
+        log: Path of the service's log file.
+    """
+
+    url: str
+    log: str
+
+    def __str__(self) -> str:
+        return (
+            f"The service does not answer at {self.url} ({self.detail}). Run `cupola service status` to see its state. "
+            f"Its log is {self.log}"
+        )
+
+
+@dataclass(eq=False, kw_only=True)
 class ServiceReplyError(ServiceError):
     """The background service returned an HTTP error. `code` is its OpenAI error code, if it has one."""
 
