@@ -123,9 +123,9 @@ def plain_environment(monkeypatch):
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     from cupola.downloads import connections  # noqa: PLC0415
 
-    connections._tls.cache_clear()  # the variables are read once in a process
+    connections._ssl_context.cache_clear()  # the variables are read once in a process
     yield
-    connections._tls.cache_clear()
+    connections._ssl_context.cache_clear()
 
 
 @pytest.fixture

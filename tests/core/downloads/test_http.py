@@ -142,10 +142,10 @@ async def test_a_file_of_another_size_is_refused(server, downloader, tmp_path, c
 async def test_a_part_that_is_complete_needs_no_request(server, downloader, tmp_path):
     file = remote(server, "model.onnx")
     part = PartialFile(file, tmp_path / "model.onnx", 1_000_000)
-    while taken := part.take():
-        start, end = part.bounds(taken[1])
-        part.write(taken[0], start, BIG[start:end])
-        part.mark(*taken)
+    while chunk := part.next_chunk():
+        start, end = part.bounds(chunk[1])
+        part.write(chunk[0], start, BIG[start:end])
+        part.mark_complete(*chunk)
     part.close()
     await downloader.fetch([file], MODEL, tmp_path, ignore)
     assert server.requests == []

@@ -93,7 +93,7 @@ async def test_what_pip_cannot_install_is_explained_in_its_words(apart, settings
     [
         ((), "needs no environment of its own"),
         ((ELSEWHERE,), "no packages of it for this machine. It wants a driver from its vendor"),
-        (("what is this?",), "its plugin has a fault: 'what is this\\?' is no requirement"),
+        (("what is this?",), "its plugin has a fault: 'what is this\\?' is not a valid requirement"),
     ],
 )
 @pytest.mark.anyio
@@ -133,7 +133,7 @@ def test_what_a_killed_process_left_is_swept_away_and_what_a_living_one_builds_i
     (folder / f".building-{gone.pid}-x").mkdir()
     living = folder / f".building-{psutil.Process().ppid()}-x"
     living.mkdir()
-    with Environments(folder).building() as mine:
+    with Environments(folder).build_folder() as mine:
         assert set(folder.iterdir()) == {mine, living}
     assert list(folder.iterdir()) == [living]
 
