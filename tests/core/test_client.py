@@ -95,7 +95,7 @@ def test_nothing_is_started_by_a_client_that_shall_not(machine):
 
 def test_what_the_service_refuses_is_said_in_its_words(machine):
     with Client() as client:
-        with pytest.raises(ServiceReplyError, match="not downloaded yet") as raised:
+        with pytest.raises(ServiceReplyError, match="has not been downloaded") as raised:
             client.load_model("echo")
         assert (raised.value.status, raised.value.code) == (404, "model_not_downloaded")
         with pytest.raises(ServiceReplyError, match="the shelf is too high"):
