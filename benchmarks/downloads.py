@@ -102,7 +102,7 @@ def _write(path: Path, megabytes: int) -> str:
 
 @contextmanager
 def _served(path: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.downloads", str(path)]
+    command = [sys.executable, "-m", "benchmarks.downloads", "--serve-file", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
