@@ -7,7 +7,7 @@ import msgspec
 
 from cupola import Settings
 from cupola.frontend import ChatPrompt, GenerateRequest, Message, TurnFinished
-from cupola.messages import Load
+from cupola.protocol import Load
 from cupola.settings import ModelSettings
 from cupola.worker.process import WorkerSpec
 

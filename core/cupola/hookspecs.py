@@ -1,8 +1,8 @@
-"""Every extension point of Cupola, on one page.
+"""All hooks of Cupola.
 
-A plugin is a module or an object with functions named as below, marked with `cupola.hookimpl`, and registered through
-the entry-point group `cupola`. All hooks are synchronous. The first six are called once, while the engine starts,
-and return objects: whatever is asynchronous or frequent is a method of those objects. No hook is on the token path.
+A plugin is a module or object that implements some of these functions, marks them with `cupola.hookimpl`, and is
+registered under the entry-point group `cupola`. All hooks are synchronous. The first six are called once at start and
+return objects; whatever is asynchronous or frequent is a method of those objects. No hook is called per token.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,48 +29,48 @@ hookimpl = pluggy.HookimplMarker("cupola")
 
 @hookspec
 def catalog_sources(settings: Settings) -> Iterable[CatalogSource]:
-    """Return catalog sources. Called once, when the engine or a listing starts."""
+    """Return catalog sources. Called once, when the engine or a listing command starts."""
     raise NotImplementedError
 
 
 @hookspec
 def cache_stores(settings: Settings) -> Iterable[CacheStore]:
-    """Return cache stores. Called once; models are looked for in all, and new ones go to the first."""
+    """Return cache stores. Called once. Models are looked up in all stores; downloads go to the first."""
     raise NotImplementedError
 
 
 @hookspec
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:
-    """Return execution providers. Called once in the service, and once in every worker that uses the plugin."""
+    """Return execution providers. Called once in the service and once in each worker that uses the plugin."""
     raise NotImplementedError
 
 
 @hookspec
 def model_converters(settings: Settings) -> Iterable[ModelConverter]:
-    """Return model converters. Called once; the first that can make something of a source is taken."""
+    """Return model converters. Called once. The first converter that supports a source is used."""
     raise NotImplementedError
 
 
 @hookspec
 def api_frontends(settings: Settings) -> Iterable[ApiFrontend]:
-    """Return front-ends. Called once, when the server starts; not at all by commands that serve nothing."""
+    """Return front-ends. Called once, when the server starts; commands without a server do not call it."""
     raise NotImplementedError
 
 
 @hookspec
 def cli_commands() -> Iterable[CliCommand]:
-    """Return commands for `cupola`, click commands or groups. Called once, when the command line starts."""
+    """Return click commands or groups to add to `cupola`. Called once, when the command line starts."""
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def place_model(model: str, variants: Sequence[ModelInfo], devices: Sequence[Device]) -> Placement | None:
-    """Choose the variant and the device for a model about to be loaded, or return None to leave it to the next.
+    """Choose the variant and the device for a model to load, or return None to leave the choice to the next plugin.
 
-    Called once per load, in the service process. The last one asked is the built-in policy.
+    Called once per load, in the service process. The built-in policy applies when every plugin returns None.
     """
 
 
 @hookspec
 def observe(event: Event) -> None:
-    """Take note of an event: metrics, audit. Called on the event loop, so it must be quick; errors are logged."""
+    """Handle an event, for metrics or audit logs. Called on the event loop, so it must be fast; errors are logged."""

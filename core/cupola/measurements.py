@@ -1,6 +1,6 @@
-"""How fast models run on this machine, as it was measured: a small JSON file that placement goes by.
+"""The measured speed of models on this machine, in a small JSON file that placement reads.
 
-`cupola bench` records, the engine reads. One measurement is kept for each model, provider and kind of device: the last.
+`cupola bench` writes it. It holds the latest measurement of each model, provider and device type.
 """
 
 import logging
@@ -17,15 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 class Measurement(Struct, frozen=True, kw_only=True):
-    """How fast one model ran in one place.
+    """The speed of one model on one provider and device type.
 
     Attributes:
-        model: Its id, version included.
-        provider: "OpenVINOExecutionProvider".
-        decode_tokens_per_s: Tokens per second of one answer alone. What placement compares.
-        prefill_tokens_per_s: Prompt tokens per second; 0 if it was not measured.
-        measured_at_unix: When, in seconds since 1970.
-        versions: Of the libraries that ran it, by name.
+        model: The model's id with version.
+        provider: The execution provider's name, such as "OpenVINOExecutionProvider".
+        device: Device type.
+        decode_tokens_per_s: Generated tokens per second of a single stream. Placement compares these.
+        prefill_tokens_per_s: Prompt tokens per second; 0 if not measured.
+        measured_at_unix: Seconds since 1970.
+        versions: Library versions by name.
     """
 
     model: str
@@ -38,35 +39,35 @@ class Measurement(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is the measurement of."""
+        """The model, provider and device type that identify the measurement."""
         return (self.model.lower(), self.provider, self.device)
 
 
 class Measurements:
-    """The measurements of this machine. Blocking, but small: it may be read on an event loop.
+    """The measurements of this machine. Methods block, but the file is small enough to read on an event loop.
 
     Args:
-        path: The file, `Settings.measurements_path`. It need not exist.
+        path: The file, usually `Settings.measurements_path`. It need not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> Sequence[Measurement]:
-        """Return what was measured; nothing, with a warning, if the file is damaged."""
+        """Return all measurements; none, with a logged warning, if the file is damaged."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=tuple[Measurement, ...])
         except FileNotFoundError:
             return ()
         except (OSError, msgspec.MsgspecError) as error:
-            logger.warning("The measurements in %s cannot be read, so none is used: %s", self._path, error)
+            logger.warning("The measurements in %s cannot be read and are ignored: %s", self._path, error)
             return ()
 
     def record(self, measurement: Measurement) -> None:
-        """Keep a measurement in the place of an earlier one of the same. The file is replaced at once, or not at all.
+        """Store a measurement, replacing an earlier one with the same key. The file is replaced atomically.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         others = [each for each in self.read() if each.key != measurement.key]
         content = msgspec.json.format(msgspec.json.encode([*others, measurement]), indent=1)

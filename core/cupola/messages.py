@@ -1,19 +1,17 @@
-"""What travels: the one request struct that goes down, the events that come up, and the frames of a worker's socket.
+"""Requests and the events of an answer, shared by front-ends, the engine and worker processes.
 
-All are frozen msgspec Structs. They are decoded once, at the edge where they arrive, and trusted from there on.
+All are frozen msgspec Structs. Each is validated once, when it is decoded at the boundary where it arrives.
 """
 
 from typing import Any, Literal
 
 from msgspec import Struct
 
-from cupola.errors import WireError
-
 FinishReason = Literal["stop", "length", "content_filter", "cancelled"]
 
 
 class ToolCall(Struct, frozen=True):
-    """A call that the assistant made. `arguments` is JSON text, as OpenAI's API has it."""
+    """A function call made by the assistant. `arguments` is JSON text, as in OpenAI's API."""
 
     id: str
     name: str
@@ -21,7 +19,7 @@ class ToolCall(Struct, frozen=True):
 
 
 class Tool(Struct, frozen=True, omit_defaults=True):
-    """A function that the model may call. `parameters` is a JSON schema."""
+    """A function that the model may call. `parameters` is a JSON Schema object."""
 
     name: str
     description: str = ""
@@ -29,7 +27,16 @@ class Tool(Struct, frozen=True, omit_defaults=True):
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One message of a chat, as templates see it. A tool's result has the role "tool" and names its call."""
+    """One chat message, in the form that chat templates expect.
+
+    Attributes:
+        role: "system", "user", "assistant", "tool" or another role that the template knows.
+        content: The text; "" for an assistant message that only calls tools.
+        name: The name of the participant or of the tool, where the template uses one.
+        tool_calls: Calls that this assistant message made.
+        tool_call_id: The call that a message of role "tool" answers.
+        reasoning_content: The reasoning of an earlier assistant message, without its markers.
+    """
 
     role: str
     content: str = ""
@@ -40,9 +47,12 @@ class Message(Struct, frozen=True, omit_defaults=True):
 
 
 class ChatPrompt(Struct, frozen=True, tag="chat", omit_defaults=True):
-    """Messages that the model's own template turns into text. The last turn is left open for the assistant.
+    """Messages to render with the model's chat template, followed by the start of the assistant's message.
 
-    `template_options` are further variables of the template, such as `enable_thinking`.
+    Attributes:
+        messages: The conversation, oldest first.
+        tools: The functions that the template lists for the model.
+        template_options: Further variables of the template, such as `enable_thinking`.
     """
 
     messages: tuple[Message, ...]
@@ -51,30 +61,31 @@ class ChatPrompt(Struct, frozen=True, tag="chat", omit_defaults=True):
 
 
 class TextPrompt(Struct, frozen=True, tag="text"):
-    """Raw text to continue. Special tokens in it are plain text."""
+    """Raw text to continue. The names of special tokens in it are tokenized as plain text."""
 
     text: str
 
 
 class TokenPrompt(Struct, frozen=True, tag="tokens"):
-    """Token ids to continue, taken as they are."""
+    """Token ids to continue, used unchanged."""
 
     tokens: tuple[int, ...]
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
-    """How the next token is chosen. None means: as the model's own configuration says.
+    """How the next token is chosen. None takes the default of the model's configuration.
 
     Attributes:
-        temperature: 0 is greedy; otherwise logits are divided by it. 0 to 2 in OpenAI's API.
-        top_k: Keep the k likeliest tokens; 0 keeps all.
-        top_p: Keep the smallest set of tokens whose probability reaches this (0 < p <= 1).
-        min_p: Drop tokens less likely than this fraction of the likeliest one.
-        repetition_penalty: Above 1 damps tokens already in prompt or answer (Keskar et al. 2019).
-        presence_penalty: Subtracted once from the logit of every token already in the answer.
-        frequency_penalty: Subtracted per occurrence in the answer.
-        logit_bias: Added to the logits of these token ids.
-        seed: Same seed, same prompt, same text. None draws a fresh one.
+        temperature: Divides the logits; 0 is greedy decoding. OpenAI's API allows 0 to 2.
+        top_k: Keep the k most likely tokens; 0 keeps all.
+        top_p: Keep the smallest set of most likely tokens whose probabilities sum to at least this, in (0, 1]
+            (nucleus sampling, Holtzman et al. 2020).
+        min_p: Drop tokens less likely than this fraction of the most likely token's probability, in [0, 1].
+        repetition_penalty: Above 1 makes tokens of the prompt and the answer less likely (CTRL, Keskar et al. 2019).
+        presence_penalty: Subtracted once from the logit of every token that the answer already contains.
+        frequency_penalty: Subtracted from a token's logit once per occurrence in the answer.
+        logit_bias: Added to the logits, by token id.
+        seed: The same seed and prompt give the same text. None draws a random seed.
     """
 
     temperature: float | None = None
@@ -89,13 +100,13 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
 
 
 class Guidance(Struct, frozen=True):
-    """What an answer must conform to.
+    """A grammar that constrains the answer.
 
     Attributes:
-        kind: How to read `text`.
-        text: A JSON schema, a regular expression, a Lark grammar in llguidance's dialect, a JSON list of the strings
-            to choose from; not used by "json_object".
-        param: The request's field that asked for it, for errors.
+        kind: The format of `text`.
+        text: A JSON schema, a regular expression, a Lark grammar in llguidance's dialect, or a JSON list of the
+            strings to choose from; unused for "json_object".
+        param: The request field it came from, named in error messages.
     """
 
     kind: Literal["json_object", "json_schema", "regex", "lark", "choice"]
@@ -104,13 +115,13 @@ class Guidance(Struct, frozen=True):
 
 
 class ToolUse(Struct, frozen=True, omit_defaults=True):
-    """How the prompt's tools may be used, for models elsewhere; for those here, template and guidance say it.
+    """How the prompt's tools may be used. Only external models read it; local ones get it as template and guidance.
 
     Attributes:
-        choice: Whether the model may, must or must not call.
-        only: The one function that it must call.
-        parallel: Whether it may call several at once.
-        strict: Functions whose arguments must conform to their schema.
+        choice: Whether the model may, must not or must call a function.
+        only: The one function that must be called; None allows any.
+        parallel: Whether one answer may contain several calls.
+        strict: The names of functions whose arguments must match their schema.
     """
 
     choice: Literal["auto", "none", "required"] = "auto"
@@ -120,23 +131,25 @@ class ToolUse(Struct, frozen=True, omit_defaults=True):
 
 
 class GenerateRequest(Struct, frozen=True, omit_defaults=True):
-    """One turn, as a front-end asks for it.
+    """A request for one turn, the same for all front-ends.
 
     Attributes:
         model: Id, id without version, or alias.
-        prompt: What to answer or to continue.
-        max_tokens: Upper bound of the answer, in tokens; None means: up to the end of the context.
-        min_tokens: No end-of-sequence token and no stop token is chosen before so many tokens.
-        stop: Strings that end the answer; they are not part of it.
-        stop_token_ids: Tokens that end the answer, beside the model's own; they are not part of it.
-        ignore_eos: Go on past the model's end-of-sequence tokens.
-        special_tokens: Whether special tokens of the answer are part of its text; otherwise they come out as nothing.
-        guidance: What the answer must conform to.
-        top_logprobs: Report log probabilities, with so many alternatives at each position; None reports none.
-        ttl_s: Unload the model when idle for this long after this turn; None keeps what is set.
-        provider: Run it on this execution provider, by its whole or short name; one loaded elsewhere moves.
-        tool_use: How tools may be used. Workers do not look at it.
-        reasoning_effort: How much a model elsewhere should think. Workers do not look at it.
+        prompt: The conversation to answer, or the text or tokens to continue.
+        sampling: How tokens are chosen.
+        max_tokens: Maximum length of the answer, in tokens; None allows what the context length leaves.
+        min_tokens: End-of-sequence and stop tokens are suppressed until the answer has this many tokens.
+        stop: Strings that end the answer; not included in its text.
+        stop_token_ids: Token ids that end the answer besides the model's own; not included in its text.
+        ignore_eos: Continue past end-of-sequence tokens.
+        special_tokens: Include special tokens in the text; otherwise they are skipped.
+        guidance: The grammar that the answer must match; None leaves it free.
+        top_logprobs: Report log probabilities with this many alternatives per token, 0 for the chosen token alone;
+            None reports none.
+        ttl_s: Idle time in seconds after this turn before the model may be unloaded; None keeps the current value.
+        provider: The execution provider to run on, by full or short name. A model loaded on another one is reloaded.
+        tool_use: How tools may be used. Only external models read it.
+        reasoning_effort: How much to reason. Only external models read it.
     """
 
     model: str
@@ -157,12 +170,12 @@ class GenerateRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class EmbedRequest(Struct, frozen=True, omit_defaults=True):
-    """Texts to turn into vectors.
+    """A request for embedding vectors.
 
     Attributes:
         model: Id, id without version, or alias of an embedding model.
-        inputs: Texts, or token ids taken as they are.
-        dimensions: Keep so many dimensions and normalise again; None keeps the model's own number.
+        inputs: Texts, or token ids to use unchanged.
+        dimensions: Truncate the vectors to this length and normalise them again; None keeps the model's length.
         ttl_s: As in `GenerateRequest`.
     """
 
@@ -173,34 +186,32 @@ class EmbedRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class Embeddings(Struct, frozen=True, tag="embeddings"):
-    """One vector per input, each as little-endian float32, and what the inputs took."""
+    """The result of an `EmbedRequest`.
+
+    Attributes:
+        vectors: One per input, in order: `dimensions` little-endian float32 values of L2 norm 1.
+        prompt_tokens: The number of tokens of all inputs together.
+    """
 
     vectors: tuple[bytes, ...]
     prompt_tokens: int
 
 
 class Usage(Struct, frozen=True):
-    """Token counts of a turn. `cached_tokens` of the prompt were in the KV cache already."""
+    """Token counts of a turn. `cached_tokens` of the prompt tokens were already in the KV cache."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
 
 
-class TurnStarted(Struct, frozen=True, tag="started"):
-    """The prompt was accepted: it is tokenized and fits. Nothing was computed yet."""
-
-    turn: int
-    prompt_tokens: int
-
-
 class TokenLogprob(Struct, frozen=True):
-    """The log probability of one token of an answer, in the model's own distribution before any sampling option.
+    """The log probability of one token of the answer, under the model's distribution before sampling options apply.
 
     Attributes:
-        token: Its bytes; not always whole characters.
-        logprob: Natural logarithm.
-        top: The likeliest tokens at this position, best first.
+        token: The token's bytes, which need not be a whole UTF-8 character.
+        logprob: Natural logarithm of its probability.
+        top: The most likely tokens at this position with their log probabilities, best first.
     """
 
     token: bytes
@@ -209,9 +220,13 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class TurnText(Struct, frozen=True, tag="text", omit_defaults=True):
-    """More of the answer. `tokens` were needed for it; text may lag behind them (UTF-8, stop strings).
+    """More text of the answer.
 
-    `logprobs` has one entry per token when the request asked for it.
+    Attributes:
+        turn: The turn's id.
+        text: New text. It may lag behind the tokens while a character or a possible stop string is incomplete.
+        tokens: The number of tokens generated for it.
+        logprobs: One entry per token if the request asked for log probabilities.
     """
 
     turn: int
@@ -221,16 +236,20 @@ class TurnText(Struct, frozen=True, tag="text", omit_defaults=True):
 
 
 class TurnReasoning(Struct, frozen=True, tag="reasoning"):
-    """More of what a model elsewhere thought before it answered. Models here leave it in the text."""
+    """More reasoning of an external model. Local models leave reasoning in the text."""
 
     turn: int
     text: str
 
 
 class TurnCall(Struct, frozen=True, tag="call", omit_defaults=True):
-    """A piece of a function call by a model elsewhere. Models here leave calls in the text.
+    """Part of a function call by an external model. Local models leave calls in the text.
 
-    `index` counts the calls of the answer. A call's first piece has its name; arguments are JSON text.
+    Attributes:
+        turn: The turn's id.
+        index: The position of the call among the calls of the answer, from 0.
+        name: The function's name; only the first part of a call has it.
+        arguments: More JSON text of the arguments.
     """
 
     turn: int
@@ -240,7 +259,14 @@ class TurnCall(Struct, frozen=True, tag="call", omit_defaults=True):
 
 
 class TurnFinished(Struct, frozen=True, tag="finished", omit_defaults=True):
-    """The turn's last event. `stopped_by` is the stop string or token that ended it, if one of the request's did."""
+    """The last event of a turn.
+
+    Attributes:
+        turn: The turn's id.
+        reason: Why the answer ended.
+        usage: Token counts of the turn.
+        stopped_by: The stop string or stop token id of the request that ended the answer; None if none did.
+    """
 
     turn: int
     reason: FinishReason
@@ -248,112 +274,23 @@ class TurnFinished(Struct, frozen=True, tag="finished", omit_defaults=True):
     stopped_by: str | int | None = None
 
 
-class TurnFailed(Struct, frozen=True, tag="failed"):
-    """The turn's last event, when it failed."""
-
-    turn: int
-    error: WireError
-
-
-TurnEvent = TurnStarted | TurnText | TurnFinished | TurnFailed
-
-
-class Load(Struct, frozen=True, tag="load"):
-    """First frame to a worker: what to load, with what. The path is absolute.
-
-    Attributes:
-        plugin: Import reference of the plugin that brings the provider, `module` or `module:attribute`.
-        provider: The provider's name, for instance "CPUExecutionProvider".
-        model: The model's id, for messages.
-        path: Folder of the model's files.
-        device: Device type, and index among devices of that type.
-        settings: The service's settings as plain values.
-    """
-
-    plugin: str
-    provider: str
-    model: str
-    path: str
-    device: str
-    device_index: int
-    settings: dict[str, Any]
-
-
-class Submit(Struct, frozen=True, tag="submit"):
-    """Start a turn."""
-
-    turn: int
-    request: GenerateRequest
-
-
-class Cancel(Struct, frozen=True, tag="cancel"):
-    """End a turn within one step; it still gets its `TurnFinished`. Unknown turns are ignored."""
-
-    turn: int
-
-
-class TokenizeText(Struct, frozen=True, tag="tokenize"):
-    """Ask for the tokens of a prompt."""
-
-    prompt: ChatPrompt | TextPrompt
-
-
-class DetokenizeTokens(Struct, frozen=True, tag="detokenize"):
-    """Ask for the text of tokens, special ones included."""
-
-    tokens: tuple[int, ...]
-
-
-class EmbedTexts(Struct, frozen=True, tag="embed"):
-    """Ask for vectors."""
-
-    inputs: tuple[str | tuple[int, ...], ...]
-    dimensions: int | None = None
-
-
-class Ask(Struct, frozen=True, tag="ask"):
-    """A question that is answered at once, between two steps."""
-
-    id: int
-    question: TokenizeText | DetokenizeTokens | EmbedTexts
-
-
-class Tokens(Struct, frozen=True, tag="tokens"):
-    """The answer to `TokenizeText`."""
-
-    tokens: tuple[int, ...]
-
-
-class Text(Struct, frozen=True, tag="text"):
-    """The answer to `DetokenizeTokens`."""
-
-    text: str
-
-
-class Reply(Struct, frozen=True, tag="reply"):
-    """The answer to the `Ask` of the same id."""
-
-    id: int
-    answer: Tokens | Text | Embeddings | WireError
-
-
 class SessionReport(Struct, frozen=True, tag="ready"):
-    """A loaded model, as its worker describes it.
+    """A loaded model, as described by its worker.
 
     Attributes:
-        kind: "slots", "paged", "generator" or "embedding"; "external" for a model elsewhere, which tells calls and
-            reasoning apart itself.
+        kind: "slots", "paged", "generator" or "embedding"; "external" for an external model, which separates calls
+            and reasoning from the text itself.
         reason: Why this kind of session was chosen.
-        capacity: Turns that can share a step.
+        capacity: How many turns can share a step.
         context_length: In tokens.
-        threads: Compute threads; 0 where the provider does not say.
-        provider: The provider that runs it: `nodes` says how much of it.
-        layout: How the weights are stored, "int8-rows" or "int4-blocks"; empty where nothing says so.
-        template: The chat template's source, for who must know how the model writes tool calls; empty without one.
-        nodes: How many nodes of its graph each ONNX Runtime execution provider took; empty where nobody knows.
-        fallback: `provider` took a smaller share of them than asked for, and that is allowed.
-        load_s: How long loading took.
-        resident_bytes: The worker's memory after loading.
+        threads: Compute threads; 0 if the provider does not report them.
+        provider: The execution provider that runs it; `nodes` tells how much of it.
+        load_s: Loading time in seconds.
+        resident_bytes: The worker's resident memory after loading.
+        layout: The storage format of the weights, such as "int8-rows" or "int4-blocks"; empty if unknown.
+        template: The source of the chat template, from which front-ends derive the format of tool calls; may be empty.
+        nodes: How many nodes of the graph ONNX Runtime assigned to each execution provider; empty if unknown.
+        fallback: `provider` took fewer nodes than `models.min_provider_share` asks for, and settings allow that.
     """
 
     kind: str
@@ -368,19 +305,3 @@ class SessionReport(Struct, frozen=True, tag="ready"):
     template: str = ""
     nodes: dict[str, int] = {}
     fallback: bool = False
-
-
-class LoadFailed(Struct, frozen=True, tag="load_failed"):
-    """The worker could not load; it ends after this."""
-
-    error: WireError
-
-
-class Step(Struct, frozen=True, tag="step"):
-    """One step of the session: the events of every turn, in order. Sent even when empty, as a sign of life."""
-
-    events: tuple[TurnEvent, ...]
-
-
-ToWorker = Load | Submit | Cancel | Ask
-FromWorker = SessionReport | LoadFailed | Step | Reply

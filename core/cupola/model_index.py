@@ -1,4 +1,4 @@
-"""All catalog sources and cache stores as one list of models, and the rules by which a name finds its model."""
+"""Merges all catalog sources and cache stores into one list of models, and resolves names in it."""
 
 import difflib
 import logging
@@ -16,7 +16,7 @@ _RANKS = ("-npu", "-gpu", "-cuda-gpu", "-generic-gpu", "-cpu", "-generic-cpu")
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One variant, where it can come from, and where it lies if it is here."""
+    """A model variant, the source that lists it (None if no source does), and its cached copy (None if absent)."""
 
     info: ModelInfo
     source: CatalogSource | None
@@ -25,12 +25,12 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """How the last listing of a source went.
+    """The outcome of a source's last listing.
 
     Attributes:
-        source: Its name.
-        listed_at_unix: When what it lists was obtained; None if that is always current.
-        problem: Why it lists nothing, a sentence; "" if it does.
+        source: The source's name.
+        listed_at_unix: When the listing was obtained, in seconds since 1970; None if it is always current.
+        problem: Why the listing failed, as a sentence; "" if it succeeded.
     """
 
     source: str
@@ -39,7 +39,7 @@ class Listing:
 
 
 class ModelIndex:
-    """Merges sources and stores. The first source that lists an id describes it; a cached one needs no source."""
+    """The models of all sources and stores. The first source that lists an id describes it, else its cached copy."""
 
     def __init__(
         self, sources: Sequence[CatalogSource], stores: Sequence[CacheStore], devices: Sequence[Device] = ()
@@ -50,12 +50,15 @@ class ModelIndex:
         self.use_devices(devices)
 
     def use_devices(self, devices: Sequence[Device]) -> None:
-        """Tell the sources which devices there are."""
+        """Pass the devices of this machine to the sources. A source that fails is logged."""
         for source in self._sources:
-            _introduce(source, devices)
+            try:
+                source.use_devices(devices)
+            except Exception:
+                logger.exception("The catalog source %s failed", source.name)
 
     async def entries(self) -> list[ModelEntry]:
-        """List every variant, best first within an alias. A source or store that fails is logged and left out."""
+        """List every variant, best first within an alias. A source or store that fails is logged and skipped."""
         cached = await self._cached()
         entries: dict[str, ModelEntry] = {}
         for source in self._sources:
@@ -66,12 +69,13 @@ class ModelIndex:
         return sorted(entries.values(), key=_order)
 
     async def variants(self, name: str) -> list[ModelEntry]:
-        """Find what a name means: an exact id, an id without version (the highest counts), or an alias.
+        """Resolve an exact id, an id without version (the highest version wins), or an alias, ignoring case.
 
-        Case does not matter. Returns the candidates, best first; more than one only for an alias.
+        Returns:
+            The matching variants, best first; more than one only for an alias.
 
         Raises:
-            ModelNotFoundError: Names what comes near.
+            ModelNotFoundError: Nothing matches; the error suggests similar names.
         """
         entries = await self.entries()
         wanted = name.strip().lower()
@@ -80,17 +84,21 @@ class ModelIndex:
         aliases = [entry for entry in entries if entry.info.alias.lower() == wanted]
         if found := exact or sorted(versions, key=lambda entry: -entry.info.version)[:1] or aliases:
             return found
-        raise ModelNotFoundError(model=name, near=_near(wanted, entries))
+        raise ModelNotFoundError(model=name, near=_similar_names(wanted, entries))
 
-    async def refuse_taken(self, model_id: str) -> None:
-        """Raise a `RequestError` if a new model of this id would stand in another's place; case makes no difference."""
+    async def ensure_available(self, model_id: str) -> None:
+        """Check that a new model may take this id.
+
+        Raises:
+            RequestError: A model already has the id, or one that differs only in case.
+        """
         for entry in await self.entries():
             if entry.info.id.lower() == model_id.lower() and (entry.cached or entry.info.id != model_id):
-                detail = f"{entry.info.id!r} already holds that name. Remove that model, or choose another name."
+                detail = f"The name is taken by {entry.info.id!r}. Remove that model or choose another name."
                 raise RequestError(detail=detail)
 
     def listings(self) -> list[Listing]:
-        """Say of every source how its last listing went."""
+        """Return the outcome of every source's last listing."""
         return [Listing(each.name, each.listed_at_unix, self._problems.get(each.name, "")) for each in self._sources]
 
     async def _listed(self, source: CatalogSource) -> Sequence[ModelInfo]:
@@ -100,7 +108,7 @@ class ModelIndex:
             self._problems[source.name] = str(error)
             logger.warning("The catalog source %s cannot be listed: %s", source.name, error)
         except Exception as error:
-            self._problems[source.name] = f"The catalog {source.name!r} has a fault: {type(error).__name__}: {error}"
+            self._problems[source.name] = f"The catalog {source.name!r} failed: {type(error).__name__}: {error}"
             logger.exception("The catalog source %s failed", source.name)
         else:
             self._problems.pop(source.name, None)
@@ -118,13 +126,6 @@ class ModelIndex:
         return models
 
 
-def _introduce(source: CatalogSource, devices: Sequence[Device]) -> None:
-    try:
-        source.use_devices(devices)
-    except Exception:
-        logger.exception("The catalog source %s failed", source.name)
-
-
 def _order(entry: ModelEntry) -> tuple[str, int, bool, bool, int, str]:
     info = entry.info
     name = info.name.lower()
@@ -133,7 +134,7 @@ def _order(entry: ModelEntry) -> tuple[str, int, bool, bool, int, str]:
     return (info.alias.lower(), rank, entry.cached is None, not is_tuned, -info.version, info.id)
 
 
-def _near(wanted: str, entries: Sequence[ModelEntry]) -> str:
+def _similar_names(wanted: str, entries: Sequence[ModelEntry]) -> str:
     names = {entry.info.alias for entry in entries} | {entry.info.name for entry in entries}
     lowered = {name.lower(): name for name in names}
     found = difflib.get_close_matches(wanted, lowered, n=3, cutoff=0.5)

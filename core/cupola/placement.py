@@ -1,4 +1,4 @@
-"""The built-in placement policy, asked after every plugin's `place_model`."""
+"""The built-in placement policy, which applies when no plugin's `place_model` hook decides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from cupola.contracts import Device, ModelInfo, Placement
 from cupola.measurements import Measurement
 
-_PLAIN = "CPUExecutionProvider"
-_BESIDE_FILES = 1.2  # what a loaded model takes, as a multiple of its files, where the catalog does not say
+_CPU = "CPUExecutionProvider"
+_MEMORY_PER_FILE_BYTE = 1.2  # estimate of a loaded model's memory where the catalog does not give it
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementRequest:
-    """What was asked for: a provider by its whole name, a type of device. None leaves the choice."""
+    """The provider (full name) and device type that a request or the settings ask for; None allows any."""
 
     provider: str | None = None
     device: str | None = None
@@ -21,7 +21,7 @@ class PlacementRequest:
         return bool(self.provider or self.device)
 
     def admits(self, provider: str, device: str) -> bool:
-        """Say whether a place is one that was asked for."""
+        """Whether a provider and device type satisfy the request."""
         return self.provider in (None, provider) and self.device in (None, device)
 
 
@@ -34,46 +34,46 @@ def place(
     requested: PlacementRequest = NO_PREFERENCE,
     measured: Sequence[Measurement] = (),
 ) -> Placement | None:
-    """Choose the variant and the device for a model; None if nothing here runs it.
+    """Choose the variant and the device for a model; None if no device can run it.
 
-    The first variant, in the catalog's order, that a device here runs; a place without enough free memory comes after
-    those that have it. If that one was measured on this machine and others were too, the fastest of them. What was not
-    measured is never passed over for what was, so that a new accelerator is taken without being asked.
+    The first variant in catalog order that a device can run, with devices that have too little free memory last. If
+    that placement was measured on this machine, the fastest measured one wins instead. An unmeasured placement is
+    never skipped in favor of a measured one, so that a new accelerator is used without configuration.
 
     Args:
         variants: Best first.
-        devices: In order of preference; `free_bytes` None leaves memory out of account.
-        requested: What was asked for. A provider that is asked for by name also gets generic variants for its types of
-            device, and after them what is made for the CPU, which any provider may try.
-        measured: What is known of this machine.
+        devices: In order of preference. A `free_bytes` of None skips the memory check.
+        requested: The requested provider and device type. A provider requested by name may also run generic variants
+            for its device types, and after those the variants for the CPU.
+        measured: Measurements of this machine.
     """
     devices = [device for device in devices if requested.admits(device.provider, device.type)]
-    places = [Placement(v, d) for v in variants for d in devices if runs_on(v, d)]
+    placements = [Placement(v, d) for v in variants for d in devices if runs_on(v, d)]
     if requested.provider:
-        places += [Placement(v, d) for v in variants for d in devices if v.device == d.type and _may_try(v, d)]
-        places += [Placement(v, d) for v in variants for d in devices if v.device != d.type and _may_try(v, d)]
-    roomy = [each for each in places if _fits(each)] or places
-    if not roomy:
+        placements += [Placement(v, d) for v in variants for d in devices if v.device == d.type and _may_try(v, d)]
+        placements += [Placement(v, d) for v in variants for d in devices if v.device != d.type and _may_try(v, d)]
+    fitting = [each for each in placements if _fits(each)] or placements
+    if not fitting:
         return None
     speeds = {each.key: each.decode_tokens_per_s for each in measured}
-    known = [each for each in roomy if _key(each) in speeds]
-    return max(known, key=lambda each: speeds[_key(each)]) if roomy[0] in known else roomy[0]
+    known = [each for each in fitting if _key(each) in speeds]
+    return max(known, key=lambda each: speeds[_key(each)]) if fitting[0] in known else fitting[0]
 
 
 def runs_on(variant: ModelInfo, device: Device) -> bool:
-    """Say whether a variant is made for a device."""
+    """Whether a variant is made for a device."""
     return (device.provider, device.type) == (variant.provider, variant.device)
 
 
 def needed_bytes(variant: ModelInfo) -> int:
-    """Estimate the memory that a variant takes on its device when it is loaded."""
-    return variant.device_memory_bytes or int(variant.size_bytes * _BESIDE_FILES)
+    """Estimate the device memory that a variant needs when it is loaded."""
+    return variant.device_memory_bytes or int(variant.size_bytes * _MEMORY_PER_FILE_BYTE)
 
 
 def _may_try(variant: ModelInfo, device: Device) -> bool:
-    """Say whether a variant for another provider holds nothing that keeps this one from it."""
-    is_for_device = "-generic-" in variant.name and variant.device == device.type
-    return (is_for_device or variant.provider == _PLAIN) and not runs_on(variant, device)
+    """Whether a variant made for another provider might also run on this one: generic and CPU variants do."""
+    is_generic = "-generic-" in variant.name and variant.device == device.type
+    return (is_generic or variant.provider == _CPU) and not runs_on(variant, device)
 
 
 def _fits(place: Placement) -> bool:

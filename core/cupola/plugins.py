@@ -1,7 +1,7 @@
-"""Finds the plugins, asks each for what it contributes, and keeps one plugin's faults from the others.
+"""Discovers plugins, collects what each contributes, and isolates their failures from each other.
 
-pluggy gives the hooks; discovery is our own, because pluggy's lets one ImportError stop everything and skips an entry
-point whose name is taken without a word.
+The hooks are pluggy's. Discovery is our own, because pluggy's `load_setuptools_entrypoints` lets one ImportError stop
+everything and silently skips duplicate names.
 """
 
 import inspect
@@ -47,7 +47,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class PluginFailure:
-    """Why a plugin, or a part of it, is not in use."""
+    """Why a plugin, or one of its hooks, is not used. `stage` is "import", "register" or the name of the hook."""
 
     plugin: str
     distribution: str
@@ -57,7 +57,7 @@ class PluginFailure:
 
 @dataclass(frozen=True, slots=True)
 class PluginRecord:
-    """A plugin that loaded. `contributes` maps a kind ("execution provider") to the names of that kind."""
+    """A loaded plugin. `contributes` maps a kind, such as "execution provider", to the names of that kind."""
 
     name: str
     distribution: str
@@ -67,7 +67,14 @@ class PluginRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProviderEntry:
-    """An execution provider, the plugin a worker must import to get it, what brought that, and its checked options."""
+    """An execution provider and where it comes from.
+
+    Attributes:
+        provider: The provider object.
+        reference: Import reference of its plugin, which workers load, `module` or `module:attribute`.
+        options: Its validated options.
+        distribution: The installed distribution of the plugin; None for plugins passed in by code.
+    """
 
     provider: ExecutionProvider
     reference: str
@@ -86,32 +93,32 @@ class _Plugin:
 
 
 def load_plugins(settings: Settings, extra: Sequence[EntryPoint] = ()) -> "PluginSet":
-    """Discover, import and register every plugin, and collect what each contributes.
+    """Discover, import and register all plugins, and collect what each contributes.
 
     Args:
-        settings: Handed to the hooks; `plugins.disabled` names entry points to leave out.
-        extra: Entry points beside the installed ones, for tests and embedders.
+        settings: Passed to the hooks; `plugins.disabled` names entry points to skip.
+        extra: Entry points besides the installed ones, for tests and embedding programs.
 
     Returns:
-        The frozen set. A plugin that fails is listed in it with the reason and costs nothing else.
+        The plugin set. A plugin that fails is listed in its `failures` and does not affect the others.
     """
     return PluginSet(settings, [*entry_points(group=GROUP), *extra])
 
 
 def plugin_manager() -> pluggy.PluginManager:
-    """Return a manager that knows the hooks and no plugin yet."""
+    """Create a plugin manager with our hook specifications and no plugins."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     return manager
 
 
 class PluginSet:
-    """The plugins in use. Built once at start, then only read.
+    """The plugins in use. Built once at start and read-only afterwards.
 
     Attributes:
-        failures: Everything that did not work, in order of discovery.
-        conflicts: Names claimed twice and options that do not fit; `ensure_usable` raises the first.
-        catalog_sources, cache_stores, converters, providers, commands: What the plugins contribute, in order of
+        failures: All failures, in order of discovery.
+        conflicts: Duplicate names and invalid provider options; `ensure_usable` raises the first.
+        catalog_sources, cache_stores, converters, providers, commands: The plugins' contributions, in order of
             discovery.
     """
 
@@ -137,20 +144,20 @@ class PluginSet:
 
     @property
     def records(self) -> tuple[PluginRecord, ...]:
-        """The plugins that loaded."""
+        """The loaded plugins."""
         return tuple(PluginRecord(p.name, p.distribution, p.reference, dict(p.contributes)) for p in self._plugins)
 
     def frontends(self) -> tuple[ApiFrontend, ...]:
-        """Ask the plugins for their front-ends. Call it once, when a server starts."""
+        """Create the plugins' front-ends. Call it once, when a server starts."""
         return self._all("api_frontends", ApiFrontend, settings=self._settings)
 
     def ensure_usable(self, *, strict: bool = False) -> None:
-        """Check that the set can be worked with.
+        """Check that there are no conflicts and, in strict mode, no failures.
 
         Raises:
-            PluginConflictError: A name is claimed twice.
-            SettingsError: A provider's options are wrong.
-            PluginsFailedError: Any plugin failed, and `strict` is set here or in the settings.
+            PluginConflictError: Two plugins contribute the same name.
+            SettingsError: A provider's options are invalid.
+            PluginsFailedError: A plugin failed, and `strict` is set here or in the settings.
         """
         if self.conflicts:
             raise self.conflicts[0]
@@ -158,21 +165,21 @@ class PluginSet:
             raise PluginsFailedError(failures="; ".join(f"{f.plugin} ({f.stage}): {f.error}" for f in self.failures))
 
     def place(self, model: str, variants: Sequence[ModelInfo], devices: Sequence[Device]) -> Placement | None:
-        """Ask the plugins where to run a model; the first answer counts, None if no plugin has one."""
+        """Call the `place_model` hooks until one returns a placement; None if none does."""
         for plugin, call in self._implementations("place_model"):
             try:
                 answer = call(model=model, variants=variants, devices=devices)
             except Exception:
-                logger.exception("The plugin %s failed in place_model; asking the next", plugin)
+                logger.exception("The plugin %s failed in place_model; trying the next one", plugin)
                 continue
             if isinstance(answer, Placement):
                 return answer
             if answer is not None:
-                logger.error("The plugin %s returned a %s from place_model; asking the next", plugin, type(answer))
+                logger.error("The plugin %s returned a %s from place_model; trying the next one", plugin, type(answer))
         return None
 
     def observe(self, event: Event) -> None:
-        """Tell every observer; one that fails is logged."""
+        """Call the `observe` hooks; one that fails is logged."""
         for plugin, call in self._implementations("observe"):
             try:
                 call(event=event)
@@ -181,7 +188,7 @@ class PluginSet:
 
     def _load(self, entry: EntryPoint) -> None:
         distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-        if not self._claim("plugin", entry.name, distribution):
+        if not self._register_name("plugin", entry.name, distribution):
             return
         stage = "import"
         try:
@@ -201,15 +208,15 @@ class PluginSet:
         self.failures.append(failure)
         logger.warning("The plugin %s (%s) failed at %s: %s", plugin, distribution, stage, failure.error)
 
-    def _claim(self, kind: str, name: str, owner: str) -> bool:
-        """Give a name to its first owner; a second one is a conflict, which both are named in."""
+    def _register_name(self, kind: str, name: str, owner: str) -> bool:
+        """Register a name for its first owner. A second owner is recorded as a conflict that names both."""
         if (first := self._owners.setdefault((kind, name.lower()), owner)) is owner:
             return True
         self.conflicts.append(PluginConflictError(kind=kind, name=name, first=first, second=owner))
         return False
 
     def _collect(self, hook: str, wanted: type[T], **arguments: object) -> list[tuple["_Plugin", T]]:
-        """Call one hook of every plugin, each alone. A wrong answer is a failure of that plugin."""
+        """Call one hook of every plugin separately. An exception or an invalid result is a failure of that plugin."""
         collected = []
         for plugin in self._plugins:
             try:
@@ -218,7 +225,7 @@ class PluginSet:
                 self._fail(plugin.name, plugin.distribution, hook, error)
                 continue
             kind, owner = _KINDS[hook], f"{plugin.name} ({plugin.distribution})"
-            kept = [item for item in items if self._claim(kind, _name(item), owner)]
+            kept = [item for item in items if self._register_name(kind, _name(item), owner)]
             if kept:
                 plugin.contributes[kind] = tuple(_name(item) for item in kept)
             collected += [(plugin, item) for item in kept]
@@ -228,7 +235,7 @@ class PluginSet:
         return tuple(item for _, item in self._collect(hook, wanted, **arguments))
 
     def _configured_providers(self) -> Iterator[ProviderEntry]:
-        """Check the options of every provider against its own Struct."""
+        """Collect the providers whose options are valid; record the other options as conflicts."""
         tables = dict(self._settings.providers)
         found = self._collect("execution_providers", ExecutionProvider, settings=self._settings)
         for plugin, provider in found:
@@ -241,7 +248,7 @@ class PluginSet:
             tables.pop(provider.alias, None)
         for alias in tables:
             known = ", ".join(provider.alias for _, provider in found)
-            problem = f"there is no such provider (there are: {known})"
+            problem = f"unknown provider; available: {known}"
             self.conflicts.append(SettingsError(key=f"providers.{alias}", source="the settings", problem=problem))
 
     def _only(self, plugin: "_Plugin", hook: str) -> Callable[..., list[object]]:
@@ -249,7 +256,7 @@ class PluginSet:
         return self._manager.subset_hook_caller(hook, others)
 
     def _implementations(self, hook: str) -> Iterator[tuple[str, Callable[..., object]]]:
-        """Iterate over the plugins that implement a hook, in pluggy's order, each callable alone."""
+        """Iterate over the plugins that implement a hook, in pluggy's order, with a function that calls each one."""
         for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
             names = implementation.argnames
 
@@ -262,10 +269,10 @@ class PluginSet:
 
 
 def provider_options(provider: ExecutionProvider, settings: Settings) -> Struct:
-    """Decode `[providers.<alias>]` to the provider's own options.
+    """Decode `[providers.<alias>]` to the provider's options type.
 
     Raises:
-        SettingsError: Names the option.
+        SettingsError: An option is unknown or invalid.
     """
     try:
         return msgspec.convert(settings.providers.get(provider.alias, {}), provider.options_type)
@@ -276,10 +283,10 @@ def provider_options(provider: ExecutionProvider, settings: Settings) -> Struct:
 
 
 def _items(answers: list[object], hook: str, wanted: type[T]) -> list[T]:
-    """Flatten what a hook returned and check it.
+    """Flatten and check the results of a hook.
 
     Raises:
-        TypeError: The hook is a coroutine, did not return an iterable, or returned objects of another kind.
+        TypeError: The hook is a coroutine function, or did not return an iterable of the expected type.
     """
     items: list[T] = []
     for answer in answers:

@@ -88,14 +88,14 @@ async def test_a_service_that_was_killed_is_started_again(machine):
 def test_nothing_is_started_by_a_client_that_shall_not(machine):
     with Client(start=False) as client:
         assert client.list_loaded_models() == []
-        with pytest.raises(ServiceError, match="does not run"):
+        with pytest.raises(ServiceError, match="is not running. Start it with"):
             client.list_catalog_models()
     assert machine.agent() is None
 
 
 def test_what_the_service_refuses_is_said_in_its_words(machine):
     with Client() as client:
-        with pytest.raises(ServiceReplyError, match="not downloaded yet") as raised:
+        with pytest.raises(ServiceReplyError, match="has not been downloaded") as raised:
             client.load_model("echo")
         assert (raised.value.status, raised.value.code) == (404, "model_not_downloaded")
         with pytest.raises(ServiceReplyError, match="the shelf is too high"):

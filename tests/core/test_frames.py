@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola.messages import Cancel, GenerateRequest, Submit, TextPrompt, ToWorker
+from cupola.messages import GenerateRequest, TextPrompt
+from cupola.protocol import Cancel, Submit, ToWorker
 from cupola.worker.frames import FrameReader, encode
 
 messages = st.lists(

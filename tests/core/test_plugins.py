@@ -162,5 +162,5 @@ def test_a_providers_options_are_checked_at_start():
     with pytest.raises(SettingsError, match=r"providers\.echo\.capacity"):
         found.ensure_usable()
     found = PluginSet(Settings(providers={"eco": {}}), [entry])
-    with pytest.raises(SettingsError, match="there are: echo"):
+    with pytest.raises(SettingsError, match="unknown provider; available: echo"):
         found.ensure_usable()

@@ -91,7 +91,7 @@ async def test_a_running_turn_keeps_its_model(tmp_path):
         await group.start(hold, models, echo_spec(tmp_path))
         (status,) = models.statuses()
         assert (status.turns, status.expires_in_s) == (1, None)
-        with pytest.raises(ModelBusyError, match="answering 1"):
+        with pytest.raises(ModelBusyError, match="processing 1 request"):
             await models.unload(INFO.id, wait_s=0.1)
         assert models.statuses()[0].pid == status.pid
         group.cancel_scope.cancel()
@@ -208,7 +208,7 @@ async def test_a_wait_for_room_that_takes_too_long_is_a_clear_error(tmp_path):
     async with residency(memory_budget_bytes=TWO_FIT) as models:
         async with models.use(numbered(1), echo_spec(tmp_path), None):
             async with models.use(numbered(2), echo_spec(tmp_path), None):
-                with pytest.raises(MemoryBudgetError, match="in use by echo1:1, echo2:1"):
+                with pytest.raises(MemoryBudgetError, match="145 MB is used by echo1:1, echo2:1"):
                     await ask(models, echo_spec(tmp_path, load_timeout_s=0.1), info=numbered(3))
 
 

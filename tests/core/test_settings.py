@@ -57,7 +57,7 @@ def test_a_mistake_in_the_environment_is_named_with_its_variable(variable):
 def test_a_misspelt_setting_is_told_with_the_nearest_one(key, near):
     with pytest.raises(SettingsError) as caught:
         load_settings([f"{key}=1"], environ={})
-    assert caught.value.problem.partition("; the nearest is ")[2] == (repr(near) if near else "")
+    assert caught.value.problem.partition("; did you mean ")[2] == (f"{near!r}?" if near else "")
 
 
 def test_a_flag_without_a_value_is_refused():

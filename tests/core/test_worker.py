@@ -24,7 +24,7 @@ from cupola.errors import (
     WorkerHungError,
 )
 from cupola.frontend import ChatPrompt, Message, TextPrompt, TurnFinished
-from cupola.messages import DetokenizeTokens, EmbedTexts, TokenizeText
+from cupola.protocol import DetokenizeTokens, EmbedTexts, TokenizeText
 from cupola.settings import ModelSettings
 from cupola.worker.interpreter import Interpreter
 from cupola.worker.process import open_worker
@@ -264,7 +264,7 @@ PARTLY = {"EchoExecutionProvider": 3, "CPUExecutionProvider": 9}
 
 
 async def test_a_model_of_which_the_provider_takes_too_little_is_refused_with_the_numbers(tmp_path):
-    with raises(FallbackError, "took 3 of the 12 nodes of its graph, a share of 25%, and at least 80% are asked for"):
+    with raises(FallbackError, "can run 3 of the 12 nodes of its graph (25%), and at least 80% are required"):
         async with running(echo_spec(tmp_path, nodes=PARTLY)):
             pass
 

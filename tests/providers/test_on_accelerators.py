@@ -15,7 +15,8 @@ import pytest
 from cupola.environments import probe
 from cupola.errors import FallbackError, WorkerError
 from cupola.frontend import TokenPrompt
-from cupola.messages import GenerateRequest, Load
+from cupola.messages import GenerateRequest
+from cupola.protocol import Load
 from cupola.provider import Sampling
 from cupola.settings import ModelSettings
 from cupola.worker.interpreter import Interpreter, shared_modules

@@ -1,4 +1,4 @@
-"""The service from Python: find or start it, look through catalogs, download, load, chat, unload.
+"""A client of the background service: find or start it, list models, download, load, chat and unload.
 
     from cupola.client import Client
 
@@ -8,8 +8,8 @@
         chat = cupola.openai_client().chat.completions
         print(chat.create(model="smollm2-135m", messages=[{"role": "user", "content": "Hello!"}]))
 
-`AsyncClient` is the same with `await`. Methods that Foundry Local's SDK (`FoundryLocalManager`, 0.5) has as well are
-called the same.
+`AsyncClient` has the same methods as coroutines. Methods that Foundry Local's SDK also has (`FoundryLocalManager`, 0.5)
+have the same names. The errors are in `cupola.errors`.
 """
 
 from cupola.client.api import Download, LoadedModel

@@ -1,15 +1,20 @@
-"""What travels between a client and the service's own front-end, under /cupola."""
+"""The service's own API under `/cupola`: its requests and replies, and the calls that clients make.
 
-from collections.abc import Iterable, Sequence
+The front-end encodes and decodes the same types, so this page is the specification of the API.
+"""
+
 from dataclasses import dataclass
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from cupola.contracts import DeviceType, ModelStatus
-from cupola.errors import ModelNotFoundError, ServiceReplyError
+from cupola.contracts import ModelStatus
+from cupola.errors import ServiceReplyError
 
+T = TypeVar("T")
+
+_DATA = "data: "
 _Name = Annotated[str, Meta(min_length=1)]
 _Seconds = Annotated[float, Meta(ge=0)]
 
@@ -18,22 +23,23 @@ class LoadedModel(Struct, kw_only=True):
     """A loaded model.
 
     Attributes:
+        id: The id of the variant, such as "smollm2-135m-instruct-generic-cpu:1".
         session: "slots", "paged", "generator" or "embedding".
-        reason: Why this kind of session runs it.
-        layout: How its weights are stored; empty where nothing says so.
+        reason: Why this kind of session was chosen.
+        layout: How its weights are stored; empty if unknown.
         provider: The execution provider that runs it.
-        nodes: How many nodes of its graph each ONNX Runtime execution provider took; empty where nobody knows.
-        fallback: `provider` took a smaller share than models.min_provider_share asks for.
-        capacity: Turns that share a step.
+        nodes: The number of graph nodes that each ONNX Runtime execution provider runs; empty if unknown.
+        fallback: Whether `provider` runs a smaller share of the graph than `models.min_provider_share` requires.
+        capacity: The number of turns that one step can serve.
         context_length: In tokens.
-        threads: Compute threads; 0 where the provider does not say.
-        turns: Requests that it is answering, or that wait for it.
-        memory_bytes: What its worker takes now.
-        load_s: How long loading took.
-        pid: The worker's process id.
-        pinned: It is never unloaded to make room.
+        threads: The number of compute threads; 0 if the provider does not report it.
+        turns: The number of running and waiting requests.
+        memory_bytes: The memory that its worker process uses now.
+        load_s: How long loading took, in seconds.
+        pid: The process id of its worker.
+        pinned: Whether it is never unloaded to free memory for another model.
         ttl_s: Idle seconds after which it is unloaded; null for never.
-        expires_in_s: When that will be; null while it is answering.
+        expires_in_s: Seconds until it is unloaded; null while it runs requests.
     """
 
     id: str
@@ -57,15 +63,18 @@ class LoadedModel(Struct, kw_only=True):
 
 
 class LoadedModels(Struct):
-    """The reply to GET /cupola/ps, most recently used first."""
+    """The reply to `GET /cupola/ps`, most recently used first."""
 
     models: tuple[LoadedModel, ...]
 
 
 class LoadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /cupola/load. `ttl` in seconds, 0 for never; without it the setting models.ttl_s counts.
+    """The body of `POST /cupola/load`.
 
-    `provider`, by its name or its short one, is what shall run the model; without it the service chooses.
+    Attributes:
+        model: Id, id without version, or alias.
+        ttl: Idle seconds after which the model is unloaded, 0 for never; the default is the setting `models.ttl_s`.
+        provider: Name or alias of the execution provider that runs it; by default the service chooses one.
     """
 
     model: _Name
@@ -74,9 +83,12 @@ class LoadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class UnloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /cupola/unload. A model that is answering is waited for, at most `wait` seconds.
+    """The body of `POST /cupola/unload`. The service waits for the model's running requests first.
 
-    Without `wait` there is no limit. With `force` its answers end with an error at once.
+    Attributes:
+        model: Id, id without version, or alias.
+        force: End running requests with an error instead of waiting.
+        wait: The longest wait, in seconds; no limit by default.
     """
 
     model: _Name
@@ -85,22 +97,23 @@ class UnloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Unloaded(Struct):
-    """The reply to POST /cupola/unload; false if the model was not loaded."""
+    """The reply to `POST /cupola/unload`. `unloaded` is false if the model was not loaded."""
 
     unloaded: bool
 
 
 class CatalogModels(Struct):
-    """The reply to GET /cupola/models, best variant of an alias first."""
+    """The reply to `GET /cupola/models`, best variant of an alias first."""
 
     models: tuple[ModelStatus, ...]
 
 
 class DownloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /cupola/download and /cupola/downloads.
+    """The body of `POST /cupola/download` and `POST /cupola/downloads`.
 
-    The first waits for the end, or with `stream` tells of the progress in server-sent events; a client that leaves ends
-    the download, if nobody else waits for it. The second only begins it.
+    `/cupola/download` replies when the download has ended. With `stream` it sends a `Download` as a server-sent event
+    several times a second. If the client disconnects and no other client waits, the download is cancelled.
+    `/cupola/downloads` starts the download in the background and replies at once.
     """
 
     model: _Name
@@ -108,14 +121,15 @@ class DownloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Download(Struct, kw_only=True):
-    """A download.
+    """The state of a download.
 
     Attributes:
-        phase: What is being done, such as "download" or "import".
-        done, total: How much of it, in `unit`; a total of 0 is not known.
-        per_s: How much of it arrived per second lately.
-        remaining_s: Estimated; null while nothing can be said.
-        error: Why it failed.
+        phase: The current step, such as "download" or "import".
+        done, total: The progress of this phase, in `unit`. A total of 0 means unknown.
+        unit: "bytes", or what the phase counts.
+        per_s: The rate of the last seconds, in `unit` per second.
+        remaining_s: Estimated seconds until this phase ends; null if unknown.
+        error: Why it failed; empty otherwise.
     """
 
     id: str
@@ -131,72 +145,76 @@ class Download(Struct, kw_only=True):
 
 
 class Downloads(Struct):
-    """The reply to GET /cupola/downloads: those under way, then the last ones that ended."""
+    """The reply to `GET /cupola/downloads`: running downloads, then recent ones."""
 
     downloads: tuple[Download, ...]
 
 
 class CancelRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /cupola/downloads/cancel. The name is the model's id."""
+    """The body of `POST /cupola/downloads/cancel`. `model` is the id of the variant."""
 
     model: _Name
 
 
 class Cancelled(Struct):
-    """The reply to POST /cupola/downloads/cancel; false if that model was not being downloaded."""
+    """The reply to `POST /cupola/downloads/cancel`. `cancelled` is false if the model was not being downloaded."""
 
     cancelled: bool
 
 
-T = TypeVar("T")
-
-_DATA = "data: "
-
-
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request. The methods of clients make one each."""
+    """A request to the service and the type of its reply; see `cupola.client.connection` for sending it.
+
+    Attributes:
+        method, path: Of the HTTP request.
+        reply: The type of the reply, or of each event of a stream.
+        body: Encoded as JSON; None sends no body.
+    """
 
     method: str
     path: str
     reply: type[T]
-    body: Struct | None = None
+    body: Struct | dict[str, Any] | None = None
 
     @property
     def content(self) -> bytes | None:
-        """The body as it is sent."""
+        """The encoded body."""
         return None if self.body is None else msgspec.json.encode(self.body)
 
-    def read(self, status: int, content: bytes) -> T:
-        """Read a whole reply.
+    def parse_reply(self, status: int, content: bytes) -> T:
+        """Decode a complete reply.
 
         Raises:
-            ServiceReplyError: It is an error, or no reply of Cupola.
+            ServiceReplyError: It reports an error, or does not have the expected type.
         """
         if status >= 400:
-            raise _refusal(status, content)
+            raise _reply_error(status, content)
         try:
             return msgspec.json.decode(content, type=self.reply)
         except msgspec.MsgspecError as error:
-            detail = f"What answers {self.method} {self.path} is no service of this version of Cupola: {error}."
+            detail = f"The reply to {self.method} {self.path} does not fit this version of Cupola: {error}."
             raise ServiceReplyError(detail=detail, status=status) from None
 
-    def read_event(self, line: str) -> T | None:
-        """Read one line of a stream; None if it holds no event.
+    def parse_event(self, line: str) -> T | None:
+        """Decode one line of a stream of server-sent events; None if the line holds no event.
 
         Raises:
-            ServiceReplyError: The stream ends with an error.
+            ServiceReplyError: The event reports an error, or does not have the expected type.
         """
         if not line.startswith(_DATA):
             return None
         data = line.removeprefix(_DATA).encode()
+        if data == b"[DONE]":  # the end of a stream of OpenAI's API
+            return None
         if data.startswith(b'{"error":{'):
-            raise _refusal(500, data)
-        return self.read(200, data)
+            raise _reply_error(500, data)
+        return self.parse_reply(200, data)
 
 
-CATALOG = Call("GET", "/cupola/models", CatalogModels)
-LOADED = Call("GET", "/cupola/ps", LoadedModels)
+LIST_MODELS = Call("GET", "/cupola/models", CatalogModels)
+LIST_LOADED = Call("GET", "/cupola/ps", LoadedModels)
+LIST_DOWNLOADS = Call("GET", "/cupola/downloads", Downloads)
 
 
 def load(model: str, ttl: float | None, provider: str | None = None) -> Call[LoadedModel]:
@@ -204,42 +222,27 @@ def load(model: str, ttl: float | None, provider: str | None = None) -> Call[Loa
     return Call("POST", "/cupola/load", LoadedModel, LoadRequest(model=model, ttl=ttl, provider=provider))
 
 
-def unload(model: str, *, force: bool) -> Call[Unloaded]:
+def unload(model: str, *, force: bool, wait_s: float | None = None) -> Call[Unloaded]:
     """Unload a model."""
-    return Call("POST", "/cupola/unload", Unloaded, UnloadRequest(model=model, force=force))
+    return Call("POST", "/cupola/unload", Unloaded, UnloadRequest(model=model, force=force, wait=wait_s))
 
 
 def download(model: str) -> Call[Download]:
-    """Download a model, telling of the progress."""
+    """Download a model and stream the progress."""
     return Call("POST", "/cupola/download", Download, DownloadRequest(model=model, stream=True))
 
 
-def choose(models: Sequence[ModelStatus], name: str, device: DeviceType | None) -> ModelStatus:
-    """Find what a name means among models that the service lists: id, id without version, or alias.
-
-    Where an alias has several variants, one that is on this machine comes first, else the service's order counts.
-
-    Raises:
-        ModelNotFoundError: Nothing is called so, or nothing for that device.
-    """
-    wanted = name.strip().lower()
-    fitting = [model for model in models if device in (None, model.info.device)]
-    exact = [model for model in fitting if model.info.id.lower() == wanted]
-    named = sorted((m for m in fitting if m.info.name.lower() == wanted), key=lambda m: -m.info.version)
-    aliased = sorted((m for m in fitting if m.info.alias.lower() == wanted), key=lambda m: not m.cached)
-    for found in (exact, named, aliased):
-        if found:
-            return found[0]
-    raise ModelNotFoundError(model=name)
+def start_download(model: str) -> Call[Download]:
+    """Start or resume a download in the background."""
+    return Call("POST", "/cupola/downloads", Download, DownloadRequest(model=model))
 
 
-def newest(models: Iterable[ModelStatus], model: ModelStatus) -> ModelStatus:
-    """Return the latest version of a variant."""
-    versions = (each for each in models if each.info.name.lower() == model.info.name.lower())
-    return max(versions, key=lambda each: each.info.version, default=model)
+def cancel_download(model_id: str) -> Call[Cancelled]:
+    """Cancel a download."""
+    return Call("POST", "/cupola/downloads/cancel", Cancelled, CancelRequest(model=model_id))
 
 
-def _refusal(status: int, content: bytes) -> ServiceReplyError:
+def _reply_error(status: int, content: bytes) -> ServiceReplyError:
     try:
         error = msgspec.json.decode(content)["error"]
         return ServiceReplyError(detail=str(error["message"]), status=status, code=str(error.get("code") or ""))

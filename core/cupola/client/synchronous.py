@@ -1,4 +1,4 @@
-"""The client that waits."""
+"""The blocking client."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,10 +8,11 @@ import httpx
 
 from cupola.client import api, operations
 from cupola.client.api import Call, Download, LoadedModel
-from cupola.client.connection import Reach, openai_package, unreachable
+from cupola.client.connection import Connection, ServiceHandle, import_openai, read_api_key
 from cupola.client.operations import Operation
 from cupola.contracts import DeviceType, ModelInfo
 from cupola.discovery import ServiceInfo, is_alive
+from cupola.errors import ServiceUnreachableError
 from cupola.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,18 +22,20 @@ T = TypeVar("T")
 
 
 class Client:
-    """The service of this user and cache, which is started when something is asked of it and it does not run.
+    """A client of the background service of this user. The first request starts the service if it does not run.
 
-    Use it as a context, or close it.
+    Use it as a context manager, or call `close`. The methods block, without a timeout for requests: loading or
+    downloading a model may take minutes.
 
     Args:
-        settings: What is set; None reads the settings as the service does.
-        overrides: "section.key=value" strings that win over the settings file; a new service is given them too.
-        config: Settings file to read instead.
+        settings: The settings; None reads them as the service does.
+        overrides: "section.key=value" strings that take precedence over the settings file, also for a new service.
+        config: The settings file, if it is not the default one.
         start: Whether to start a service that does not run.
 
-    Every method that asks something of the service may raise `ServiceStartError`, `ServiceReplyError`, which carries
-    the service's own sentence, or `ServiceError` if it does not answer.
+    Every method that sends a request may raise `ServiceStartError` if the service does not start,
+    `ServiceUnreachableError` if it does not answer, `ServiceReplyError` with the service's own message if it refuses
+    the request, and `ServiceError` if it does not run and `start` is false.
     """
 
     def __init__(
@@ -43,9 +46,9 @@ class Client:
         config: Path | None = None,
         start: bool = True,
     ) -> None:
-        self._reach = Reach(settings, overrides, config, start=start)
+        self._service = ServiceHandle(settings, overrides, config, start=start)
         self._info: ServiceInfo | None = None
-        self._http: httpx.Client | None = None
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -54,74 +57,87 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. The service runs on, and the client can be used again."""
-        if self._http:
-            self._http.close()
-        self._http = self._info = None
+        """Close the connection. The service keeps running. The next request opens a new connection."""
+        if self._connection:
+            self._connection.close()
+        self._connection = self._info = None
 
     def is_service_running(self) -> bool:
-        """Whether the service runs. Starts nothing."""
-        return self._reach.find() is not None
+        """Return whether the service runs, without starting it."""
+        return self._service.find() is not None
 
     def start_service(self) -> ServiceInfo:
-        """Find the service, or start it; returns when it is ready."""
-        self._info = self._reach.ensure()
+        """Start the service unless it runs, and return its addresses once it is ready.
+
+        Raises:
+            ServiceStartError: It did not become ready within `service.start_timeout_s`.
+        """
+        self._info = self._service.ensure()
         return self._info
 
     def stop_service(self) -> bool:
-        """Stop the service; False if it did not run. Its running answers may end first."""
+        """Stop the service after its running responses have ended, and wait until it has.
+
+        Returns:
+            Whether it was running.
+        """
         self.close()
-        return self._reach.stop()
+        return self._service.stop()
 
     @property
     def service_uri(self) -> str:
         """The base URL of the service, "http://127.0.0.1:43121"."""
-        return self._service().url
+        return self._require_service().url
 
     @property
     def endpoint(self) -> str:
-        """The base URL for clients of OpenAI's API."""
+        """The base URL for clients of OpenAI's API, "http://127.0.0.1:43121/v1"."""
         return f"{self.service_uri}/v1"
 
     @property
     def api_key(self) -> str:
-        """A key for clients of OpenAI's API; any will do unless keys are set."""
-        return self._reach.key()
+        """An API key for clients of OpenAI's API. If the service requires none, it is a placeholder."""
+        return read_api_key(self._service.settings.server)
 
     def openai_client(self) -> "openai.OpenAI":
-        """Return a client of the official `openai` package that talks to the service.
+        """Return a client of the official `openai` package that is configured for the service.
 
         Raises:
             ServiceError: The package is not installed.
         """
-        kind: type[openai.OpenAI] = openai_package().OpenAI
+        kind: type[openai.OpenAI] = import_openai().OpenAI
         return kind(base_url=self.endpoint, api_key=self.api_key)
 
     def list_catalog_models(self) -> list[ModelInfo]:
-        """List every model there is, best variant of an alias first."""
-        return self._run(operations.catalog_models())
+        """List the models of all catalogs and the cache, best variant of an alias first."""
+        return self._run(operations.list_catalog_models())
 
     def list_cached_models(self) -> list[ModelInfo]:
-        """List the models on this machine."""
-        return self._run(operations.cached_models())
+        """List the models in the cache."""
+        return self._run(operations.list_cached_models())
 
     def list_loaded_models(self) -> list[LoadedModel]:
-        """List what is loaded, most recently used first. Starts nothing: without a service that is nothing."""
-        return self._run(operations.loaded_models()) if self.is_service_running() else []
+        """List the loaded models, most recently used first. Does not start the service; the list is then empty."""
+        return self._run(operations.list_loaded_models()) if self.is_service_running() else []
 
     def get_model_info(
         self, alias_or_model_id: str, device: DeviceType | None = None, *, raise_on_not_found: bool = False
     ) -> ModelInfo | None:
-        """Look a model up by id, id without version, or alias.
+        """Return the model with an id, an id without version, or an alias; None if there is none.
+
+        Args:
+            alias_or_model_id: The name.
+            device: Only consider variants for this type of device.
+            raise_on_not_found: Raise an error instead of returning None.
 
         Raises:
-            ModelNotFoundError: There is none, and that shall be an error.
+            ModelNotFoundError: There is no such model, and `raise_on_not_found` is true.
         """
-        return self._run(operations.model_info(alias_or_model_id, device, raise_on_not_found=raise_on_not_found))
+        return self._run(operations.get_model_info(alias_or_model_id, device, raise_on_not_found=raise_on_not_found))
 
     def get_cache_location(self) -> Path:
-        """Return the folder of the models on this machine."""
-        return Path(self._service().cache_dir)
+        """Return the cache folder."""
+        return Path(self._require_service().cache_dir)
 
     def download_model(
         self,
@@ -130,25 +146,31 @@ class Client:
         *,
         progress: Callable[[Download], object] | None = None,
     ) -> ModelInfo:
-        """Bring a model to this machine; returns at once if it is there. Leaving early ends the download.
+        """Download a model into the cache. Returns at once if it is cached.
+
+        An exception, such as `KeyboardInterrupt` or one raised by `progress`, cancels the download, unless another
+        client waits for it. The next call resumes it.
 
         Args:
-            alias_or_model_id: Which model.
-            device: Where it shall run; None leaves the choice.
-            progress: Told several times a second how far it is.
+            alias_or_model_id: Id, id without version, or alias.
+            device: Only consider variants for this type of device; None lets the service choose.
+            progress: Called several times a second with the state of the download.
 
         Raises:
-            ModelNotFoundError: There is none of that name.
+            ModelNotFoundError: There is no such model.
         """
-        info = self._run(operations.find(alias_or_model_id, device))
-        self._follow(api.download(info.id), progress)
+        info = self._run(operations.resolve(alias_or_model_id, device))
+        with self._connect().stream(api.download(info.id)) as events:
+            for event in events:
+                if progress:
+                    progress(event)
         return info
 
     def is_model_upgradeable(self, alias_or_model_id: str, device: DeviceType | None = None) -> bool:
-        """Whether the latest version of a model is not on this machine.
+        """Return whether the latest version of a model is missing from the cache.
 
         Raises:
-            ModelNotFoundError: There is none of that name.
+            ModelNotFoundError: There is no such model.
         """
         return self._run(operations.is_upgradeable(alias_or_model_id, device))
 
@@ -159,8 +181,12 @@ class Client:
         *,
         progress: Callable[[Download], object] | None = None,
     ) -> ModelInfo:
-        """Bring the latest version of a model to this machine; as `download_model`."""
-        model = self._run(operations.latest(alias_or_model_id, device))
+        """Download the latest version of a model into the cache. See `download_model`.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        model = self._run(operations.find_latest(alias_or_model_id, device))
         return self.download_model(model.info.id, progress=progress)
 
     def load_model(
@@ -171,29 +197,35 @@ class Client:
         *,
         provider: str | None = None,
     ) -> LoadedModel:
-        """Load a model, or restart its idle clock.
+        """Load a model, or restart the idle timeout of one that is loaded.
 
         Args:
-            alias_or_model_id: Which model; it must be downloaded, unless models.auto_download is set.
-            device: Where it shall run; None leaves the choice.
-            ttl: Idle seconds after which it is unloaded, 0 for never; None takes the setting models.ttl_s.
-            provider: The execution provider that shall run it, such as "openvino"; None leaves the choice.
+            alias_or_model_id: Id, id without version, or alias. The model must be cached, unless the setting
+                `models.auto_download` is on.
+            device: The type of device to run it on; None lets the service choose.
+            ttl: Idle seconds after which it is unloaded, 0 for never; None uses the setting `models.ttl_s`.
+            provider: Name or alias of the execution provider that runs it, such as "openvino"; None lets the service
+                choose.
 
         Raises:
-            ModelNotFoundError: A device was named, and there is none of that name for it.
+            ModelNotFoundError: There is no variant for `device`. Without a device, a name that does not exist raises
+                `ServiceReplyError`.
         """
         return self._run(operations.load(alias_or_model_id, device, ttl, provider))
 
     def unload_model(self, alias_or_model_id: str, device: DeviceType | None = None, force: bool = False) -> bool:
-        """Unload a model; False if it was not loaded.
+        """Unload a model after its running requests have ended.
 
         Args:
-            alias_or_model_id: Which model.
-            device: Of which device; None means every variant of that name.
-            force: End its answers at once instead of waiting for them.
+            alias_or_model_id: Id, id without version, or alias.
+            device: Only the variant for this type of device; None unloads every variant with this name.
+            force: End running requests with an error instead of waiting.
+
+        Returns:
+            Whether it was loaded.
 
         Raises:
-            ModelNotFoundError: A device was named, and there is none of that name for it.
+            ModelNotFoundError: There is no variant for `device`.
         """
         return self._run(operations.unload(alias_or_model_id, device, force=force))
 
@@ -201,54 +233,30 @@ class Client:
         try:
             call = next(operation)
             while True:
-                call = operation.send(self._do(call))
+                call = operation.send(self._request(call))
         except StopIteration as end:
             result: T = end.value
             return result
 
-    def _do(self, call: Call[T]) -> T:
-        """Ask, and once more if the service that was known is gone: nothing can have reached it."""
+    def _request(self, call: Call[T]) -> T:
+        """Send a call. If the connection is refused, find or start the service and send it again."""
         try:
-            return self._ask(call)
-        except httpx.ConnectError:
-            self.close()
-        try:
-            return self._ask(call)
-        except httpx.ConnectError as error:
-            raise unreachable(self._info, error) from error
+            return self._connect().request(call)
+        except ServiceUnreachableError as error:
+            if not isinstance(error.__cause__, httpx.ConnectError):
+                raise
+        self.close()
+        return self._connect().request(call)
 
-    def _ask(self, call: Call[T]) -> T:
-        http = self._connection()
-        try:
-            response = http.request(call.method, call.path, content=call.content)
-        except httpx.ConnectError:
-            raise
-        except httpx.HTTPError as error:
-            raise unreachable(self._info, error) from error
-        return call.read(response.status_code, response.content)
-
-    def _follow(self, call: Call[Download], progress: Callable[[Download], object] | None) -> None:
-        http = self._connection()
-        try:
-            with http.stream(call.method, call.path, content=call.content) as response:
-                if response.is_error:
-                    call.read(response.status_code, response.read())
-                for line in response.iter_lines():
-                    if (event := call.read_event(line)) and progress:
-                        progress(event)
-        except httpx.HTTPError as error:
-            raise unreachable(self._info, error) from error
-
-    def _service(self) -> ServiceInfo:
+    def _require_service(self) -> ServiceInfo:
         if self._info and not is_alive(self._info.pid, self._info.born):
             self.close()
         if self._info is None:
-            self._info = self._reach.wanted()
+            self._info = self._service.require()
         return self._info
 
-    def _connection(self) -> httpx.Client:
-        info = self._service()
-        if self._http is None:
-            transport = httpx.HTTPTransport(uds=info.socket or None)
-            self._http = httpx.Client(transport=transport, **self._reach.options(info))
-        return self._http
+    def _connect(self) -> Connection:
+        info = self._require_service()
+        if self._connection is None:
+            self._connection = Connection(info, self._service.settings)
+        return self._connection

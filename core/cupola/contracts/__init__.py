@@ -1,7 +1,8 @@
-"""What a plugin implements (ABCs) and what it is handed (Protocols).
+"""The interfaces that plugins implement (ABCs) and the objects they receive (Protocols).
 
-An ABC's docstring holds the smallest complete implementation and says who calls each method, where, and what it may
-raise. Abstract methods stay few; a method that grows later comes with a default.
+The docstring of an ABC shows the smallest complete implementation and says who calls each method, where, and what it
+may raise. Methods added later have a default implementation. Plugins import them from the public pages, such as
+`cupola.provider`.
 """
 
 from cupola.contracts.cache import CacheStore, Staging, Verification

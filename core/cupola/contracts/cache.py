@@ -13,13 +13,13 @@ from cupola.errors import CacheError
 
 
 class Verification(Struct, frozen=True):
-    """What came of reading a cached model again, byte for byte.
+    """The result of verifying a cached model.
 
     Attributes:
-        model_id: Which one; "" where the folder does not even say that.
-        path: Its folder.
-        faults: Files that are not as they were when the model was committed, each with what is wrong.
-        has_digests: Whether there was something to compare with: who wrote the model may have left none.
+        model_id: The model's id; "" if the folder does not tell.
+        path: The model's folder.
+        faults: The files that differ from what was committed, each with the difference.
+        has_digests: Whether digests were recorded; models written by other programs may have none.
     """
 
     model_id: str
@@ -29,30 +29,30 @@ class Verification(Struct, frozen=True):
 
 
 class Staging(ABC):
-    """A private folder in which one model is assembled. Leaving the context without `commit` gives it back.
+    """A private folder in which one model is assembled. Leaving the context without `commit` releases it.
 
-    One owner at a time, across processes. What is left in the folder then waits for the next `reserve` of the same
-    model, so that a download can resume; `discard` empties it.
+    It has one owner at a time, across processes. The files in it remain for the next `reserve` of the same model, so
+    that a download can resume; `discard` deletes them.
     """
 
     path: Path
 
     @abstractmethod
     async def commit(self) -> CachedModel:
-        """Record size and digest of every file, then move the folder into place in one step.
+        """Record size and digest of every file, then move the folder into the cache atomically.
 
         Raises:
             CacheError: The move failed; nothing is visible in the cache.
-            ModelFormatError: There is no genai_config.json among the files.
+            ModelFormatError: The files do not include genai_config.json.
         """
 
     @abstractmethod
     async def discard(self) -> None:
-        """Remove everything staged."""
+        """Delete all staged files."""
 
     @abstractmethod
     async def release(self) -> None:
-        """Give the staging folder back, keeping what is in it. Harmless after `commit`."""
+        """Release the folder and keep its files. Has no effect after `commit`."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,10 +64,10 @@ class Staging(ABC):
 
 
 class CacheStore(ABC):
-    """Keeps whole models. Lives in the service process, on the event loop.
+    """Stores complete models. Its methods are called in the service process, on the event loop.
 
-    All methods may raise `CacheError`. A model that `list` or `find` returns is whole: every file was checked
-    before it became visible.
+    All methods may raise `CacheError`. Every model that `list` or `find` returns is complete: each file was verified
+    before the model became visible.
     """
 
     name: ClassVar[str]
@@ -75,46 +75,46 @@ class CacheStore(ABC):
     @property
     @abstractmethod
     def location(self) -> Path:
-        """The folder, for people."""
+        """The folder of the models, for display."""
 
     @abstractmethod
     async def list(self) -> Sequence[CachedModel]:
-        """List every whole model. A broken folder is skipped and logged."""
+        """List all complete models. A damaged folder is skipped and logged."""
 
     @abstractmethod
     async def find(self, model_id: str) -> CachedModel | None:
-        """Look one model up by its exact id."""
+        """Return the model with this exact id; None if it is not stored."""
 
     @abstractmethod
     async def reserve(self, model: ModelInfo) -> Staging:
-        """Open the staging folder of a model, waiting while another process holds it.
+        """Open the staging folder of a model, waiting while another process owns it.
 
         Raises:
-            DiskFullError: Less free space than `model.size_bytes`.
+            DiskFullError: The disk has less free space than `model.size_bytes`.
             CacheError: The folder cannot be written.
         """
 
     @abstractmethod
     async def remove(self, model_id: str) -> bool:
-        """Delete a model; False if it was not there."""
+        """Delete a model; False if it was not stored."""
 
     async def verify(self, model_id: str | None, progress: Progress) -> Sequence[Verification]:  # noqa: ARG002 - for those who override it
-        """Read a model, or all of them, again and compare with what was recorded; broken ones are among them."""
+        """Compare the files of a model, or of all models, with their recorded digests. Includes damaged folders."""
         raise self._cannot("verify models")
 
     async def export(self, model_id: str, file: Path, progress: Progress) -> None:  # noqa: ARG002 - as above
-        """Write a model into one file, for a machine without network.
+        """Write a model into one file, to copy it to a machine without network access.
 
         Raises:
-            ModelFormatError: A file of the model is not as it was when it was committed.
+            ModelFormatError: A file of the model differs from what was committed.
         """
         raise self._cannot("export models")
 
     async def import_file(self, file: Path, progress: Progress) -> CachedModel:  # noqa: ARG002 - as above
-        """Take in a model from a file that `export` wrote; one of its id that is there already is returned as it is.
+        """Import a model from a file that `export` wrote. If its id is already stored, return the stored model.
 
         Raises:
-            ModelFormatError: It is no such file, or damaged. Nothing of it is left.
+            ModelFormatError: The file has another format or is damaged; nothing was imported.
         """
         raise self._cannot("import models")
 

@@ -16,7 +16,7 @@ Refresh = Callable[[], Awaitable[Sequence[RemoteFile]]]
 
 
 class Downloader(Protocol):
-    """Fetches files over HTTP for whoever has a list of them."""
+    """Downloads files over HTTP on behalf of a catalog source."""
 
     async def fetch(
         self,
@@ -27,28 +27,28 @@ class Downloader(Protocol):
         *,
         refresh: Refresh | None = None,
     ) -> None:
-        """Bring every file into the folder, whole and checked against size and digest; resumes what is there.
+        """Download all files into the folder and verify size and digest. Partial files of an earlier try are resumed.
 
         Args:
-            files: What to bring, each with its address.
-            model: For messages.
-            folder: Made if need be.
-            progress: Told of every piece that arrived.
-            refresh: Lists the files again with new addresses, for when a signed one expires underway (401, 403).
+            files: The files with their URLs.
+            model: The model, for error messages.
+            folder: The target folder, created if missing.
+            progress: Called as data arrives.
+            refresh: Returns the files with new URLs, for signed URLs that expire during the download (401, 403).
 
         Raises:
-            DownloadError, DigestMismatchError, DiskFullError, CacheError: What is useful for a retry stays.
+            DownloadError, DigestMismatchError, DiskFullError, CacheError: Partial files remain for a retry.
         """
 
 
 class ImportOptions(Struct, frozen=True):
-    """How somebody wants a file or folder of this machine to become a model.
+    """Options for importing a local file or folder as a model.
 
     Attributes:
-        name: The id without device and version; empty takes that of the file.
-        alias: Empty takes the name.
-        layout: How an importer stores weights; empty takes its default.
-        link: Whether files may be shared with the folder they come from, where the file system can.
+        name: The model's id without device and version; empty derives it from the file name.
+        alias: The alias; empty uses the name.
+        layout: The storage format of the weights for importers that convert; empty uses the importer's default.
+        link: Hard-link files to the source folder instead of copying, where the file system supports it.
     """
 
     name: str = ""
@@ -58,9 +58,9 @@ class ImportOptions(Struct, frozen=True):
 
 
 class CatalogSource(ABC):
-    """Lists models and brings their files. Lives in the service process, on the event loop.
+    """Lists models and provides their files. Its methods are called in the service process, on the event loop.
 
-    The smallest one::
+    The smallest implementation::
 
         class MyModels(CatalogSource):
             name = "mine"
@@ -71,48 +71,49 @@ class CatalogSource(ABC):
             async def files(self, model):
                 return [RemoteFile("model.onnx", 1_000, "https://models.example/tiny/model.onnx", "ab12...")]
 
-    Every method may raise `CupolaError`; anything else counts as a fault of the plugin, is logged, and costs only
-    this source. Cancellation may arrive at any await.
+    Every method may raise `CupolaError`. Any other exception counts as a bug of the plugin: it is logged, and this
+    source is skipped. Any await may be cancelled.
 
     Attributes:
-        listed_at_unix: When what `models` returns was obtained, for sources that remember an answer of the network;
-            None where a listing is always current.
+        name: Unique name of the source, for listings and settings.
+        listed_at_unix: When the result of `models` was obtained, in seconds since 1970, for sources that cache it;
+            None if it is always current.
     """
 
     name: ClassVar[str]
     listed_at_unix: float | None = None
 
     def use_devices(self, devices: Sequence[Device]) -> None:  # noqa: B027 - most sources list for every machine
-        """Take note of the devices of this machine; listing others is no fault.
+        """Receive the devices of this machine. A source may still list models for others.
 
-        Called before anything else, and again when others are found.
+        Called before all other methods, and again when the devices change.
         """
 
     @abstractmethod
     async def models(self) -> Sequence[ModelInfo]:
-        """List everything this source offers. Called at start and whenever a listing is asked for: cache it."""
+        """List all models. Called at start and for every listing, so remote results should be cached."""
 
     @abstractmethod
     async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:
-        """Say what to download for a model. Called again underway when an address has expired."""
+        """List the files of a model. Called again during a download when a URL has expired."""
 
     async def claim(self, path: Path, options: ImportOptions) -> ModelInfo | None:  # noqa: ARG002 - for those who override it
-        """Describe what a file or folder of this machine would be as a model; None if it is of no kind known here.
+        """Describe the model that a local file or folder contains; None if this source cannot import it.
 
-        Whoever wants it then calls `fetch` with that model.
+        The engine then calls `fetch` with that model.
 
         Raises:
-            ModelFormatError: It is of a kind known here, but damaged or not supported.
+            ModelFormatError: The source recognizes the format, but the file is damaged or not supported.
         """
         return None
 
     async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:
-        """Bring the model's files into `staging.path`. The default downloads what `files` lists.
+        """Write the model's files into `staging.path`. The default implementation downloads what `files` lists.
 
-        What a later try can use may stay in the staging folder when this raises; anything else must be removed.
+        On failure, files that a later try can use may remain in the staging folder; others must be removed.
 
         Raises:
-            DownloadError: Something did not arrive; `DigestMismatchError` if it arrived wrong.
+            DownloadError: A file could not be downloaded; `DigestMismatchError` if its content is wrong.
             DiskFullError: The disk is full.
         """
         refresh = partial(self.files, model)

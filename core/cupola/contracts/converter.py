@@ -9,9 +9,10 @@ from cupola.contracts.models import Progress
 
 
 class ModelConverter(ABC):
-    """Makes a model folder out of something else: a file in another format, or a folder in another layout.
+    """Converts a file in another format, or a model folder in another layout, to a model folder.
 
-    Lives in the service process, on the event loop; heavy work belongs into a process of its own. The smallest one::
+    Its methods are called in the service process, on the event loop; heavy work belongs in a separate process. The
+    smallest implementation::
 
         class Unzip(ModelConverter):
             name = "zip"
@@ -27,17 +28,18 @@ class ModelConverter(ABC):
 
     @abstractmethod
     def layouts(self, source: Path) -> Sequence[str]:
-        """Name the layouts that `convert` can make of a file or folder, the recommended one first; none if it cannot.
+        """List the layouts that `convert` can produce from a file or folder, recommended first; empty if none.
 
-        A layout says how weights are stored: "int8-rows", "int4-blocks". Looks, but reads no weights.
+        A layout is the storage format of the weights, such as "int8-rows" or "int4-blocks". Must not read weights.
         """
 
     @abstractmethod
     async def convert(self, source: Path, folder: Path, *, layout: str, progress: Progress) -> None:
-        """Write a model folder, with its genai_config.json, into the empty `folder`.
+        """Write a model folder, including genai_config.json, into the empty `folder`.
+
+        On failure or cancellation nothing of the output remains.
 
         Raises:
-            ModelFormatError: The source is damaged or not supported. Nothing of the output is left, nor is it when
-                cancelled.
+            ModelFormatError: The source is damaged or not supported.
             DiskFullError, CacheError: The folder cannot be written.
         """

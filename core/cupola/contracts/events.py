@@ -1,4 +1,4 @@
-"""What `observe` hooks are told. Never a prompt, an answer or a key."""
+"""The events that `observe` hooks receive. They never contain prompts, answers or keys."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from cupola.messages import FinishReason, Usage
 
 
 class ModelLoaded(Struct, frozen=True, tag=True):
-    """A worker is ready."""
+    """A model was loaded. `load_s` is the loading time in seconds."""
 
     model: str
     provider: str
@@ -14,9 +14,12 @@ class ModelLoaded(Struct, frozen=True, tag=True):
 
 
 class ModelUnloaded(Struct, frozen=True, tag=True):
-    """A worker was ended, or never became ready.
+    """A model was unloaded, or its worker never became ready.
 
-    `reason` is "idle", "asked", "evicted", "stopping" or "failed"; `provider` is empty if it was not loaded yet.
+    Attributes:
+        model: The model's id.
+        reason: "idle", "asked", "evicted", "stopping" or "failed".
+        provider: The execution provider's name; empty if loading did not finish.
     """
 
     model: str
@@ -25,7 +28,16 @@ class ModelUnloaded(Struct, frozen=True, tag=True):
 
 
 class TurnEnded(Struct, frozen=True, tag=True):
-    """A turn is over. `reason` is None when it failed; times in seconds, from the request's arrival."""
+    """A turn ended.
+
+    Attributes:
+        model: The model's id.
+        provider: The execution provider's name.
+        reason: Why the answer ended; None if the turn failed.
+        usage: Token counts of the turn.
+        first_token_s: Seconds from the arrival of the request to the first token; None if there was none.
+        total_s: Seconds from the arrival of the request to the end of the turn.
+    """
 
     model: str
     provider: str
@@ -36,7 +48,7 @@ class TurnEnded(Struct, frozen=True, tag=True):
 
 
 class DownloadEnded(Struct, frozen=True, tag=True):
-    """A download came to its end, well or not."""
+    """A download ended; `ok` tells whether it succeeded."""
 
     model: str
     size_bytes: int
@@ -45,16 +57,19 @@ class DownloadEnded(Struct, frozen=True, tag=True):
 
 
 class RequestStarted(Struct, frozen=True, tag=True):
-    """A request arrived over HTTP."""
+    """An HTTP request arrived."""
 
     method: str
 
 
 class RequestEnded(Struct, frozen=True, tag=True):
-    """A request over HTTP is over, or the client left.
+    """An HTTP request ended, or its client disconnected.
 
-    `route` is the path with its parameters unfilled, "/v1/models/{id}"; of requests that no front-end saw, "none".
-    `status` is 499 when the client left before there was a reply.
+    Attributes:
+        method: The HTTP method.
+        route: The path template, such as "/v1/models/{id}"; "none" for requests that reached no front-end.
+        status: The status code; 499 if the client disconnected before the response started.
+        total_s: Duration in seconds.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""The contracts of front-ends: what they implement, and the view of the engine they are handed."""
+"""The contract of front-ends: what they implement, and the view of the engine that they receive."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
@@ -28,80 +28,80 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Generation(Protocol):
-    """A running turn: iterate for its text, the last event is `TurnFinished`."""
+    """A running turn. Iterate over it for the events of the answer; the last one is `TurnFinished`."""
 
     @property
     def model(self) -> ModelInfo:
-        """The variant that answers."""
+        """The model variant that runs the turn."""
 
     @property
     def report(self) -> SessionReport:
-        """What runs it."""
+        """The session that runs the turn."""
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the rendered prompt."""
+        """The length of the rendered prompt in tokens; 0 if only an external service knows it."""
 
     def __aiter__(self) -> AsyncIterator[TurnText | TurnReasoning | TurnCall | TurnFinished]:
-        """Iterate over the events; calls and reasoning are told apart by models elsewhere only.
+        """Iterate over the events. Only external models send reasoning and calls as events of their own.
 
         Raises:
-            WorkerError: The worker failed underway.
-            ExternalServiceError: The service elsewhere did.
+            WorkerError: The worker failed during the turn.
+            ExternalServiceError: The external service failed during the turn.
         """
 
 
 class EngineView(Protocol):
-    """What a front-end may do with the engine. Safe to call from any task of the event loop."""
+    """The engine as front-ends see it. Safe to call from any task of the event loop."""
 
     @property
     def cache_location(self) -> Path:
-        """The folder that new models go to. Raises `CacheError` if there is none."""
+        """The folder for new models. Raises `CacheError` if no cache store is available."""
 
     def devices(self) -> Sequence[Device]:
-        """List what models can be placed on, in order of preference."""
+        """List the devices that can run models, in order of preference."""
 
     async def use_gpu(self, index: int) -> None:
-        """Load models on the GPU of this index from now on, where they run on one.
+        """Load models that run on a GPU on the one with this index from now on.
 
         Raises:
-            NoGpuError: Nothing here runs models on GPUs.
-            InvalidParameterError: No provider has a GPU of this index.
+            NoGpuError: No execution provider on this machine has a GPU.
+            InvalidParameterError: No execution provider has a GPU with this index.
         """
 
     async def models(self) -> Sequence[ModelStatus]:
-        """List every model of every catalog and cache, best variant of an alias first."""
+        """List the models of all catalogs and caches, the best variant of an alias first."""
 
     async def resolve(self, name: str) -> ModelStatus:
-        """Look a model up by id, id without version, or alias, whatever the case.
+        """Find a model by id, id without version, or alias, ignoring case.
 
         Raises:
-            ModelNotFoundError: Names what comes near.
+            ModelNotFoundError: Nothing matches; the error suggests similar names.
         """
 
     def generate(self, request: GenerateRequest) -> AbstractAsyncContextManager[Generation]:
-        """Run a turn. Entering waits until the prompt is accepted; leaving early cancels it within a step.
+        """Run a turn. Entering waits until the prompt is accepted; leaving early cancels the turn within one step.
 
         Raises:
             ModelNotFoundError, ModelNotCachedError, NoProviderError, LoadError, RequestError, QueueFullError,
-            WorkerError, ExternalServiceError: On entering.
+            WorkerError, ExternalServiceError: When entering.
         """
 
     async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
-        """Return the tokens of a prompt, rendered with the model's template if it is a chat. Loads the model."""
+        """Tokenize a prompt; chats are rendered with the model's template first. Loads the model if needed."""
 
     async def detokenize(self, name: str, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones as they are written. Loads the model.
+        """Decode tokens to text, including special tokens. Loads the model if needed.
 
         Raises:
-            InvalidParameterError: A token is not in the vocabulary.
+            InvalidParameterError: A token id is not in the vocabulary.
         """
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Turn texts into vectors.
+        """Compute embedding vectors. Loads the model if needed.
 
         Raises:
-            InvalidParameterError: The model is no embedding model, an input is empty or too long.
+            InvalidParameterError: The model is not an embedding model, or an input is empty or too long.
         """
 
     async def load(
@@ -113,93 +113,107 @@ class EngineView(Protocol):
         device: str | None = None,
         use_fallback: bool = False,
     ) -> ResidentStatus:
-        """Load a model, or reset the idle clock of a loaded one.
+        """Load a model, or reset the idle timer of a loaded one.
 
         Args:
-            name: Which model.
-            ttl_s: Idle seconds after which it may be unloaded, 0 for never; None keeps what is set.
-            provider: The execution provider that shall run it, by its name or its short one, "cuda"; None leaves the
-                choice. An idle model that is loaded on another one is loaded anew.
-            device: The kind of device that it shall run on, likewise.
+            name: Id, id without version, or alias.
+            ttl_s: Idle seconds before the model may be unloaded, 0 for never; None keeps the current value.
+            provider: The execution provider to run it on, by full or short name, such as "cuda"; None chooses
+                automatically. An idle model that is loaded on another provider is reloaded.
+            device: The device type to run it on; None chooses automatically.
             use_fallback: Load the model of the setting `models.fallback` instead if this machine cannot run this one.
                 The returned status names the model that was loaded.
 
         Raises:
-            InvalidParameterError: There is no such provider or kind of device.
-            NoProviderError: It runs none of the model's variants here.
-            ModelBusyError: The model is answering, elsewhere.
+            InvalidParameterError: The provider or device type is unknown.
+            NoProviderError: No requested provider can run a variant of the model.
+            ModelBusyError: The model is running turns on another provider.
         """
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         """Unload a model; False if it was not loaded.
 
         Args:
-            name: Which model.
-            force: End its turns with an error instead of refusing.
-            wait_s: Wait this long for its turns to end before refusing; None waits without limit.
+            name: Id, id without version, or alias.
+            force: Fail its running turns instead of waiting for them.
+            wait_s: How long to wait for its turns to end, in seconds; None waits without limit.
 
         Raises:
-            ModelBusyError: Turns are still running.
+            ModelBusyError: Turns are still running after `wait_s`.
         """
 
     async def register(self, service: str, model: str, base_url: str) -> ModelStatus:
-        """Offer the model of a service elsewhere that speaks OpenAI's API, as SERVICE/MODEL, until the process ends.
+        """Add a model of an external OpenAI-compatible service, as SERVICE/MODEL, until the process ends.
 
         Raises:
-            RequestError: The name or the address is none, or the settings know that service at another address.
+            RequestError: The name or URL is invalid, or the settings define that service with another URL.
         """
 
     def residents(self) -> Sequence[ResidentStatus]:
         """List the loaded models, most recently used first."""
 
     async def download(self, name: str, progress: Progress | None = None) -> CachedModel:
-        """Bring a model into the cache; returns at once if it is there already.
+        """Download a model; returns immediately if it is cached.
 
-        Who asks for a model that is under way joins in. When the last one who waits leaves, the download is cancelled.
+        Concurrent callers for one model share a download. It is cancelled when all of them are.
         """
 
     async def start_download(self, name: str) -> DownloadStatus:
-        """Begin to bring a model into the cache, and return at once. It goes on whether anybody waits or not."""
+        """Start downloading a model in the background, and return immediately."""
 
     def cancel_download(self, model_id: str) -> bool:
-        """End a download; False if none of that id is under way. What arrived stays for the next one."""
+        """Cancel a running download; False if there is none for this id. A later download resumes it."""
 
     def downloads(self) -> Sequence[DownloadStatus]:
-        """List the downloads under way, then the last ones that ended."""
+        """List the running downloads, then the most recent ones that ended."""
 
 
 class ServiceView(Protocol):
-    """What a front-end may know of the service that it is part of, and ask of it."""
+    """The service as its front-ends see it."""
 
     @property
     def urls(self) -> Sequence[str]:
-        """Base URLs under which it answers; none before it listens."""
+        """The base URLs of the service; empty before it listens."""
 
     def stop(self) -> None:
-        """Ask it to stop: running requests may end, new ones are refused."""
+        """Shut down gracefully: new requests are refused, running ones may finish."""
 
 
 class ApiFrontend(ABC):
-    """Serves the engine over HTTP under some path prefixes. Lives in the service process.
+    """Serves the engine over HTTP under its path prefixes. Its methods are called in the service process.
+
+    The smallest implementation::
+
+        class Ping(ApiFrontend):
+            name = "ping"
+            prefixes = ("/ping",)
+
+            def app(self, engine):
+                async def ping(scope, receive, send):
+                    headers = [(b"content-type", b"text/plain")]
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                    await send({"type": "http.response.body", "body": str(len(engine.residents())).encode()})
+
+                return ping
 
     Attributes:
-        name: For listings.
-        prefixes: The paths it answers, "/v1"; two front-ends may not claim the same one.
+        name: Unique name, for listings.
+        prefixes: The path prefixes it serves, such as "/v1". Two front-ends cannot share one.
     """
 
     name: ClassVar[str]
     prefixes: ClassVar[tuple[str, ...]]
 
     def attach(self, service: ServiceView) -> None:  # noqa: B027 - most front-ends need not know it
-        """Take note of the service around. Called once, before `app`, where there is one."""
+        """Receive the surrounding service. Called once, before `app`, if the front-end runs inside a service."""
 
     @abstractmethod
     def app(self, engine: EngineView) -> ASGIApp:
-        """Build the ASGI application. It sees full paths, prefix included. Called once, at start."""
+        """Create the ASGI application. Paths include the prefix. Called once, at start."""
 
 
 class CliCommand(Protocol):
-    """A command for `cupola`; a `click.Command` is one."""
+    """A command for `cupola`. Every `click.Command` satisfies this protocol."""
 
     name: str | None
 

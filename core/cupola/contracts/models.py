@@ -1,4 +1,4 @@
-"""What a catalog says about a model, and what the engine knows of it."""
+"""Models as catalogs describe them, and their state in the engine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ DeviceType = Literal["CPU", "GPU", "NPU"]
 
 
 class PromptTemplate(Struct, frozen=True, omit_defaults=True):
-    """How catalogs of the first generation describe a chat template; models bring a real one of their own."""
+    """A chat template in the form of first-generation catalogs. Models include a complete template themselves."""
 
     system: str = ""
     user: str = ""
@@ -22,25 +22,38 @@ class PromptTemplate(Struct, frozen=True, omit_defaults=True):
 
 
 class ModelInfo(Struct, frozen=True, omit_defaults=True):
-    """One variant of a model, as a catalog source describes it: one set of files for one kind of device.
+    """A model variant: one set of files for one type of device, as described by a catalog source.
 
     Attributes:
-        id: Name and version, "phi-4-generic-cpu:3". Unique over all sources.
-        alias: What people type; the variants of one model share it.
-        publisher: Also the first folder of the model in the cache.
+        id: Name and version, such as "phi-4-generic-cpu:3". Unique across all sources.
+        alias: The short name that users type. All variants of a model share it.
+        source: The name of the catalog source.
+        publisher: The publisher; also the first folder of the model's path in the cache.
+        display_name: Name for listings; may be empty.
+        task: Such as "chat-completion" or "embeddings".
+        device: The device type it is made for.
+        provider: The execution provider it is made for.
         size_bytes: Disk space of the installed files.
-        context_length: In tokens; 0 if the catalog does not say.
-        max_output_tokens: Longest answer the publisher recommends; None if not said.
-        license: SPDX expression, where there is one.
-        uri: The source's own name for it, "azureml://registries/...".
-        parent: Id of the model that this is a variant of, where the catalog tells.
-        parent_uri: The source's own name for that one.
-        min_version: Release of Foundry Local that the publisher asks for at least; what needs more is not listed.
-        tool_call_start, tool_call_end, reasoning_start, reasoning_end: Texts around those parts of an answer.
-        model_settings: Names and values that the publisher recommends for generation.
-        is_test: The publisher offers it for tests only.
-        quantization: Methods that made it small, such as "RTN".
-        device_memory_bytes: Memory of the device that it takes when loaded; 0 if not said.
+        context_length: Context length in tokens; 0 if unknown.
+        max_output_tokens: Longest answer that the publisher recommends, in tokens; None if unknown.
+        license: SPDX expression, if there is one.
+        license_description: The license in words, or where to find it.
+        supports_tool_calling: Whether the model was trained to call tools.
+        created_unix: Time of publication in seconds since 1970; 0 if unknown.
+        uri: The source's identifier, such as "azureml://registries/...".
+        parent: Id of the model that this is a variant of, if known.
+        parent_uri: The source's identifier of that model.
+        model_type: The file format, "ONNX".
+        min_version: The minimum version of Foundry Local it requires. Models beyond our level are not listed.
+        prompt_template: The template of a first-generation catalog entry.
+        supports_reasoning: Whether the model reasons before it answers.
+        tool_call_start, tool_call_end, reasoning_start, reasoning_end: Markers around those parts of the text.
+        model_settings: Generation settings that the publisher recommends, as names and values.
+        is_test: Whether the publisher provides it for tests only.
+        input_modalities, output_modalities: Such as "text".
+        capabilities: Further capabilities, in the catalog's terms.
+        quantization: Quantization methods, such as "RTN".
+        device_memory_bytes: Device memory that the loaded model needs; 0 if unknown.
     """
 
     id: str
@@ -84,15 +97,20 @@ class ModelInfo(Struct, frozen=True, omit_defaults=True):
 
     @property
     def version(self) -> int:
-        """The number behind the colon; 0 when there is none."""
+        """The number after the colon; 0 if there is none."""
         tail = self.id.rpartition(":")[2]
         return int(tail) if ":" in self.id and tail.isdigit() else 0
 
 
 class RemoteFile(Struct, frozen=True):
-    """One file to download. `path` is relative to the model's folder, with forward slashes; digests are in hex.
+    """A file to download.
 
-    `sha256` is checked if it is there, else `md5`, else the size alone.
+    Attributes:
+        path: Path relative to the model's folder, with forward slashes.
+        size_bytes: Exact size.
+        url: Where to download it.
+        sha256: Hex digest, which is verified if given.
+        md5: Hex digest, which is verified if there is no `sha256`. Without either, only the size is checked.
     """
 
     path: str
@@ -103,7 +121,14 @@ class RemoteFile(Struct, frozen=True):
 
 
 class ProgressEvent(Struct, frozen=True):
-    """How far a long piece of work is. `phase` is a word such as "download" or "import"; 0 total means unknown."""
+    """Progress of a long operation.
+
+    Attributes:
+        phase: The current phase, such as "download" or "import".
+        done: Amount done, in `unit`.
+        total: Total amount, in `unit`; 0 if unknown.
+        unit: What is counted.
+    """
 
     phase: str
     done: int
@@ -115,16 +140,17 @@ Progress = Callable[[ProgressEvent], None]
 
 
 class DownloadStatus(Struct, frozen=True):
-    """A download as the engine sees it now.
+    """The state of a download.
 
     Attributes:
-        state: "running", or how it ended; a failed or cancelled one goes on from where it was when started again.
-        progress: Its last word.
-        per_s: How much of the progress' unit arrived per second lately.
-        remaining_s: Estimated; None while nothing can be said.
-        waiting: How many wait for it.
-        detached: Whether it goes on when nobody does.
-        error: Why it failed.
+        info: The model.
+        state: "running", or how it ended. A failed or cancelled download resumes when it is started again.
+        progress: The latest progress.
+        per_s: Recent rate, in units of the progress per second.
+        remaining_s: Estimated remaining time in seconds; None if unknown.
+        waiting: The number of callers waiting for it.
+        detached: Whether it continues without any caller waiting.
+        error: Why it failed; "" otherwise.
     """
 
     info: ModelInfo
@@ -139,7 +165,13 @@ class DownloadStatus(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
-    """A whole model on this machine. `path` is the folder that holds its genai_config.json."""
+    """A complete model in a cache store.
+
+    Attributes:
+        info: The model.
+        path: The folder with its genai_config.json.
+        size_bytes: Disk space of its files.
+    """
 
     info: ModelInfo
     path: Path
@@ -147,7 +179,7 @@ class CachedModel:
 
 
 class ModelStatus(Struct, frozen=True):
-    """A model as the engine sees it now."""
+    """A model, and whether it is cached and loaded."""
 
     info: ModelInfo
     cached: bool
@@ -155,9 +187,17 @@ class ModelStatus(Struct, frozen=True):
 
 
 class ResidentStatus(Struct, frozen=True):
-    """A loaded model. Times in seconds; `expires_in_s` is None while turns run or when it never expires.
+    """A loaded model.
 
-    `memory_bytes` is what its worker takes now, as measured; a pinned one is not unloaded to make room for others.
+    Attributes:
+        info: The model.
+        report: The session that runs it.
+        pid: Process id of its worker.
+        turns: The number of running and waiting turns.
+        ttl_s: Idle time in seconds before it is unloaded; None for never.
+        expires_in_s: Seconds until it is unloaded; None while turns run or if it never expires.
+        memory_bytes: Current memory of its worker process, as measured.
+        pinned: Whether it is never unloaded to make room for other models.
     """
 
     info: ModelInfo

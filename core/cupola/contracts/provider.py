@@ -1,4 +1,4 @@
-"""The contracts of execution providers. Everything here runs inside a worker process, unless it says otherwise."""
+"""The contract of execution providers. All methods run inside a worker process unless stated otherwise."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,15 @@ from cupola.messages import ChatPrompt, FinishReason, Guidance, Sampling
 
 
 class Device(Struct, frozen=True):
-    """One device that a provider can use. `index` counts among the devices of that type and provider.
+    """A device that a provider can use.
 
-    `memory_bytes` is all that it has, 0 if that is not known; `free_bytes` what of it is free, which the engine fills
-    in before it places a model.
+    Attributes:
+        provider: The provider's name.
+        type: "CPU", "GPU" or "NPU".
+        name: Name for display.
+        index: Index among the provider's devices of that type, from 0.
+        memory_bytes: Total memory; 0 if unknown.
+        free_bytes: Free memory, filled in by the engine before placement; None if unknown.
     """
 
     provider: str
@@ -30,12 +35,14 @@ class Device(Struct, frozen=True):
 
 
 class ProviderReport(Struct, frozen=True):
-    """What a provider found on this machine: its devices, or why there are none and what mends it.
+    """The result of a provider's probe: its devices, or why it has none and how to fix that.
 
     Attributes:
-        versions: Of the libraries that it works with, by name.
-        problem: A sentence; "" if it is usable.
-        remedy: The one command or address that mends it.
+        provider: The provider's name.
+        devices: The devices found, best first.
+        versions: Versions of the provider's libraries, by name.
+        problem: Why the provider is unusable, as a sentence; "" if it is usable.
+        remedy: The command or address that fixes the problem.
     """
 
     provider: str
@@ -47,7 +54,7 @@ class ProviderReport(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where a model lies. `path` holds genai_config.json."""
+    """The files of a model: its id, and the folder with its genai_config.json."""
 
     id: str
     path: Path
@@ -55,11 +62,11 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds the session must keep.
+    """Limits that a session must respect.
 
     Attributes:
-        context_length: Upper bound in tokens; None means the model's own.
-        prefill_chunk: Most prompt tokens computed in one step, so that others and cancellations get their turn.
+        context_length: Maximum context length in tokens; None uses the model's own.
+        prefill_chunk: Maximum number of prompt tokens per step, so that other turns and cancellations can interleave.
     """
 
     context_length: int | None = None
@@ -67,55 +74,62 @@ class Limits:
 
 
 class TextStream(Protocol):
-    """Turns the tokens of one answer into text, a token at a time."""
+    """Decodes the tokens of one answer to text incrementally."""
 
     def push(self, token: int) -> str:
-        """Add a token; returns the text that is now certain (whole UTF-8 characters only)."""
+        """Add a token and return the new text. Incomplete UTF-8 characters are held back."""
 
     def flush(self) -> str:
-        """Return what is left at the end, with U+FFFD for bytes that never became a character."""
+        """Return the remaining text at the end, with U+FFFD for bytes of incomplete characters."""
 
 
 class Tokenizer(ABC):
-    """Text to tokens and back, for one model. Called by the worker's loop, on its one thread."""
+    """The tokenizer of one model. The worker's loop calls it, always on the same thread."""
 
     @abstractmethod
     def render(self, prompt: ChatPrompt) -> list[int]:
         """Render a chat with the model's template and tokenize it.
 
-        Special tokens written by the template count as such; the same characters inside a message do not.
+        Special tokens that the template writes become special tokens; the same characters in a message do not.
 
         Raises:
-            RequestError: The template refuses these messages; the detail is the template's own.
+            RequestError: The template rejects these messages; the detail is the template's own message.
         """
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Tokenize raw text. Nothing in it becomes a special token."""
+        """Tokenize raw text without recognizing special tokens in it."""
 
     def token_bytes(self, token: int) -> bytes:
-        """Return what one token stands for, as UTF-8; not always whole characters. Called for log probabilities.
+        """Return the bytes of one token, which need not be whole UTF-8 characters. Called for log probabilities.
 
-        The default decodes the token alone, so bytes that are no whole character come out as U+FFFD.
+        The default implementation decodes the token alone, so incomplete characters become U+FFFD.
         """
         stream = self.stream()
         return (stream.push(token) + stream.flush()).encode()
 
     @property
     def template(self) -> str:
-        """The chat template's source; empty where there is none."""
+        """The source of the chat template; empty if there is none."""
         return ""
 
     @abstractmethod
     def stream(self, *, special: bool = False) -> TextStream:
-        """Open a decoder for one answer. Special tokens come out as nothing, or as they are written if `special`."""
+        """Create a decoder for one answer. It skips special tokens unless `special` is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One generation, ready to run: `len(prompt) + max_tokens` fits the session's context.
+    """A tokenized request, ready to run: `len(prompt) + max_tokens` fits the session's context length.
 
-    The fields are those of `GenerateRequest`; stop strings are not here, because text is the worker's affair.
+    The fields correspond to those of `GenerateRequest`. Stop strings are absent because the worker's loop, which
+    decodes the text, handles them.
+
+    Attributes:
+        id: Identifies the turn in events and `cancel`.
+        prompt: Token ids.
+        max_tokens: Maximum number of tokens to generate.
+        top_logprobs: Number of alternatives to report per token; None reports no log probabilities.
     """
 
     id: int
@@ -131,7 +145,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
-    """Log probabilities at one position: of the chosen token, and of the likeliest ones, best first."""
+    """Log probabilities (natural) at one position: of the chosen token, and of the most likely ones, best first."""
 
     token: int
     logprob: float
@@ -140,16 +154,17 @@ class Logprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """What one step did for one turn.
+    """The result of one step for one turn.
 
     Attributes:
-        tokens: New tokens of the answer, the one that ends it excluded; empty while the prompt is computed.
-        finish: Set on the turn's last event: "stop" for an end-of-sequence or stop token or the end of what guidance
-            allows, "length" at `max_tokens`.
-        stop_token: The one of the turn's `stop_token_ids` that ended it.
+        turn_id: The turn's id.
+        tokens: New token ids, without the one that ends the answer; empty during prefill.
+        finish: Set on the turn's last event: "stop" for an end-of-sequence or stop token or a completed grammar,
+            "length" at `max_tokens`.
+        cached_tokens: The number of prompt tokens found in the KV cache, from the first event on.
+        error: Set on the last event of a turn that failed by itself.
+        stop_token: The token of `stop_token_ids` that ended the turn.
         logprobs: One per token, if the turn asks for them.
-        cached_tokens: Prompt tokens found in the KV cache; meaningful from the first event on.
-        error: The turn failed alone; its last event.
     """
 
     turn_id: int
@@ -162,12 +177,12 @@ class TokenEvent:
 
 
 class Session(ABC):
-    """A loaded model. One owner thread calls everything; nothing else touches it.
+    """A loaded model that generates text. All methods are called on the same thread.
 
-    The worker's loop admits turns while fewer than `capacity` are active, and calls `step` as long as any is. A step
-    is one forward pass: at most `Limits.prefill_chunk` prompt tokens or one token for every active turn, so that
-    cancellation and fairness work between steps. A batching provider advances all turns in a step, a simple one
-    keeps `capacity = 1`::
+    The worker's loop admits turns while fewer than `capacity` are active, and calls `step` while any turn is active.
+    A step is one forward pass over at most `Limits.prefill_chunk` prompt tokens, or one token for every active turn.
+    Cancellation and fairness work between steps. A batching provider advances all turns in one step; a simple one
+    has `capacity = 1`::
 
         class Echo(Session):
             kind, reason, capacity, context_length = "generator", "the only kind it has", 1, 2048
@@ -185,10 +200,18 @@ class Session(ABC):
             def cancel(self, turn_id):
                 self.left = []
 
-    `step` may raise: the worker then fails every active turn with that error and carries on with the next.
+    If `step` raises, the worker fails all active turns with that error and continues with the next turns.
 
-    `nodes`, where a session has it, says how many nodes of the model's graph each ONNX Runtime execution provider took.
-    The worker refuses a model whose provider took less than the setting models.min_provider_share.
+    Attributes:
+        kind: The kind of session, such as "slots" or "generator", for status listings.
+        reason: Why this kind was chosen, for status listings.
+        capacity: The maximum number of active turns.
+        context_length: Maximum length of prompt and answer together, in tokens.
+        tokenizer: The model's tokenizer.
+        threads: Compute threads; 0 if unknown.
+        layout: The storage format of the weights; empty if unknown.
+        nodes: How many nodes of the graph ONNX Runtime assigned to each execution provider; empty if unknown. The
+            worker refuses a model whose provider took less than the setting `models.min_provider_share`.
     """
 
     kind: str
@@ -201,34 +224,36 @@ class Session(ABC):
     nodes: Mapping[str, int] = MappingProxyType({})
 
     def check(self, turn: Turn) -> None:  # noqa: B027 - a session may take every turn
-        """Look at a turn before it is accepted, while it can still be refused as a bad request.
+        """Validate a turn before it is accepted, while the request can still be rejected.
 
         Raises:
-            RequestError: It can never run: a token that is not in the vocabulary, a schema that is none.
+            RequestError: The turn can never run, for example because of a token id outside the vocabulary or an
+                invalid schema.
         """
 
     @abstractmethod
     def admit(self, turn: Turn) -> None:
-        """Take a turn in. Cheap: computing happens in `step`."""
+        """Add a turn. Must be cheap; computation happens in `step`."""
 
     @abstractmethod
     def step(self) -> Sequence[TokenEvent]:
-        """Run one forward pass and report it, at least one event per turn that advanced."""
+        """Run one forward pass and return at least one event for every turn that advanced."""
 
     @abstractmethod
     def cancel(self, turn_id: int) -> None:
-        """Forget a turn at once; it gets no further event. Unknown ids are ignored."""
+        """Drop a turn immediately; it gets no further events. Unknown ids are ignored."""
 
     def close(self) -> None:  # noqa: B027 - a default that does nothing is the point
-        """Free what `load` took. The process ends soon afterwards."""
+        """Free the session's resources. The process exits soon afterwards."""
 
 
 class EmbeddingSession(ABC):
-    """A loaded embedding model. One owner thread calls everything.
+    """A loaded embedding model. All methods are called on the same thread.
 
     Attributes:
-        context_length: Most tokens of one input.
+        context_length: Maximum length of one input, in tokens.
         dimensions: Length of a vector.
+        tokenizer, threads, layout, nodes: As in `Session`.
     """
 
     kind: str = "embedding"
@@ -242,21 +267,25 @@ class EmbeddingSession(ABC):
 
     @abstractmethod
     def embed(self, inputs: Sequence[Sequence[int]]) -> Sequence[Sequence[float]]:
-        """Return one vector of length 1 (L2) and `dimensions` numbers per input, each of at most `context_length`."""
+        """Return one vector of `dimensions` numbers with L2 norm 1 per input.
+
+        Args:
+            inputs: Token ids, at most `context_length` per input.
+        """
 
     def close(self) -> None:  # noqa: B027 - a default that does nothing is the point
-        """Free what `load` took."""
+        """Free the session's resources."""
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """The options of a provider that has none."""
+    """The options of a provider without options."""
 
 
 class ExecutionProvider(ABC):
-    """Runs models on one kind of device through one ONNX Runtime execution provider.
+    """Runs models through one ONNX Runtime execution provider.
 
-    The object is made in the service process as well, to learn its names, so the module that defines it imports no
-    runtime at the top. Every method but `environment` is called inside a worker process::
+    The service process creates the object too, to read its attributes, so its module must not import a runtime at the
+    top. All methods except `environment` are called inside a worker process::
 
         class MyProvider(ExecutionProvider):
             name = "MyExecutionProvider"
@@ -269,17 +298,17 @@ class ExecutionProvider(ABC):
                 return MySession(model.path, device.index, limits)
 
     Attributes:
-        name: As ONNX Runtime and the catalogs call it, "OpenVINOExecutionProvider".
-        device_types: What it can run on, in order of preference.
-        requirements: What it needs beside Cupola's core and providers packages, as pip takes it, with environment
-            markers: `"onnxruntime-ep-openvino==1.8.1; sys_platform == 'linux' and platform_machine == 'x86_64'"`.
-            Pin what was tried, the ONNX Runtime included. If there are any, the provider lives in an environment of
-            its own, which `cupola provider install ALIAS` makes from those that apply to the machine; where none
-            applies, the provider is not made for the machine. Without any it runs in the service's own environment.
-        prerequisites: A sentence about what pip cannot bring, such as a driver or a vendor's software, with the place
-            where it is to be had. Shown where the provider is listed and where it finds no device.
-        options_type: The Struct its options are decoded to, from `[providers.<alias>]` of the settings. Unknown
-            keys and wrong types are errors at start, so a Struct with `forbid_unknown_fields=True`.
+        name: Its name in ONNX Runtime and in catalogs, such as "OpenVINOExecutionProvider".
+        device_types: The device types it can use, in order of preference.
+        requirements: pip requirements besides Cupola's core and providers packages, with environment markers:
+            `"onnxruntime-ep-openvino==1.8.1; sys_platform == 'linux' and platform_machine == 'x86_64'"`. Pin the tested
+            versions, including ONNX Runtime. A provider with requirements lives in its own environment, which
+            `cupola provider install ALIAS` creates from those that apply to the machine; if none applies, the provider
+            does not support the machine. A provider without requirements runs in the service's environment.
+        prerequisites: A sentence about what pip cannot install, such as a driver, and where to get it. Shown in
+            listings and when the provider finds no device.
+        options_type: The Struct that `[providers.<alias>]` of the settings is decoded to. Use
+            `forbid_unknown_fields=True`, so that unknown keys are errors at start.
     """
 
     name: ClassVar[str]
@@ -290,18 +319,18 @@ class ExecutionProvider(ABC):
 
     @property
     def alias(self) -> str:
-        """The short name people type: "openvino"."""
+        """The short name for settings and commands, such as "openvino"."""
         return self.name.removesuffix("ExecutionProvider").lower()
 
     def environment(self, options: Any) -> Mapping[str, str]:  # noqa: ARG002 - for those who override it
-        """Return environment variables that must be set before a worker starts. Called in the service process."""
+        """Return environment variables to set before a worker starts. Called in the service process."""
         return {}
 
     @abstractmethod
     def probe(self) -> ProviderReport:
-        """Find the devices. Never raises for missing hardware: that is what the report is for.
+        """Detect the devices. Missing hardware or drivers are reported, not raised.
 
-        Called in a process of its own, with a time limit, and remembered until what is installed changes.
+        Called in a separate process with a time limit. The result is cached until the installed packages change.
         """
 
     @abstractmethod
@@ -309,12 +338,12 @@ class ExecutionProvider(ABC):
         """Load a model.
 
         Raises:
-            LoadError, ModelFormatError: The sentence reaches the user.
+            LoadError, ModelFormatError: The message is shown to the user.
         """
 
 
 class Placement(Struct, frozen=True):
-    """The decision which variant runs where. The device is one of those that were offered."""
+    """The variant to load and the device to load it on; both come from the arguments of `place_model`."""
 
     variant: ModelInfo
     device: Device

@@ -1,4 +1,4 @@
-"""The engine: from a request to a running turn. It knows catalogs, caches, placement and residency, and joins them."""
+"""The engine: combines catalogs, caches, placement, residency and external services."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,22 +37,11 @@ from cupola.errors import (
 )
 from cupola.external.models import ExternalModels
 from cupola.external.router import ExternalRouter
-from cupola.messages import (
-    ChatPrompt,
-    DetokenizeTokens,
-    Embeddings,
-    EmbedRequest,
-    EmbedTexts,
-    GenerateRequest,
-    Load,
-    Text,
-    TextPrompt,
-    TokenizeText,
-    Tokens,
-)
+from cupola.messages import ChatPrompt, Embeddings, EmbedRequest, GenerateRequest, TextPrompt
 from cupola.model_index import Listing, ModelEntry, ModelIndex
 from cupola.placement import NO_PREFERENCE, PlacementRequest
 from cupola.plugins import PluginSet, ProviderEntry, load_plugins
+from cupola.protocol import DetokenizeTokens, EmbedTexts, Load, Text, TokenizeText, Tokens
 from cupola.residency import Residency, ResidencyLimits
 from cupola.settings import Settings
 from cupola.tuning import TUNED, Goal, Trial, Tuner, Tuning
@@ -61,11 +50,11 @@ from cupola.worker.process import Worker, WorkerSpec
 logger = logging.getLogger(__name__)
 
 _CANNOT_RUN = (NoProviderError, LoadError, MemoryBudgetError)
-"""What a fallback is for. A model that only has to be downloaded is no such case."""
+"""The errors for which the fallback model takes over. A model that is merely not downloaded is not among them."""
 
 
 class Engine:
-    """The one object that front-ends and the command line work with (`EngineView`). Made by `open_engine`."""
+    """The object that front-ends and the command line use (`EngineView`). Create it with `open_engine`."""
 
     def __init__(
         self,
@@ -86,81 +75,84 @@ class Engine:
 
     @property
     def cache_location(self) -> Path:
-        """The folder that new models go to."""
+        """The folder for new models."""
         return self._store().location
 
     @property
     def cache(self) -> CacheStore:
-        """The store that new models go to."""
+        """The store for new models."""
         return self._store()
 
     async def holder(self, model_id: str) -> CacheStore:
-        """The store that holds a model, by its exact id; the one for new models if none does."""
+        """Return the store that holds the model with this exact id, or the store for new models if none does."""
         holding = [store for store in self._plugins.cache_stores if await store.find(model_id)]
         return holding[0] if holding else self._store()
 
     def folders(self) -> dict[str, Path]:
-        """Name the folders that are written, by what lies there."""
+        """Return the folders that the engine writes, by a label for their content."""
         return {"Models": self.cache_location, "Environments": self._settings.environments_dir}
 
     def devices(self) -> Sequence[Device]:
-        """List what models can be placed on, in order of preference, with the memory that is free there."""
+        """List the devices that can run models, in order of preference, with their free memory."""
         return self._placer.devices()
 
     async def use_gpu(self, index: int) -> None:
-        """Load models on the GPU of this index from now on, where they run on one.
+        """Load models that run on a GPU on the one with this index from now on.
 
         Raises:
-            NoGpuError: Nothing here runs models on GPUs.
-            InvalidParameterError: No provider has a GPU of this index.
+            NoGpuError: No execution provider on this machine has a GPU.
+            InvalidParameterError: No execution provider has a GPU with this index.
         """
         await self._placer.refresh_devices()
         self._placer.choose_gpu(index)
 
     async def models(self) -> Sequence[ModelStatus]:
-        """List every model of every catalog and cache, best variant of an alias first."""
+        """List the models of all catalogs and caches, the best variant of an alias first."""
         await self._placer.refresh_devices()
         here = [self._status(entry) for entry in await self._catalog.entries()]
         return [*here, *(model.status for model in self._external.models)]
 
     def listings(self) -> Sequence[Listing]:
-        """Say of every catalog source how old its last listing is, or why there is none."""
+        """Return the age or the problem of every catalog source's last listing."""
         return self._catalog.listings()
 
     async def cached(self) -> Sequence[CachedModel]:
-        """List the models on this machine."""
+        """List the cached models."""
         return [entry.cached for entry in await self._catalog.entries() if entry.cached]
 
     async def resolve(self, name: str) -> ModelStatus:
-        """Look a model up by id, id without version, or alias: the variant that would run here, else the first."""
+        """Find a model by id, id without version, or alias: the variant that would run here, else the first one."""
         if external := await self._external.find(name):
             return external.status
         entries, place = await self._placer.candidates(name)
         return self._status(next((e for e in entries if place and e.info.id == place.variant.id), entries[0]))
 
     async def variants(self, name: str) -> Sequence[ModelStatus]:
-        """List what a name can mean, best first; more than one only for an alias.
+        """List the variants that a name matches, best first; more than one only for an alias.
 
         Raises:
-            ModelNotFoundError: Nothing.
+            ModelNotFoundError: Nothing matches the name.
         """
         return [self._status(entry) for entry in await self._catalog.variants(name)]
 
     async def download(self, name: str, progress: Progress | None = None, *, force: bool = False) -> CachedModel:
-        """Bring a model into the cache; returns at once if it is there already.
+        """Download a model; returns immediately if it is cached.
 
-        If `force`, it is downloaded even if it is cached. The cached copy stays until the new one is complete.
+        Args:
+            name: Id, id without version, or alias.
+            progress: Called as data arrives.
+            force: Download it even if it is cached. The cached copy stays until the new one is complete.
 
         Raises:
-            ModelNotFoundError, DownloadError, CacheError, ModelFormatError: Nothing half-done is left in the cache.
-            RequestError: It is a model elsewhere.
+            ModelNotFoundError, DownloadError, CacheError, ModelFormatError: The cache holds no incomplete model.
+            RequestError: It is an external model.
         """
         await self._external.refuse(name)
         entry, _ = await self._placer.choose(name)
         return await self._acquirer.acquire(entry, progress or _ignore, force=force)
 
     async def start_download(self, name: str) -> DownloadStatus:
-        """Begin to bring a model into the cache, and return at once."""
+        """Start downloading a model in the background, and return immediately."""
         await self._external.refuse(name)
         entry, _ = await self._placer.choose(name)
         if entry.cached:
@@ -168,39 +160,39 @@ class Engine:
         return await self._acquirer.start(entry)
 
     def cancel_download(self, model_id: str) -> bool:
-        """End a download; False if none of that id is under way."""
+        """Cancel a running download; False if there is none for this id."""
         return self._acquirer.jobs.cancel(model_id)
 
     def downloads(self) -> Sequence[DownloadStatus]:
-        """List the downloads under way, then the last ones that ended."""
+        """List the running downloads, then the most recent ones that ended."""
         return self._acquirer.jobs.statuses()
 
     async def import_model(self, path: Path, options: ImportOptions, progress: Progress | None = None) -> CachedModel:
-        """Make a file or folder of this machine a model of the cache.
+        """Import a local file or folder into the cache as a model.
 
         Raises:
-            ModelFormatError: No source knows what to do with it, or it is damaged.
-            RequestError: A model of that name is there already.
+            ModelFormatError: No source supports its format, or it is damaged.
+            RequestError: A model with that name exists.
             CacheError: The cache cannot be written.
         """
         for source in self._plugins.catalog_sources:
             info = await source.claim(path, options)
             if info is None:
                 continue
-            await self._catalog.refuse_taken(info.id)
+            await self._catalog.ensure_available(info.id)
             return await self._acquirer.acquire(ModelEntry(info, source, None), progress or _ignore)
-        detail = "is neither a folder with a genai_config.json nor a file that an importer knows, such as GGUF"
+        detail = "it is neither a folder with a genai_config.json nor a file in a supported format, such as GGUF"
         raise ModelFormatError(path=str(path), detail=detail)
 
     async def remove(self, name: str) -> bool:
-        """Unload a model and delete its files, broken ones too if the name is an id; False if there were none.
+        """Unload a model and delete its files; False if there were none. Damaged models are found by their id.
 
         Raises:
-            ModelBusyError: It is answering.
+            ModelBusyError: The model is running turns.
         """
         try:
             model_id = (await self.resolve(name)).info.id
-        except ModelNotFoundError:  # what is broken is in no listing
+        except ModelNotFoundError:  # damaged models are not listed
             model_id = name
         await self._residency.unload(model_id, wait_s=0)
         return any([await store.remove(model_id) for store in self._plugins.cache_stores])
@@ -208,7 +200,7 @@ class Engine:
     async def tune(
         self, name: str, goal: Goal, *, max_divergence: float, progress: Progress, on_trial: Callable[[Trial], None]
     ) -> Tuning:
-        """Find the layout in which a model runs best here, and keep it; see `cupola.tuning`."""
+        """Find the weight layout with which a model runs best on this machine, and store it; see `cupola.tuning`."""
         entry, place = await self._placer.choose(name)
         if entry.info.source == TUNED:
             entry, place = await self._placer.choose(entry.info.parent)
@@ -225,7 +217,7 @@ class Engine:
         device: str | None = None,
         use_fallback: bool = False,
     ) -> ResidentStatus:
-        """Load a model, or restart the idle clock of a loaded one; one that is loaded in another place moves."""
+        """Load a model, or reset the idle timer of a loaded one. A requested provider may cause a reload."""
         if external := await self._external.find(name):
             return external.resident
         requested = self._placer.parse_request(provider, device) if provider or device else NO_PREFERENCE
@@ -238,7 +230,7 @@ class Engine:
             return await self.load(self._external.fallback(name, error), ttl_s=ttl_s)
 
     async def register(self, service: str, model: str, base_url: str) -> ModelStatus:
-        """Offer the model of a service elsewhere, until the process ends."""
+        """Add a model of an external service, until the process ends."""
         return self._external.models.register(service, model, base_url).status
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:
@@ -255,7 +247,7 @@ class Engine:
 
     @asynccontextmanager
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
-        """Run a turn. Entering waits until the prompt is accepted; leaving early cancels it within a step."""
+        """Run a turn. Entering waits until the prompt is accepted; leaving early cancels the turn within one step."""
         arrived = anyio.current_time()
         async with AsyncExitStack() as stack:
             turn = await self._start(request, stack)
@@ -265,7 +257,7 @@ class Engine:
                 self._plugins.observe(turn.ended(arrived))
 
     async def _start(self, request: GenerateRequest, stack: AsyncExitStack) -> RunningTurn:
-        """Begin a turn where its model runs, or at the fallback if that is not here. The stack ends it."""
+        """Start a turn on its model, or on the fallback model if this machine cannot run it. The stack ends it."""
         if external := await self._external.find(request.model):
             answer = await stack.enter_async_context(external.answer(request))
             return RunningTurn(external.info, external.report, answer.get)
@@ -277,23 +269,23 @@ class Engine:
             fallback = self._external.fallback(request.model, error)
             return await self._start(msgspec.structs.replace(request, model=fallback, provider=None), stack)
         started = await worker.submit(request)
-        stack.push_async_callback(_cancelled, worker, started.id)
+        stack.push_async_callback(_cancel, worker, started.id)
         return RunningTurn(info, worker.report, started.mailbox.get, started.prompt_tokens)
 
     async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
-        """Return the tokens of a prompt; loads the model."""
+        """Tokenize a prompt. Loads the model if needed."""
         answer = await self._ask(name, TokenizeText(prompt), None)
         assert isinstance(answer, Tokens)
         return answer.tokens
 
     async def detokenize(self, name: str, tokens: Sequence[int]) -> str:
-        """Return the text of tokens; loads the model."""
+        """Decode tokens to text. Loads the model if needed."""
         answer = await self._ask(name, DetokenizeTokens(tuple(tokens)), None)
         assert isinstance(answer, Text)
         return answer.text
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Turn texts into vectors."""
+        """Compute embedding vectors. Loads the model if needed."""
         if external := await self._external.find(request.model):
             return await external.embed(request)
         question = EmbedTexts(request.inputs, request.dimensions)
@@ -310,9 +302,9 @@ class Engine:
             return await worker.ask(question)
 
     async def _prepare(self, name: str, requested: PlacementRequest = NO_PREFERENCE) -> tuple[ModelInfo, WorkerSpec]:
-        """Decide variant and device, see that the files are here, and say how to start the worker.
+        """Choose variant and device, make sure that the files are cached, and return how to start the worker.
 
-        A loaded model that goes by that name is taken as it is: no catalog and no disk is asked on the way to it.
+        For a loaded model this uses neither the catalogs nor the disk.
         """
         if (loaded := self._residency.find(name)) and requested.admits(loaded[1].load.provider, loaded[1].load.device):
             return loaded
@@ -351,7 +343,7 @@ class Engine:
 
     def _store(self) -> CacheStore:
         if not self._plugins.cache_stores:
-            raise CacheError(path="(none)", detail="no plugin brings a cache store; `cupola plugins` says why")
+            raise CacheError(path="(none)", detail="no plugin provides a cache store; see `cupola plugins`")
         return self._plugins.cache_stores[0]
 
     def _provider(self, name: str) -> ProviderEntry:
@@ -364,14 +356,14 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(settings: Settings, plugins: PluginSet | None = None) -> AsyncIterator[Engine]:
-    """Open an engine; leaving it ends every worker.
+    """Open an engine. Leaving the context stops all workers.
 
     Args:
-        settings: What was set.
-        plugins: The plugins to work with; None discovers the installed ones.
+        settings: The settings.
+        plugins: The plugins to use; None discovers the installed ones.
 
     Raises:
-        PluginConflictError, PluginsFailedError, SettingsError: The plugins cannot be worked with.
+        PluginConflictError, PluginsFailedError, SettingsError: The plugins or their options conflict or failed.
     """
     plugins = plugins or load_plugins(settings)
     plugins.ensure_usable()
@@ -385,10 +377,10 @@ async def open_engine(settings: Settings, plugins: PluginSet | None = None) -> A
         yield Engine(settings, plugins, residency, jobs, external)
 
 
-async def _cancelled(worker: Worker, turn: int) -> None:
+async def _cancel(worker: Worker, turn: int) -> None:
     with anyio.CancelScope(shield=True):
         await worker.cancel(turn)
 
 
 def _ignore(event: ProgressEvent) -> None:
-    """Take no interest in progress."""
+    """Discard progress."""

@@ -1,4 +1,4 @@
-"""A running turn as a front-end sees it, whatever answers it. The engine is the only caller."""
+"""A running turn as front-ends see it, of a worker or of an external service."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -10,13 +10,13 @@ from cupola.messages import SessionReport, TurnCall, TurnFinished, TurnReasoning
 
 
 class RunningTurn:
-    """A running turn, as a front-end sees it (`Generation`).
+    """The engine's implementation of `Generation`.
 
     Args:
-        model: What answers.
-        report: What runs it.
-        get: Waits for its next event.
-        prompt_tokens: Length of the rendered prompt; 0 while only a service elsewhere knows it.
+        model: The variant that runs the turn.
+        report: The session that runs it.
+        get: Waits for the next event.
+        prompt_tokens: Length of the rendered prompt in tokens; 0 if only an external service knows it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RunningTurn:
             if isinstance(event, TurnFinished):
                 self.finished = event
             elif not isinstance(event, TurnText | TurnReasoning | TurnCall):
-                raise WorkerError(detail=f"The worker sent a {type(event).__name__} in mid-answer.")
+                raise WorkerError(detail=f"The worker sent an unexpected {type(event).__name__} during an answer.")
             else:
                 self.tokens += event.tokens if isinstance(event, TurnText) else 1
                 if self.first_token_at is None:
@@ -50,7 +50,7 @@ class RunningTurn:
             yield event
 
     def ended(self, arrived: float) -> TurnEnded:
-        """Describe the turn for observers, once it is over. `arrived` is when it was asked for, on the loop's clock."""
+        """Return the event for observers, after the turn ended. `arrived` is the request's time on the loop's clock."""
         first = self.first_token_at
         return TurnEnded(
             model=self.model.id,

@@ -1,4 +1,4 @@
-"""Which variant of a model runs where: the catalog's variants, this machine's devices, and what was asked for."""
+"""Chooses the variant of a model and the device to run it on."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import get_args
@@ -11,19 +11,22 @@ from cupola.contracts import Device, DeviceType, ModelInfo, Placement
 from cupola.environments import Inventory, diagnose
 from cupola.errors import InvalidParameterError, NoGpuError, NoProviderError
 from cupola.measurements import Measurements
-from cupola.messages import Load
 from cupola.model_index import ModelEntry, ModelIndex
 from cupola.placement import NO_PREFERENCE, PlacementRequest
 from cupola.plugins import PluginSet
+from cupola.protocol import Load
 from cupola.settings import Settings
 
 
 class Placer:
-    """Chooses variants and devices.
+    """Chooses variants and devices from the catalogs, the devices of this machine, and the request or settings.
 
     Args:
-        catalog: Where the variants are looked up; it is told of devices that are found.
-        loads: Lists what is loaded now, with where it runs.
+        settings: For the default provider and device, and the measurements file.
+        plugins: Their `place_model` hooks are called before the built-in policy.
+        catalog: Resolves names to variants; receives the detected devices.
+        inventory: Detects the devices.
+        loads: Returns the loaded models and where they run.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Placer:
         self._gpu_index: int | None = None
 
     def devices(self) -> Sequence[Device]:
-        """List what models can be placed on, with the memory that is free there."""
+        """List the devices that can run models, with their free memory."""
         loads, devices = list(self._loads()), self._inventory.devices()
         chosen = {each.provider for each in devices if each.type == "GPU" and each.index == self._gpu_index}
         return [
@@ -53,11 +56,11 @@ class Placer:
         ]
 
     def choose_gpu(self, index: int) -> None:
-        """Take this GPU, from now on, of those that a provider has; one that has no such GPU keeps its choice.
+        """Use the GPU with this index from now on, for every provider that has one with this index.
 
         Raises:
-            NoGpuError: Nothing here runs models on GPUs.
-            InvalidParameterError: No provider has a GPU of this index.
+            NoGpuError: No execution provider on this machine has a GPU.
+            InvalidParameterError: No execution provider has a GPU with this index.
         """
         devices = self._inventory.devices()
         indices = sorted({device.index for device in devices if device.type == "GPU"})
@@ -65,22 +68,25 @@ class Placer:
             available = ", ".join(f"{device.provider} on {device.type}" for device in devices)
             raise NoGpuError(available=available)
         if index not in indices:
-            detail = f"There is no GPU {index} here; there are: {', '.join(map(str, indices))}."
+            detail = f"Unknown GPU {index}. Available: {', '.join(map(str, indices))}."
             raise InvalidParameterError(param="index", detail=detail)
         self._gpu_index = index
 
     async def refresh_devices(self) -> None:
-        """Have the providers probed of which nothing is known. Who has the CPU alone waits for nothing."""
+        """Probe the providers without a cached report, and pass the devices to the catalogs."""
         if await self._inventory.refresh():
             self._catalog.use_devices(self._inventory.devices())
 
     async def candidates(
         self, name: str, requested: PlacementRequest = NO_PREFERENCE
     ) -> tuple[list[ModelEntry], Placement | None]:
-        """Find the variants a name can mean and where one would run; what is here comes before what is not.
+        """Resolve a name to variants, and choose a placement. Cached variants take precedence over others.
+
+        Returns:
+            The candidate variants, and where one of them would run; None if none can run on this machine.
 
         Raises:
-            ModelNotFoundError: Nothing goes by that name.
+            ModelNotFoundError: Nothing matches the name.
         """
         await self.refresh_devices()
         requested = requested or self.parse_request()
@@ -92,11 +98,11 @@ class Placer:
         return here or entries, None
 
     async def choose(self, name: str, requested: PlacementRequest = NO_PREFERENCE) -> tuple[ModelEntry, Placement]:
-        """Choose among the variants a name can mean.
+        """Choose one of the variants that a name resolves to, and where to run it.
 
         Raises:
-            ModelNotFoundError: Nothing goes by that name.
-            NoProviderError: Nothing here runs any of them, or nothing of what was asked for.
+            ModelNotFoundError: Nothing matches the name.
+            NoProviderError: No provider, or no requested provider, can run any of the variants.
         """
         entries, place = await self.candidates(name, requested)
         if place is None:
@@ -104,7 +110,7 @@ class Placer:
         return next(entry for entry in entries if entry.info.id == place.variant.id), place
 
     def _place(self, name: str, variants: Sequence[ModelInfo], requested: PlacementRequest) -> Placement | None:
-        """Ask the plugins, then the built-in policy. A plugin's choice that was not offered is none."""
+        """Call the plugins, then the built-in policy. A plugin's choice outside of the arguments is ignored."""
         if not variants:
             return None
         devices = [each for each in self.devices() if requested.admits(each.provider, each.type)]
@@ -114,29 +120,29 @@ class Placer:
         return placement.place(variants, devices, requested, self._measurements.read())
 
     def parse_request(self, provider: str | None = None, device: str | None = None) -> PlacementRequest:
-        """Understand what a request asks for, or else the settings.
+        """Validate a requested provider and device type. Without either, the settings apply.
 
         Args:
-            provider: A whole name or a short one, "cuda".
-            device: "CPU", "GPU" or "NPU", whatever the case.
+            provider: Full or short name, such as "cuda".
+            device: "CPU", "GPU" or "NPU", in any case.
 
         Raises:
-            InvalidParameterError: There is no such provider, or no such kind of device.
+            InvalidParameterError: The provider or device type is unknown.
         """
         if not provider and not device:
             provider, device = self._settings.models.provider, self._settings.models.device
         if device and device.upper() not in get_args(DeviceType):
-            detail = f"There is no kind of device {device[:80]!r}; there are: {', '.join(get_args(DeviceType))}."
+            detail = f"Unknown device type {device[:80]!r}. Valid types: {', '.join(get_args(DeviceType))}."
             raise InvalidParameterError(param="device", detail=detail)
         return PlacementRequest(self._provider_name(provider) if provider else None, device.upper() if device else None)
 
     def no_provider_error(
         self, name: str, variants: Sequence[ModelInfo], requested: PlacementRequest
     ) -> NoProviderError:
-        """Say what would be needed, and what is in the way of the providers that could do it."""
+        """Create the error that tells what the model needs and why the matching providers are unavailable."""
         needs = {f"{variant.provider} on {variant.device}" for variant in variants}
         if requested:
-            needs = {f"{requested.provider or 'a provider'} on {requested.device or 'a device'} that was asked for"}
+            needs = {f"{requested.provider or 'any provider'} on {requested.device or 'any device'}, as requested"}
         wanted = {requested.provider} if requested.provider else {variant.provider for variant in variants}
         found = [diagnose(self._inventory, e) for e in self._plugins.providers if e.provider.name in wanted]
         return NoProviderError(
@@ -151,12 +157,12 @@ class Placer:
             if wanted.lower() in (entry.provider.name.lower(), entry.provider.alias):
                 return entry.provider.name
         known = ", ".join(entry.provider.alias for entry in self._plugins.providers)
-        detail = f"There is no execution provider {wanted[:80]!r} here; there are: {known or 'none'}."
+        detail = f"Unknown execution provider {wanted[:80]!r}. Available: {known or 'none'}."
         raise InvalidParameterError(param="provider", detail=detail)
 
 
 def _with_free_memory(device: Device, loads: Iterable[tuple[ModelInfo, Load]]) -> Device:
-    """Say how much of a device's memory is free: what the system says of its own, an estimate elsewhere."""
+    """Fill in a device's free memory: as reported by the system for the CPU, estimated from the loads otherwise."""
     if device.type == "CPU":
         return structs.replace(device, free_bytes=psutil.virtual_memory().available)
     if not device.memory_bytes:

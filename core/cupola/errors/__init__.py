@@ -1,38 +1,41 @@
-"""Every error that Cupola raises on purpose, and nothing else.
+"""Every error that Cupola raises on purpose.
 
 CupolaError
-├── SettingsError                 a setting is unknown or has the wrong type
+├── SettingsError                 a setting is unknown or invalid
 ├── PluginConflictError           two plugins contribute the same name
-├── PluginsFailedError            --strict-plugins, and a plugin failed
-├── ModelNotFoundError            no catalog knows that name
-├── ModelNotCachedError           known, but its files are not here
-├── ModelBusyError                unload refused: turns are running
+├── PluginsFailedError            a plugin failed in strict mode
+├── ModelNotFoundError            no catalog lists the model
+├── ModelNotCachedError           the model is listed but not downloaded
+├── ModelBusyError                the model cannot be unloaded while turns run
 ├── CatalogError                  a catalog source cannot list its models
 ├── NoProviderError               no execution provider can run the model
-│   └── NoGpuError
-├── ProviderInstallError          the environment of an execution provider could not be made
-├── DownloadError                 the files could not be fetched; a retry may help
-│   └── DigestMismatchError       what arrived is not what was announced
+│   └── NoGpuError                no execution provider has a GPU
+├── ProviderInstallError          an execution provider's environment could not be installed
+├── DownloadError                 files could not be downloaded; a retry may help
+│   └── DigestMismatchError       a downloaded file does not match its digest
 ├── CacheError                    the cache folder cannot be read or written
-│   └── DiskFullError             not enough room for the model
-├── ModelFormatError              a model file is damaged or of a kind not supported
-├── RequestError                  the request cannot be honoured as it stands
-│   ├── InvalidParameterError     one field is out of range or not supported
+│   └── DiskFullError             too little free disk space
+├── ModelFormatError              a model file is damaged or in an unsupported format
+├── RequestError                  the request is invalid or not supported
+│   ├── InvalidParameterError     one field is invalid or not supported
 │   └── ContextLengthExceededError
 ├── QueueFullError                too many turns wait for this model
-├── MemoryBudgetError             other models use the memory, and none of them can go
-├── ServiceError                  the background service cannot be reached, or cannot do what was asked
-│   ├── ServiceStartError         it did not start
-│   └── ServiceReplyError         it answered with an error
-├── ExternalServiceError          a service elsewhere failed (cupola.errors)
+├── MemoryBudgetError             other loaded models use the memory budget
+├── ServiceError                  the background service cannot be reached, or a request to it failed
+│   ├── ServiceStartError         the background service did not start
+│   ├── ServiceUnreachableError   the background service does not respond
+│   └── ServiceReplyError         the background service returned an error
+├── ExternalServiceError          an external service failed
+│   ├── ExternalTimeoutError      it did not respond in time
+│   └── ExternalBusyError         it is overloaded or out of quota
 └── WorkerError                   a worker process failed
-    ├── WorkerDiedError           it ended while it was needed
-    ├── WorkerHungError           it was ended: no step within the limit
+    ├── WorkerDiedError           it exited unexpectedly
+    ├── WorkerHungError           it completed no step in time and was killed
     └── LoadError                 it could not load the model
-        └── FallbackError         the provider would run only a part of it
+        └── FallbackError         the provider can run only part of the model
 
-Errors are dataclasses: their fields survive the trip from a worker process (`to_wire`, `from_wire`), and `str()` is
-the sentence for the user, which says what to do next.
+Errors are dataclasses whose fields survive the transfer between processes (`to_wire`, `from_wire`). `str()` returns a
+message for the user: what failed, why, and what to do next.
 """
 
 from cupola.errors.models import (
@@ -61,6 +64,7 @@ from cupola.errors.services import (
     ServiceError,
     ServiceReplyError,
     ServiceStartError,
+    ServiceUnreachableError,
 )
 from cupola.errors.startup import PluginConflictError, PluginsFailedError, SettingsError
 from cupola.errors.workers import (
@@ -103,6 +107,7 @@ __all__ = [
     "ServiceError",
     "ServiceReplyError",
     "ServiceStartError",
+    "ServiceUnreachableError",
     "SettingsError",
     "WireError",
     "WorkerDiedError",

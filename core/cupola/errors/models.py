@@ -10,14 +10,14 @@ from cupola.errors.root import CupolaError
 
 @dataclass(eq=False, kw_only=True)
 class ModelNotFoundError(CupolaError):
-    """No catalog source and no cache store knows the name."""
+    """No catalog source lists the model and no cache store holds it. `near` names similar models."""
 
     model: str
     near: str = ""
 
     def __str__(self) -> str:
         hint = f" Did you mean {self.near}?" if self.near else ""
-        return f"No model is called {self.model!r}.{hint} `cupola model list` shows what there is."
+        return f"Unknown model {self.model!r}.{hint} Run `cupola model list` to see the available models."
 
 
 @dataclass(eq=False, kw_only=True)
@@ -28,20 +28,20 @@ class ModelNotCachedError(CupolaError):
 
     def __str__(self) -> str:
         return (
-            f"The model {self.model!r} is not downloaded yet. Run `cupola model download {self.model}`, "
+            f"The model {self.model!r} has not been downloaded. Run `cupola model download {self.model}`, "
             f"or set models.auto_download = true."
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class ModelBusyError(CupolaError):
-    """An unload was refused because turns are running."""
+    """A model cannot be unloaded because turns are running."""
 
     model: str
     turns: int
 
     def __str__(self) -> str:
-        return f"{self.model!r} is answering {self.turns} request(s). Wait for them, or unload with force."
+        return f"{self.model!r} is processing {self.turns} request(s). Wait for them, or force the unload."
 
 
 @dataclass(eq=False, kw_only=True)
@@ -52,12 +52,12 @@ class CatalogError(CupolaError):
     detail: str
 
     def __str__(self) -> str:
-        return f"The catalog {self.source!r} cannot be listed: {self.detail}. Models on this machine work without it."
+        return f"The catalog {self.source!r} cannot be listed: {self.detail}. Cached models remain available."
 
 
 @dataclass(eq=False, kw_only=True)
 class DownloadError(CupolaError):
-    """Files could not be fetched. Trying again resumes where it stopped, where the source allows it."""
+    """Files could not be downloaded. A retry resumes where the download stopped if the source supports it."""
 
     model: str
     detail: str
@@ -68,7 +68,7 @@ class DownloadError(CupolaError):
 
 @dataclass(eq=False, kw_only=True)
 class DigestMismatchError(DownloadError):
-    """A file arrived whole but is not the announced one; it was deleted."""
+    """A downloaded file does not match its digest. It was deleted."""
 
     file: str
     expected: str
@@ -77,23 +77,23 @@ class DigestMismatchError(DownloadError):
     def __str__(self) -> str:
         return (
             f"Downloading {self.model!r} failed: {self.file} should have {self.expected} but has {self.actual}. "
-            f"The file was deleted; try again, and if it happens again, distrust the source or a proxy on the way."
+            f"The file was deleted. Try again; if the error persists, the source or a proxy may be altering the file."
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class CacheError(CupolaError):
-    """The cache folder cannot be used."""
+    """The cache folder cannot be read or written."""
 
     path: str
     detail: str
 
     def __str__(self) -> str:
-        return f"The model cache at {self.path} cannot be used: {self.detail}. Set cache.dir to a folder you may write."
+        return f"The model cache at {self.path} cannot be used: {self.detail}. Set cache.dir to a writable folder."
 
     @staticmethod
     def from_os(error: OSError, folder: Path, *, needed_bytes: int = 0) -> "CacheError":
-        """Explain what the operating system says about a cache folder; a full disk is a `DiskFullError`."""
+        """Convert an operating system error about a cache folder; a full disk becomes a `DiskFullError`."""
         detail = error.strerror or str(error)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return CacheError(path=str(folder), detail=detail)
@@ -103,21 +103,21 @@ class CacheError(CupolaError):
 
 @dataclass(eq=False, kw_only=True)
 class DiskFullError(CacheError):
-    """There is not enough room for the model."""
+    """The disk has too little free space for the model."""
 
     needed_bytes: int
     free_bytes: int
 
     def __str__(self) -> str:
         return (
-            f"Not enough room in {self.path}: {self.needed_bytes / 1e6:,.0f} MB needed, "
+            f"Not enough disk space in {self.path}: {self.needed_bytes / 1e6:,.0f} MB needed, "
             f"{self.free_bytes / 1e6:,.0f} MB free. Free some space or set cache.dir to another disk."
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class ModelFormatError(CupolaError):
-    """A model file is damaged, or of a kind that is not supported."""
+    """A model file is damaged or in an unsupported format."""
 
     path: str
     detail: str

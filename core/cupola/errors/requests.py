@@ -1,4 +1,4 @@
-"""Errors about one request: what it asks for is invalid, or there is no room for it now."""
+"""Errors about one request: it is invalid, or cannot be accepted now."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ from cupola.errors.root import CupolaError
 
 @dataclass(eq=False, kw_only=True)
 class RequestError(CupolaError):
-    """The request cannot be honoured as it stands."""
+    """The request is invalid or not supported."""
 
     detail: str
 
 
 @dataclass(eq=False, kw_only=True)
 class InvalidParameterError(RequestError):
-    """One field of the request is out of range or cannot be honoured."""
+    """A field of the request, `param`, is invalid or not supported."""
 
     param: str
 
 
 @dataclass(eq=False, kw_only=True)
 class ContextLengthExceededError(RequestError):
-    """Prompt and requested answer do not fit in the model's context. All three are in tokens."""
+    """The prompt and the requested answer exceed the context length. All lengths are in tokens."""
 
     detail: str = ""
     context_length: int
@@ -30,7 +30,7 @@ class ContextLengthExceededError(RequestError):
 
     def __str__(self) -> str:
         return (
-            f"This model's context holds {self.context_length} tokens; the request asks for "
+            f"This model's maximum context length is {self.context_length} tokens, but the request needs "
             f"{self.prompt_tokens + self.completion_tokens} ({self.prompt_tokens} in the prompt, "
             f"{self.completion_tokens} in the answer). Shorten the prompt or lower max_tokens."
         )
@@ -38,19 +38,19 @@ class ContextLengthExceededError(RequestError):
 
 @dataclass(eq=False, kw_only=True)
 class QueueFullError(CupolaError):
-    """Too many turns already wait for this model."""
+    """The queue of turns that wait for this model is full."""
 
     model: str
     limit: int
     retry_after_s: int = 1
 
     def __str__(self) -> str:
-        return f"{self.model!r} already has {self.limit} requests waiting. Try again in {self.retry_after_s} s."
+        return f"The queue of {self.model!r} is full ({self.limit} requests). Try again in {self.retry_after_s} s."
 
 
 @dataclass(eq=False, kw_only=True)
 class MemoryBudgetError(CupolaError):
-    """The models in use leave no room for another one."""
+    """Loaded models use the memory budget, and none of them can be unloaded."""
 
     model: str
     needed_bytes: int
@@ -59,7 +59,7 @@ class MemoryBudgetError(CupolaError):
 
     def __str__(self) -> str:
         return (
-            f"{self.model!r} needs {self.needed_bytes / 1e6:,.0f} MB, but of the budget of "
-            f"{self.budget_bytes / 1e6:,.0f} MB too much is in use by {self.holders}. Try again when they are idle, "
-            f"unpin one, or raise models.memory_budget_mb."
+            f"{self.model!r} needs {self.needed_bytes / 1e6:,.0f} MB, but too much of the memory budget of "
+            f"{self.budget_bytes / 1e6:,.0f} MB is used by {self.holders}. Try again when they are idle, "
+            f"unpin one of them, or raise models.memory_budget_mb."
         )

@@ -1,4 +1,4 @@
-"""The root of all errors, and how they travel between processes."""
+"""The base class of all errors, and their encoding between processes."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class WireError(Struct, frozen=True, tag="error"):
-    """An error on its way between processes: the class name and its fields."""
+    """An encoded error: its class name and its fields."""
 
     kind: str
     fields: dict[str, str | int | float | None]
@@ -16,7 +16,7 @@ class WireError(Struct, frozen=True, tag="error"):
 
 @dataclass(eq=False, kw_only=True)
 class CupolaError(Exception):
-    """The root. Catch this to catch everything that Cupola explains."""
+    """The base class of every error that Cupola raises on purpose."""
 
     _kinds: ClassVar[dict[str, type["CupolaError"]]] = {}
 
@@ -32,12 +32,12 @@ class CupolaError(Exception):
 
 
 def to_wire(error: CupolaError) -> WireError:
-    """Describe an error so that another process can raise it again."""
+    """Encode an error for another process."""
     return WireError(type(error).__name__, dataclasses.asdict(error))
 
 
 def from_wire(wire: WireError) -> CupolaError:
-    """Rebuild an error; one that this process does not know becomes a `WorkerError` with the same text."""
+    """Decode an error. A class unknown to this process becomes a `WorkerError` with the same text."""
     kind = CupolaError._kinds.get(wire.kind)
     if kind is None:
         kind = CupolaError._kinds["WorkerError"]

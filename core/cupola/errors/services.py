@@ -1,4 +1,4 @@
-"""Errors of services: the background service of this machine, and external ones whose models are offered here."""
+"""Errors of the background service and of external services."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from cupola.errors.root import CupolaError
 
 @dataclass(eq=False, kw_only=True)
 class ServiceError(CupolaError):
-    """The background service cannot be reached, or cannot do what was asked."""
+    """The background service cannot be reached, or a request to it failed."""
 
     detail: str
 
@@ -19,12 +19,32 @@ class ServiceStartError(ServiceError):
     log: str
 
     def __str__(self) -> str:
-        return f"The service did not start. {self.detail} Its log is {self.log}"
+        return f"The service did not start. {self.detail} See its log at {self.log}"
+
+
+@dataclass(eq=False, kw_only=True)
+class ServiceUnreachableError(ServiceError):
+    """The background service does not answer.
+
+    Attributes:
+        detail: The reason, such as "Connection refused".
+        url: The address of the request.
+        log: Path of the service's log file.
+    """
+
+    url: str
+    log: str
+
+    def __str__(self) -> str:
+        return (
+            f"The service does not answer at {self.url} ({self.detail}). Run `cupola service status` to see its state. "
+            f"Its log is {self.log}"
+        )
 
 
 @dataclass(eq=False, kw_only=True)
 class ServiceReplyError(ServiceError):
-    """The background service answered with an error. `code` is OpenAI's word for it, if it has one."""
+    """The background service returned an HTTP error. `code` is its OpenAI error code, if it has one."""
 
     status: int
     code: str = ""
@@ -32,7 +52,7 @@ class ServiceReplyError(ServiceError):
 
 @dataclass(eq=False, kw_only=True)
 class ExternalServiceError(CupolaError):
-    """A service elsewhere, whose models are offered here, failed. Its key is never part of the detail."""
+    """An external service failed. `detail` never contains its API key."""
 
     service: str
     detail: str
@@ -43,11 +63,11 @@ class ExternalServiceError(CupolaError):
 
 @dataclass(eq=False, kw_only=True)
 class ExternalTimeoutError(ExternalServiceError):
-    """It said nothing for too long."""
+    """The external service sent nothing within the time limit."""
 
 
 @dataclass(eq=False, kw_only=True)
 class ExternalBusyError(ExternalServiceError):
-    """It takes no more requests for now, or has no more quota."""
+    """The external service is overloaded, or the quota is used up."""
 
     retry_after_s: int = 1

@@ -1,4 +1,4 @@
-"""Errors of settings and plugins: what keeps Cupola from starting."""
+"""Errors of settings and plugins, which prevent Cupola from starting."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from cupola.errors.root import CupolaError
 
 @dataclass(eq=False, kw_only=True)
 class SettingsError(CupolaError):
-    """A setting is unknown or has the wrong type; without a `key`, the file `source` cannot be read."""
+    """A setting is unknown or invalid. An empty `key` means that the file `source` cannot be read."""
 
     key: str
     source: str
@@ -15,7 +15,7 @@ class SettingsError(CupolaError):
 
     def __str__(self) -> str:
         if not self.key:
-            return f"Settings file {self.source}: {self.problem}. Correct it, or name another one."
+            return f"Settings file {self.source}: {self.problem}. Correct the file or choose another one."
         return f"Setting {self.key!r} in {self.source}: {self.problem}. Correct or remove it there."
 
 
@@ -31,15 +31,15 @@ class PluginConflictError(CupolaError):
     def __str__(self) -> str:
         return (
             f"Two plugins contribute the {self.kind} {self.name!r}: {self.first} and {self.second}. "
-            f"Uninstall one of them, or switch it off with plugins.disabled in the settings."
+            f"Uninstall one of them, or disable it with the setting plugins.disabled."
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class PluginsFailedError(CupolaError):
-    """Plugins failed and the user asked for strictness."""
+    """Plugins failed in strict mode."""
 
     failures: str
 
     def __str__(self) -> str:
-        return f"Plugins failed, and --strict-plugins is set: {self.failures}"
+        return f"Plugins failed, and --strict-plugins or plugins.strict is set: {self.failures}"

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from cupola.errors.root import CupolaError
 
+_ASK_DOCTOR = "Run `cupola doctor` to see why other providers are unavailable."
+
 
 @dataclass(eq=False, kw_only=True)
 class NoProviderError(CupolaError):
-    """No execution provider on this machine runs any variant of the model."""
+    """No execution provider on this machine can run any variant of the model."""
 
     model: str
     needs: str
@@ -16,28 +18,25 @@ class NoProviderError(CupolaError):
 
     def __str__(self) -> str:
         return (
-            f"Nothing here runs {self.model!r}: it needs {self.needs}; available: {self.available or 'none'}. "
-            f"{self.remedy or '`cupola doctor` says of every provider what is in its way.'}"
+            f"No execution provider on this machine can run {self.model!r}: it needs {self.needs}. "
+            f"Available: {self.available or 'none'}. {self.remedy or _ASK_DOCTOR}"
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class NoGpuError(NoProviderError):
-    """A GPU was chosen where no execution provider has one; `model` says what it was chosen for."""
+    """A GPU was selected, but no execution provider on this machine has one."""
 
     model: str = "any model"
     needs: str = "a GPU"
 
     def __str__(self) -> str:
-        return (
-            f"No execution provider here has a GPU to choose; available: {self.available or 'none'}. "
-            f"`cupola doctor` says of every provider what is in its way."
-        )
+        return f"No execution provider on this machine has a GPU. Available: {self.available or 'none'}. {_ASK_DOCTOR}"
 
 
 @dataclass(eq=False, kw_only=True)
 class ProviderInstallError(CupolaError):
-    """The environment of an execution provider could not be made; what was there before is as it was."""
+    """An execution provider's environment could not be installed. An earlier installation is unchanged."""
 
     provider: str
     detail: str
@@ -55,7 +54,7 @@ class WorkerError(CupolaError):
 
 @dataclass(eq=False, kw_only=True)
 class WorkerDiedError(WorkerError):
-    """The worker ended while it was needed; the next request starts a new one."""
+    """The worker exited unexpectedly. The next request starts a new one."""
 
     model: str
     detail: str = ""
@@ -63,13 +62,13 @@ class WorkerDiedError(WorkerError):
     def __str__(self) -> str:
         return (
             f"The worker process of {self.model!r} ended unexpectedly ({self.detail}). "
-            f"The answer is lost; the next request starts a new worker."
+            f"Its running requests failed; the next request starts a new worker."
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class WorkerHungError(WorkerError):
-    """The worker made no step within the limit and was ended."""
+    """The worker completed no step within the time limit and was killed."""
 
     model: str
     limit_s: float
@@ -77,8 +76,8 @@ class WorkerHungError(WorkerError):
 
     def __str__(self) -> str:
         return (
-            f"The worker process of {self.model!r} made no progress for {self.limit_s:g} s and was ended. The next "
-            f"request starts a new one; raise worker.step_timeout_s if this machine needs longer for a step."
+            f"The worker process of {self.model!r} made no progress for {self.limit_s:g} s and was killed. The next "
+            f"request starts a new one. If this machine needs longer for a step, raise worker.step_timeout_s."
         )
 
 
@@ -94,7 +93,7 @@ class LoadError(WorkerError):
 
 @dataclass(eq=False, kw_only=True)
 class FallbackError(LoadError):
-    """The provider took so few nodes of the model's graph that another one, mostly the CPU, would do the work."""
+    """ONNX Runtime assigned too few nodes of the model's graph to the provider; the CPU would run the rest."""
 
     detail: str = ""
     provider: str
@@ -104,8 +103,8 @@ class FallbackError(LoadError):
 
     def __str__(self) -> str:
         return (
-            f"{self.model!r} was not loaded: {self.provider} took {self.taken} of the {self.total} nodes of its graph, "
-            f"a share of {self.taken / max(1, self.total):.0%}, and at least {self.least_share:.0%} are asked for. "
+            f"{self.model!r} was not loaded: {self.provider} can run {self.taken} of the {self.total} nodes of its "
+            f"graph ({self.taken / max(1, self.total):.0%}), and at least {self.least_share:.0%} are required. "
             f"Choose a variant made for this provider, lower models.min_provider_share, "
             f"or set models.allow_fallback = true."
         )

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from cupola.contracts import Event, ModelInfo, ModelLoaded, ModelUnloaded, ResidentStatus
 from cupola.errors import CupolaError, MemoryBudgetError, ModelBusyError, WorkerError
-from cupola.messages import Load
+from cupola.protocol import Load
 from cupola.residency.resident import Changes, Resident
 from cupola.settings import ModelSettings, WorkerSettings
 from cupola.worker.process import Worker, WorkerSpec, open_worker

@@ -9,17 +9,8 @@ import anyio
 from msgspec import Struct
 
 from cupola.errors import CupolaError, RequestError
-from cupola.messages import (
-    GenerateRequest,
-    Sampling,
-    TextPrompt,
-    TokenizeText,
-    TokenLogprob,
-    TokenPrompt,
-    Tokens,
-    TurnFinished,
-    TurnText,
-)
+from cupola.messages import GenerateRequest, Sampling, TextPrompt, TokenLogprob, TokenPrompt, TurnFinished, TurnText
+from cupola.protocol import TokenizeText, Tokens
 from cupola.tuning.quality import TEXT, Predictions, divergence, read_text
 from cupola.worker.process import Worker, WorkerSpec, open_worker
 

@@ -22,19 +22,9 @@ import psutil
 
 from cupola.contracts import Device, EmbeddingSession, Limits, ModelFiles, Session
 from cupola.errors import CupolaError, FallbackError, InvalidParameterError, LoadError, to_wire
-from cupola.messages import (
-    Ask,
-    Cancel,
-    FromWorker,
-    Load,
-    LoadFailed,
-    SessionReport,
-    Step,
-    Submit,
-    ToWorker,
-    TurnFailed,
-)
+from cupola.messages import SessionReport
 from cupola.plugins import provider_options
+from cupola.protocol import Ask, Cancel, FromWorker, Load, LoadFailed, Step, Submit, ToWorker, TurnFailed
 from cupola.settings import ModelSettings, Settings
 from cupola.worker.frames import FrameReader, encode
 from cupola.worker.loop import TurnLoop

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from cupola.messages import FromWorker, ToWorker
+from cupola.protocol import FromWorker, ToWorker
 
 T = TypeVar("T")
 _LENGTH = struct.Struct(">I")

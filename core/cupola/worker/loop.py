@@ -15,21 +15,16 @@ from cupola.errors import (
     to_wire,
 )
 from cupola.messages import (
-    Cancel,
     ChatPrompt,
     FinishReason,
     GenerateRequest,
-    Step,
-    Submit,
     TextPrompt,
     TokenLogprob,
-    TurnEvent,
-    TurnFailed,
     TurnFinished,
-    TurnStarted,
     TurnText,
     Usage,
 )
+from cupola.protocol import Cancel, Step, Submit, TurnEvent, TurnFailed, TurnStarted
 from cupola.worker.answer import AnswerText
 
 logger = logging.getLogger(__name__)

@@ -29,18 +29,16 @@ from cupola.errors import (
     WorkerHungError,
     from_wire,
 )
-from cupola.messages import (
+from cupola.messages import Embeddings, GenerateRequest, SessionReport, TurnFinished
+from cupola.protocol import (
     Ask,
     Cancel,
     DetokenizeTokens,
-    Embeddings,
     EmbedTexts,
     FromWorker,
-    GenerateRequest,
     Load,
     LoadFailed,
     Reply,
-    SessionReport,
     Step,
     Submit,
     Text,
@@ -49,7 +47,6 @@ from cupola.messages import (
     ToWorker,
     TurnEvent,
     TurnFailed,
-    TurnFinished,
     TurnStarted,
 )
 from cupola.worker.frames import FrameReader, encode

@@ -8,18 +8,8 @@ from collections.abc import Sequence
 
 from cupola.contracts import EmbeddingSession, Session, Tokenizer
 from cupola.errors import CupolaError, InvalidParameterError, WireError, WorkerError, to_wire
-from cupola.messages import (
-    Ask,
-    ChatPrompt,
-    DetokenizeTokens,
-    Embeddings,
-    EmbedTexts,
-    Reply,
-    Text,
-    TextPrompt,
-    TokenizeText,
-    Tokens,
-)
+from cupola.messages import ChatPrompt, Embeddings, TextPrompt
+from cupola.protocol import Ask, DetokenizeTokens, EmbedTexts, Reply, Text, TokenizeText, Tokens
 
 logger = logging.getLogger(__name__)
 

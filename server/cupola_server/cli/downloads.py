@@ -1,8 +1,8 @@
 """`cupola downloads`: what a running service downloads. List, watch, start or resume, cancel."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,10 +10,8 @@ from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Column, Output, output_option, show_rows
 
 if TYPE_CHECKING:
-    from cupola.client.api import Call, Download
-
-T = TypeVar("T")
-Ask = Callable[["Call[Any]"], Awaitable[Any]]
+    from cupola.client.api import Download
+    from cupola.client.connection import AsyncConnection
 
 _COLUMNS = (
     Column("alias", "Alias"),
@@ -75,15 +73,14 @@ def cancel(invocation: Invocation, name: str) -> None:
     """End the download of MODEL; what has arrived is kept for `resume`."""
 
     async def end() -> str:
-        from cupola.client.api import Call, Cancelled, CancelRequest  # noqa: PLC0415
+        from cupola.client import api  # noqa: PLC0415
 
         wanted = name.strip().lower()
-        async with _service(invocation) as ask:
-            for each in (await ask(_listing())).downloads:
-                if each.state == "running" and wanted in (each.id.lower(), each.alias.lower()):
-                    body = CancelRequest(model=each.id)
-                    if (await ask(Call("POST", "/cupola/downloads/cancel", Cancelled, body))).cancelled:
-                        return str(each.id)
+        async with _service(invocation) as service:
+            for download in (await service.request(api.LIST_DOWNLOADS)).downloads:
+                is_meant = download.state == "running" and wanted in (download.id.lower(), download.alias.lower())
+                if is_meant and (await service.request(api.cancel_download(download.id))).cancelled:
+                    return download.id
         return ""
 
     model_id = run(end)
@@ -94,11 +91,10 @@ def cancel(invocation: Invocation, name: str) -> None:
 
 def _begin(invocation: Invocation, name: str) -> None:
     async def begin() -> "Download":
-        from cupola.client.api import Call, Download, DownloadRequest  # noqa: PLC0415
+        from cupola.client import api  # noqa: PLC0415
 
-        async with _service(invocation) as ask:
-            begun: Download = await ask(Call("POST", "/cupola/downloads", Download, DownloadRequest(model=name)))
-            return begun
+        async with _service(invocation) as service:
+            return await service.request(api.start_download(name))
 
     found = run(begin)
     told = "is in the cache" if found.state == "done" else "is being downloaded; see `cupola downloads watch`"
@@ -106,22 +102,24 @@ def _begin(invocation: Invocation, name: str) -> None:
 
 
 async def _listed(invocation: Invocation) -> "Sequence[Download]":
-    async with _service(invocation) as ask:
-        found: Sequence[Download] = (await ask(_listing())).downloads
-        return found
+    from cupola.client import api  # noqa: PLC0415
+
+    async with _service(invocation) as service:
+        return (await service.request(api.LIST_DOWNLOADS)).downloads
 
 
 async def _watched(invocation: Invocation) -> "Sequence[Download]":
     """Show the downloads under way; returns how they ended."""
     import anyio  # noqa: PLC0415
 
+    from cupola.client import api  # noqa: PLC0415
     from cupola_server.cli.progress import shown_downloads  # noqa: PLC0415
 
-    async with _service(invocation) as ask:
+    async with _service(invocation) as service:
         with shown_downloads() as show:
             watched: set[str] = set()
             while True:
-                found = (await ask(_listing())).downloads
+                found = (await service.request(api.LIST_DOWNLOADS)).downloads
                 watched |= {each.id for each in found if each.state == "running"}
                 ours = [each for each in found if each.id in watched]
                 show(ours)
@@ -130,36 +128,18 @@ async def _watched(invocation: Invocation) -> "Sequence[Download]":
                 await anyio.sleep(_INTERVAL_S)
 
 
-def _listing() -> "Call[Any]":
-    from cupola.client.api import Call, Downloads  # noqa: PLC0415
-
-    return Call("GET", "/cupola/downloads", Downloads)
-
-
 @asynccontextmanager
-async def _service(invocation: Invocation) -> AsyncIterator[Ask]:
-    """Open a connection to the service; yields what asks it.
+async def _service(invocation: Invocation) -> "AsyncIterator[AsyncConnection]":
+    """Open a connection to the service.
 
     Raises:
-        ServiceError: It does not run, or does not answer.
+        ServiceError: It is not running.
     """
-    import httpx  # noqa: PLC0415 - most commands do without
+    from cupola.client.connection import AsyncConnection, ServiceHandle  # noqa: PLC0415 - imports httpx
 
-    from cupola.client.connection import Reach, unreachable  # noqa: PLC0415
-
-    reach = Reach(invocation.settings(), (), None, start=False)
-    info = reach.wanted()
-    transport = httpx.AsyncHTTPTransport(uds=info.socket or None)
-    async with httpx.AsyncClient(transport=transport, **reach.options(info)) as client:
-
-        async def ask(call: "Call[T]") -> T:
-            try:
-                reply = await client.request(call.method, call.path, content=call.content)
-            except httpx.HTTPError as error:
-                raise unreachable(info, error) from error
-            return call.read(reply.status_code, reply.content)
-
-        yield ask
+    service = ServiceHandle(invocation.settings(), start=False)
+    async with AsyncConnection(service.require(), service.settings) as connection:
+        yield connection
 
 
 def _row(download: "Download") -> dict[str, Any]:

@@ -4,100 +4,85 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-import httpx
-
-from cupola.client.api import Call, Unloaded, UnloadRequest
-from cupola.client.connection import Reach
+from cupola.client import api
+from cupola.client.api import Call
+from cupola.client.connection import AsyncConnection
 from cupola.discovery import ServiceInfo, find_service
 from cupola.errors import CupolaError, ServiceReplyError
 from cupola.messages import ChatPrompt, GenerateRequest, TurnFinished, TurnText, Usage
 from cupola.settings import Settings
-from cupola_server.cli.remote_errors import ConversationTooLongError, ServiceUnreachableError
+from cupola_server.cli.remote_errors import ConversationTooLongError
 
 T = TypeVar("T")
 
-_CHAT = Call("POST", "/v1/chat/completions", dict[str, Any])
 _TOO_LONG = "context_length_exceeded"
 
 
 class RemoteService:
-    """Asks a running service, through its socket where there is one, and answers prompts by it."""
+    """A running service that loads models and runs chats.
 
-    def __init__(self, info: ServiceInfo, client: httpx.AsyncClient) -> None:
-        self.info = info
-        self._client = client
+    Every method raises `ServiceUnreachableError` if the service does not answer, and `ServiceReplyError` if it answers
+    with an error.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def do(self, call: Call[T]) -> T:
-        """Have something done.
-
-        Raises:
-            ServiceUnreachableError: There is no answer.
-            ServiceReplyError: It is an error.
-        """
-        with _reachable(self.info, call.path):
-            response = await self._client.request(call.method, call.path, content=call.content)
-        return call.read(response.status_code, response.content)
+        """Send a call and return its reply."""
+        return await self._connection.request(call)
 
     async def unload(self, model: str, *, force: bool = False, wait_s: float | None = None) -> bool:
-        """Have a model unloaded; False if it was not loaded.
+        """Unload a model; returns whether it was loaded.
 
         Args:
             model: Its name.
-            force: End its running answers at once.
-            wait_s: Longest wait for them; None waits without limit.
+            force: End its running requests at once.
+            wait_s: The longest wait for running requests; None waits without limit.
 
         Raises:
-            ServiceReplyError: It is still answering.
+            ServiceReplyError: It still has running requests.
         """
-        body = UnloadRequest(model=model, force=force, wait=wait_s)
-        return (await self.do(Call("POST", "/cupola/unload", Unloaded, body))).unloaded
+        return (await self.do(api.unload(model, force=force, wait_s=wait_s))).unloaded
 
     @asynccontextmanager
     async def generate(self, request: GenerateRequest) -> "AsyncIterator[RemoteTurn]":
         """Run a turn of a chat. Leaving early cancels it.
 
         Raises:
-            ServiceUnreachableError, ServiceReplyError: It did not begin. Iterating raises them as well.
-            ConversationTooLongError: It does not fit in the model's context.
+            ConversationTooLongError: The conversation exceeds the model's context length.
         """
-        with _reachable(self.info, _CHAT.path):
-            async with self._client.stream(_CHAT.method, _CHAT.path, json=_chat_body(request)) as response:
-                if response.is_error:
-                    with _fitting():
-                        _CHAT.read(response.status_code, await response.aread())
-                yield RemoteTurn(response)
+        call = Call("POST", "/v1/chat/completions", dict[str, Any], _chat_body(request))
+        with _context_errors():
+            async with self._connection.stream(call) as chunks:
+                yield RemoteTurn(chunks)
 
 
 class RemoteTurn:
     """A turn that the service runs."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
+    def __init__(self, chunks: AsyncIterator[dict[str, Any]]) -> None:
+        self._chunks = chunks
 
     async def __aiter__(self) -> AsyncIterator[TurnText | TurnFinished]:
-        """Iterate over the events of the answer; the last one is `TurnFinished`."""
+        """Iterate over the events of the turn; the last one is `TurnFinished`."""
         reason, usage = "stop", Usage(0, 0)
-        async for line in self._response.aiter_lines():
-            with _fitting():
-                chunk = None if line == "data: [DONE]" else _CHAT.read_event(line)
-            if chunk is None:
-                continue
-            if counts := chunk.get("usage"):
-                usage = Usage(counts["prompt_tokens"], counts["completion_tokens"])
-            for choice in chunk["choices"]:
-                reason = choice.get("finish_reason") or reason
-                if text := choice["delta"].get("content"):
-                    yield TurnText(0, text, 1)
+        with _context_errors():
+            async for chunk in self._chunks:
+                if counts := chunk.get("usage"):
+                    usage = Usage(counts["prompt_tokens"], counts["completion_tokens"])
+                for choice in chunk["choices"]:
+                    reason = choice.get("finish_reason") or reason
+                    if text := choice["delta"].get("content"):
+                        yield TurnText(0, text, 1)
         yield TurnFinished(0, "length" if reason == "length" else "stop", usage)
 
 
 @asynccontextmanager
 async def open_service(info: ServiceInfo, settings: Settings) -> AsyncIterator[RemoteService]:
-    """Open connections to a service."""
-    reach = Reach(settings, (), None, start=False)
-    transport = httpx.AsyncHTTPTransport(uds=info.socket or None)
-    async with httpx.AsyncClient(transport=transport, **reach.options(info)) as client:
-        yield RemoteService(info, client)
+    """Open a connection to a service."""
+    async with AsyncConnection(info, settings) as connection:
+        yield RemoteService(connection)
 
 
 async def release(model_id: str, settings: Settings) -> None:
@@ -112,16 +97,8 @@ async def release(model_id: str, settings: Settings) -> None:
 
 
 @contextmanager
-def _reachable(info: ServiceInfo, path: str) -> Iterator[None]:
-    try:
-        yield
-    except httpx.HTTPError as error:
-        detail = str(error) or type(error).__name__
-        raise ServiceUnreachableError(uri=f"{info.url}{path}", detail=detail) from error
-
-
-@contextmanager
-def _fitting() -> Iterator[None]:
+def _context_errors() -> Iterator[None]:
+    """Turn the service's error about the context length into `ConversationTooLongError`."""
     try:
         yield
     except ServiceReplyError as error:

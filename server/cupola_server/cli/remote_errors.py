@@ -2,17 +2,7 @@
 
 from dataclasses import dataclass
 
-from cupola.errors import ContextLengthExceededError, ServiceError
-
-
-@dataclass(eq=False, kw_only=True)
-class ServiceUnreachableError(ServiceError):
-    """The service did not answer; `detail` is the reason."""
-
-    uri: str
-
-    def __str__(self) -> str:
-        return f"The service does not answer at {self.uri} ({self.detail}). `cupola service status` tells how it is."
+from cupola.errors import ContextLengthExceededError
 
 
 @dataclass(eq=False, kw_only=True)

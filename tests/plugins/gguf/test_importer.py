@@ -124,7 +124,7 @@ def test_a_disk_that_fails_on_the_way_leaves_nothing(source, tmp_path, monkeypat
 
     monkeypatch.setattr(WeightsFile, "add", failing)
     with pytest.raises(
-        CacheError, match=os.strerror(number) if expected is CacheError else "Not enough room"
+        CacheError, match=os.strerror(number) if expected is CacheError else "Not enough disk space"
     ) as caught:
         import_gguf(source, tmp_path)
     assert type(caught.value) is expected

@@ -5,11 +5,10 @@ import msgspec
 import pytest
 
 from cupola.client import api
-from cupola.errors import ServiceReplyError
+from cupola.errors import ServiceReplyError, ServiceUnreachableError
 from cupola.frontend import Settings
 from cupola.settings import ServerSettings
 from cupola_server.cli.remote import open_service
-from cupola_server.cli.remote_errors import ServiceUnreachableError
 
 ECHO = "echo-generic-cpu:1"
 
@@ -37,7 +36,7 @@ def test_a_model_is_loaded_on_the_provider_and_the_device_that_are_asked_for(rea
     assert done.stdout.startswith(f"{ECHO} is loaded ("), done.stderr
     refused = ready.run("model", "load", "echo", "--provider", "cuda")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "There is no execution provider 'cuda' here; there are: echo" in refused.stderr
+    assert "Unknown execution provider 'cuda'. Available: echo" in refused.stderr
     assert ready.run("model", "load", "echo", "--device", "NPU").returncode == 1
 
 
@@ -47,7 +46,9 @@ def test_unloading_starts_no_service(ready):
     assert ready.agent() is None
 
 
-@pytest.mark.parametrize(("name", "sentence"), [("ecko", "Did you mean 'echo'"), ("unreachable", "not downloaded yet")])
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("ecko", "Did you mean 'echo'"), ("unreachable", "has not been downloaded")]
+)
 def test_what_cannot_be_loaded_is_one_sentence(machine, name, sentence):
     done = machine.run("model", "load", name)
     assert (done.returncode, done.stdout) == (1, "")
@@ -63,7 +64,7 @@ def test_the_service_is_reached_by_its_address_too_with_a_key_if_it_wants_one(re
     async def ask(key):
         settings = Settings(server=ServerSettings(api_keys=(key,)))
         async with open_service(info, settings) as service:
-            return [model.id for model in (await service.do(api.LOADED)).models]
+            return [model.id for model in (await service.do(api.LIST_LOADED)).models]
 
     assert anyio.run(ask, "sesame") == [ECHO]
     with pytest.raises(ServiceReplyError, match="API key"):
@@ -78,7 +79,7 @@ def test_a_service_that_has_gone_is_told(ready):
 
     async def ask():
         async with open_service(info, ready.settings()) as service:
-            await service.do(api.LOADED)
+            await service.do(api.LIST_LOADED)
 
-    with pytest.raises(ServiceUnreachableError, match="`cupola service status` tells"):
+    with pytest.raises(ServiceUnreachableError, match="`cupola service status` to see"):
         anyio.run(ask)

@@ -69,8 +69,8 @@ def test_an_argument_that_carries_no_text_is_misuse(machine):
         (("run", "unreachable", "--prompt", "x"), "the shelf is too high"),
         (("run", "--prompt", "please raise"), "it was told to"),
         (("run", "--prompt", "die"), "ended unexpectedly"),
-        (("run", "--prompt", "x" * 5000), "context holds 4096 tokens"),
-        (("info", "nothing"), "No model is called 'nothing'"),
+        (("run", "--prompt", "x" * 5000), "maximum context length is 4096 tokens"),
+        (("info", "nothing"), "Unknown model 'nothing'"),
         (("download", "unreachable"), "the shelf is too high"),
     ],
 )

@@ -68,7 +68,7 @@ def test_ctrl_c_while_it_installs_leaves_nothing(apart, machine, tmp_path):
 
 def test_an_unknown_provider_and_an_unknown_device_are_errors_that_name_what_there_is(apart):
     assert "there are: apart, echo" in apart("provider", "install", "nothing").stderr
-    assert "there are: apart, echo" in apart("model", "run", "echo", "--prompt", "x", "--provider", "nothing").stderr
+    assert "Available: apart, echo" in apart("model", "run", "echo", "--prompt", "x", "--provider", "nothing").stderr
     assert apart("model", "run", "echo", "--prompt", "x", "--device", "TPU").returncode == 2
 
 

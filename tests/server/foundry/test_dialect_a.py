@@ -134,7 +134,7 @@ async def test_the_execution_provider_is_honoured_or_refused_by_name(cached, htt
     reply = await http.get("/openai/load/echo?ep=cuda")
     assert reply.status_code == 400
     assert reply.json()["param"] == "ep"
-    assert "there are: echo" in reply.json()["detail"]
+    assert "Available: echo" in reply.json()["detail"]
 
 
 async def test_loading_what_is_not_downloaded_says_what_sdks_look_for(http):
@@ -174,7 +174,7 @@ async def test_errors_are_problem_details(http, path, status, code):
 
 async def test_choosing_a_gpu_where_there_is_none_says_what_there_is(http):
     problem = (await http.get("/openai/setgpudevice/0")).json()
-    assert "No execution provider here has a GPU to choose; available: " in problem["detail"]
+    assert "No execution provider on this machine has a GPU. Available: " in problem["detail"]
 
 
 async def test_a_model_that_answers_is_unloaded_only_by_force(cached, http):
@@ -207,7 +207,7 @@ async def test_a_gpu_that_no_provider_has_is_refused_and_the_chosen_one_stays(st
         reply = await http.get("/openai/setgpudevice/1")
         problem = reply.json()
         assert (reply.status_code, problem["code"], problem["param"]) == (400, "invalid_value", "deviceId")
-        assert problem["detail"] == "There is no GPU 1 here; there are: 0, 3."
+        assert problem["detail"] == "Unknown GPU 1. Available: 0, 3."
         assert (await http.get("/openai/getgpudevice")).content == b"3"
         assert {device.index for device in running.engine.devices() if device.type == "GPU"} == {3}
         assert (await http.get("/openai/setgpudevice/0")).status_code == 200

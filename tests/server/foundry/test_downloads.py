@@ -77,7 +77,11 @@ async def test_every_client_understands_success_and_failure(running, parser):
     seen, result = parser(await chunks_over_the_wire(running.url, wanted("echo-generic-cpu:2")))
     assert result == {"success": True, "errorMessage": None}
     assert seen in ([], [0.0, 100.0], [100.0])
-    for name, sentence in (("lost", "nobody (knows) where it is"), ("bad", "x.onnx"), ("nobody", "No model")):
+    for name, sentence in (
+        ("lost", "nobody (knows) where it is"),
+        ("bad", "x.onnx"),
+        ("nobody", "Unknown model 'nobody'"),
+    ):
         seen, result = parser(await chunks_over_the_wire(running.url, wanted(name)))
         assert result["success"] is False
         assert sentence in result["errorMessage"]

@@ -5,9 +5,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from cupola.errors import CupolaError, ModelNotFoundError
+from cupola.errors import CupolaError, ModelNotFoundError, ServiceUnreachableError
 from cupola_server.cli.failures import explained
-from cupola_server.cli.remote_errors import ServiceUnreachableError
 
 
 class FoundryFailure(click.ClickException):
@@ -31,9 +30,9 @@ def not_cached(name: str) -> FoundryFailure:
 
 
 def _unreachable(error: ServiceUnreachableError) -> FoundryFailure:
-    address = urlsplit(error.uri).netloc
+    address = urlsplit(error.url).netloc
     return FoundryFailure(
-        f"Request to local service failed. Uri:{error.uri}\n{error.detail} ({address})\n"
+        f"Request to local service failed. Uri:{error.url}\n{error.detail} ({address})\n"
         "Please check service status with 'foundry service status'."
     )
 

@@ -42,7 +42,7 @@ async def unload_idle(service: RemoteService, model_id: str) -> None:
 
 async def loaded(service: RemoteService) -> Sequence[str]:
     """List the ids of what is loaded."""
-    return [model.id for model in (await service.do(api.LOADED)).models]
+    return [model.id for model in (await service.do(api.LIST_LOADED)).models]
 
 
 @asynccontextmanager

@@ -83,7 +83,7 @@ def test_a_model_is_downloaded_before_it_runs(machine):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "sentence"), [("please raise", "it was told to"), ("x" * 5000, "context holds 4096 tokens")]
+    ("prompt", "sentence"), [("please raise", "it was told to"), ("x" * 5000, "maximum context length is 4096 tokens")]
 )
 def test_an_answer_that_fails_is_one_exception(ready, prompt, sentence):
     done = ready.run("model", "run", "echo", "--prompt", prompt)
