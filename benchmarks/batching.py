@@ -15,16 +15,15 @@ import anyio
 import psutil
 from msgspec.structs import replace
 
-from benchmarks.floors.lines import Floor
-from benchmarks.load import run_all
-from benchmarks.measuring import Figure, folder_of, interleaved, neighbours, ratio, save, show
-from benchmarks.served import Served
+from benchmarks.baselines.process import Floor
+from benchmarks.harness import Figure, folder_of, interleaved, neighbours, ratio, save, show
+from benchmarks.service import Served, run_all
 from cupola import Settings, load_settings
 from cupola.frontend import ModelInfo
 from cupola.settings import CacheSettings
 from cupola_plugins.filesystem import FilesystemCache
 from cupola_plugins.relayout import OnnxRelayout
-from cupola_server.bench.answers import Answer, span_s, tokens_of
+from cupola_server.bench.client import Answer, span_s, tokens_of
 
 SHORT, MEDIUM = 3, 33
 """Words of a prompt: 20 and 50 tokens in the starter model's template."""
@@ -141,8 +140,8 @@ async def stock_int4(settings: Settings, model: str, cache: Path) -> str:
 
 def _measure(folder: Path, cache: Path, options: argparse.Namespace) -> dict[str, Figure]:
     threads = psutil.cpu_count(logical=False) or 1
-    raw = Floor("benchmarks.floors.raw_generator", str(folder), str(threads))
-    session = Floor("benchmarks.floors.in_process", str(folder))
+    raw = Floor("benchmarks.baselines.raw_generator", str(folder), str(threads))
+    session = Floor("benchmarks.baselines.in_process", str(folder))
     new_tokens, long_prompt = (8, 300) if options.smoke else (128, 2000)
     with raw, session, Served(cache, options.model) as served:
         batching = Batching(served, raw, session, new_tokens=new_tokens, long_prompt=long_prompt)

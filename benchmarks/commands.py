@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measuring import Figure, interleaved, neighbours, save, show
+from benchmarks.harness import Figure, interleaved, neighbours, save, show
 
 _START = "service start, until ready"
 

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 
 import anyio
 
+from benchmarks.baselines.process import Floor
 from benchmarks.batching import Batching
-from benchmarks.floors.lines import Floor
-from benchmarks.measuring import Figure, folder_of, interleaved, neighbours, ratio, save, show
-from benchmarks.served import Served
+from benchmarks.harness import Figure, folder_of, interleaved, neighbours, ratio, save, show
+from benchmarks.service import Served
 from cupola import load_settings
 
 SETTINGS = {
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = load_settings()
     folder = anyio.run(folder_of, settings, options.model)
     with neighbours() as busy, ExitStack() as stack:
-        idle = stack.enter_context(Floor("benchmarks.floors.in_process", str(folder)))
+        idle = stack.enter_context(Floor("benchmarks.baselines.in_process", str(folder)))
         tasks: dict[str, Callable[[], float]] = {}
         for name, variables in chosen.items():
             served = stack.enter_context(Served(settings.cache_dir, options.model, **variables))

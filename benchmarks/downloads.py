@@ -9,10 +9,13 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +23,14 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks.measuring import Figure, interleaved, neighbours, ratio, save, show
+from benchmarks.harness import Figure, interleaved, neighbours, ratio, save, show
 from cupola.catalog import RemoteFile
 from cupola.downloads import HttpDownloader
 from cupola.frontend import ModelInfo
 from cupola.settings import DownloadSettings
 
 _MEGABYTE = 1_000_000
+_SEND_BYTES = 1 << 22
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where to write; a disk with room for three copies of the file")
     parser.add_argument("--smoke", action="store_true", help="one quick round, no result file, no verdict")
     parser.add_argument("--fetch", nargs=4, metavar=("URL", "SIZE", "SHA256", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve-file", metavar="FILE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.serve_file:
+        _serve_file(options.serve_file)
+        return 0
     if options.fetch:
         _fetch(options.workers, *options.fetch)
         return 0
@@ -94,7 +102,7 @@ def _write(path: Path, megabytes: int) -> str:
 
 @contextmanager
 def _served(path: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.floors.file_server", str(path)]
+    command = [sys.executable, "-m", "benchmarks.downloads", "--serve-file", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -135,6 +143,44 @@ def _fetch(workers: int, url: str, size: str, sha256: str, folder: str) -> None:
     (Path(folder) / "file").unlink()
     unit = 1 if sys.platform == "darwin" else 1024
     print(json.dumps([elapsed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE]))
+
+
+def _serve_file(path: str) -> None:
+    """Serve a file behind HTTP until killed, sent by the kernel; prints its port.
+
+    A thread per connection, ranges honoured, connections kept: a server that is never the bottleneck.
+    """
+    with Path(path).open("rb") as file, socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        size = os.fstat(file.fileno()).st_size
+        print(listening.getsockname()[1], flush=True)
+        while True:
+            connection, _ = listening.accept()
+            threading.Thread(target=_serve_connection, args=(connection, file.fileno(), size), daemon=True).start()
+
+
+def _serve_connection(connection: socket.socket, descriptor: int, size: int) -> None:
+    rest = b""
+    with connection:
+        try:
+            while True:
+                while b"\r\n\r\n" not in rest:
+                    if not (data := connection.recv(65_536)):
+                        return
+                    rest += data
+                head, _, rest = rest.partition(b"\r\n\r\n")
+                _answer(connection, descriptor, size, head)
+        except OSError:
+            return  # the client left
+
+
+def _answer(connection: socket.socket, descriptor: int, size: int, head: bytes) -> None:
+    asked = re.search(rb"range: bytes=(\d+)-(\d*)", head.lower())
+    start, end = (int(asked[1]), int(asked[2] or size - 1) + 1) if asked else (0, size)
+    status = "206 Partial Content" if asked else "200 OK"
+    ranged = f"Content-Range: bytes {start}-{end - 1}/{size}\r\n" if asked else ""
+    connection.sendall(f"HTTP/1.1 {status}\r\n{ranged}Content-Length: {end - start}\r\n\r\n".encode())
+    while start < end:
+        start += os.sendfile(connection.fileno(), descriptor, start, min(_SEND_BYTES, end - start))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import anyio
 
-from benchmarks.measuring import Figure, interleaved, neighbours, save, show
+from benchmarks.harness import Figure, interleaved, neighbours, save, show
 from cupola import load_settings
 from cupola.engine import open_engine
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import RESULTS
-from cupola_server.bench.comparing import changes
-from cupola_server.bench.figures import number
+from benchmarks.harness import RESULTS
+from cupola_server.bench.comparison import changes
 from cupola_server.bench.markdown import markdown
 from cupola_server.bench.page import page
 from cupola_server.bench.results import read
+from cupola_server.bench.statistics import number
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- results: written by python -m benchmarks.report -->", "<!-- end of results -->"

@@ -20,7 +20,7 @@ import anyio
 import psutil
 from anyio.lowlevel import checkpoint
 
-from benchmarks.measuring import Figure, interleaved, neighbours, save, show
+from benchmarks.harness import Figure, interleaved, neighbours, save, show
 from cupola import Settings
 from cupola.frontend import (
     EngineView,

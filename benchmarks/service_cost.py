@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import psutil
 
-from benchmarks.floors.lines import Floor
-from benchmarks.measuring import Figure, folder_of, interleaved, neighbours, ratio, save, show
-from benchmarks.served import Served
+from benchmarks.baselines.process import Floor
+from benchmarks.harness import Figure, folder_of, interleaved, neighbours, ratio, save, show
+from benchmarks.service import Served
 from cupola import Settings, load_settings
 
 SHORT_WORDS = 3
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(
     settings: Settings, options: argparse.Namespace, folder: Path, threads: int
 ) -> tuple[dict[str, Figure], int]:
-    floor = Floor("benchmarks.floors.raw_generator", str(folder), str(threads))
+    floor = Floor("benchmarks.baselines.raw_generator", str(folder), str(threads))
     with floor as raw, Served(settings.cache_dir, options.model) as served:
         prompt_tokens = served.stream(served.messages(SHORT_WORDS), 1).prompt_tokens
         values = interleaved(

@@ -12,9 +12,8 @@ from typing import Any
 import anyio
 import httpx
 
-from benchmarks.load import run_all
-from benchmarks.measuring import Figure, neighbours, save, show
-from benchmarks.served import Served
+from benchmarks.harness import Figure, neighbours, save, show
+from benchmarks.service import Served, run_all
 from cupola import load_settings
 
 AT_ONCE = 16

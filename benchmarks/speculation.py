@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.load import run_all
-from benchmarks.measuring import Figure, interleaved, neighbours, ratio, save, show
-from benchmarks.served import Served
+from benchmarks.harness import Figure, interleaved, neighbours, ratio, save, show
+from benchmarks.service import Served, run_all
 from cupola import load_settings
 
 _ARTICLE = (

@@ -9,8 +9,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from cupola_server.bench.adapters import adapters
-from cupola_server.bench.environments import environment_of
+from cupola_server.bench.adapters import adapters, environment_of
 
 SHARED = Path(platformdirs.user_cache_dir("cupola-tests", appauthor=False))
 ANYHOW = ("--noise-bound", "99", "--slow-bound", "99")

@@ -1,33 +1,22 @@
 """Finds the adapters of peers and reads what they say about themselves."""
 
+import hashlib
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cupola.errors import CupolaError
+import anyio
+import platformdirs
+
+from cupola_server.bench.errors import PeerError, UnknownPeerError
 
 _BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 ALL = "all"
-
-
-@dataclass(eq=False, kw_only=True)
-class UnknownPeerError(CupolaError):
-    """A peer was named that there is no adapter for."""
-
-    name: str
-    known: tuple[str, ...]
-
-    def __str__(self) -> str:
-        rest = (
-            "The adapters are in the folder benchmarks/peers of Cupola's source, which is not here: run the command "
-            "in a checkout, or give the path of an adapter, or a base URL."
-        )
-        if self.known:
-            rest = f"There are: {', '.join(self.known)}. A base URL or the path of an adapter is a peer as well."
-        return f"No peer is called {self.name!r}. {rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +101,52 @@ def read_adapter(path: Path) -> Adapter | None:
         models=tuple(told.get("models", ())),
         without_dependencies=tuple(told.get("no-dependencies-of", ())),
     )
+
+
+_INSTALL_S = 900.0
+_ENDING_BYTES = 300
+
+
+async def python_for(adapter: Adapter) -> Path:
+    """Return an interpreter with what an adapter needs; installs it if need be.
+
+    Raises:
+        PeerError: It cannot be installed here.
+    """
+    if adapter.own_interpreter:
+        return Path(sys.executable)
+    folder = environment_of(adapter)
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    whole = folder / "whole"
+    if not whole.exists():
+        await _run(adapter, sys.executable, "-m", "venv", "--clear", str(folder))
+        plain = [each for each in adapter.requirements if _bare(each) not in adapter.without_dependencies]
+        alone = [each for each in adapter.requirements if each not in plain]
+        for packages, flags in ((plain, []), (alone, ["--no-deps"])):
+            if packages:
+                await _run(adapter, str(python), "-m", "pip", "install", "--quiet", *flags, *packages)
+        whole.touch()
+    return python
+
+
+def environment_of(adapter: Adapter) -> Path:
+    """Return the folder of an adapter's environment; another one for other packages."""
+    packages = hashlib.sha256("\n".join((*adapter.requirements, sys.version)).encode()).hexdigest()[:12]
+    return Path(platformdirs.user_cache_dir("cupola", appauthor=False)) / "peers" / f"{adapter.name}-{packages}"
+
+
+async def _run(adapter: Adapter, *command: str) -> None:
+    Path(environment_of(adapter)).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with anyio.fail_after(_INSTALL_S):
+            done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT)
+    except TimeoutError:
+        detail = f"it was not installed within {_INSTALL_S:g} s"
+        raise PeerError(name=adapter.name, detail=detail) from None
+    if done.returncode:
+        told = done.stdout.decode("utf-8", "replace").strip()[-_ENDING_BYTES:]
+        raise PeerError(name=adapter.name, detail=f"it cannot be installed: {told}")
+
+
+def _bare(requirement: str) -> str:
+    return requirement.partition("==")[0].partition(">")[0].strip()

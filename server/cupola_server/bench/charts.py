@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from cupola_server.bench.figures import Figure, number
-from cupola_server.bench.histogram import Histogram
+from cupola_server.bench.statistics import Figure, Histogram, number
 
 _WIDTH, _HEIGHT = 400, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 38

@@ -1,7 +1,8 @@
 """A streaming client for chats of OpenAI's API, with as little work per token as Python allows."""
 
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,22 +11,46 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from cupola.errors import CupolaError
-from cupola_server.bench.answers import Answer, Prompt
+from cupola_server.bench.errors import PeerError
+from cupola_server.bench.prompts import Prompt
 
 _RECEIVE_BYTES = 1 << 16
 _TIMEOUT_S = 600.0
 
 
-@dataclass(eq=False, kw_only=True)
-class PeerError(CupolaError):
-    """What is measured gave no answer that could be used."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Times on the clock of `time.perf_counter`.
 
-    name: str
-    detail: str
+    Attributes:
+        sent_at: Just before the request was sent.
+        times: When each piece of text came; one piece is one token, mostly.
+        ended_at: When the last one had come.
+        prompt_tokens, completion_tokens, cached_tokens: As the answer tells.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.name} cannot be measured: {self.detail}"
+    sent_at: float
+    times: Sequence[float]
+    ended_at: float
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def ttft_s(self) -> float:
+        """From sending to the first piece of text."""
+        return (self.times[0] if self.times else self.ended_at) - self.sent_at
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Between one piece of text and the next."""
+        return [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
+
+    @property
+    def decode_per_s(self) -> float:
+        """Tokens per second after the first one; 0 if there is no second one."""
+        span = self.times[-1] - self.times[0] if len(self.times) > 1 else 0.0
+        return (self.completion_tokens - 1) / span if span else 0.0
 
 
 class _Details(Struct):
@@ -202,3 +227,18 @@ class ChatClient:
         if chunk.choices and (delta := chunk.choices[0].delta) and delta.content:
             times.append(now)
         return chunk.usage
+
+
+def tokens_of(answers: Sequence[Answer]) -> int:
+    """Return the tokens of all answers together."""
+    return sum(answer.completion_tokens for answer in answers)
+
+
+def span_s(answers: Sequence[Answer]) -> float:
+    """Return the seconds from the first request to the end of the last answer."""
+    return max(answer.ended_at for answer in answers) - min(answer.sent_at for answer in answers)
+
+
+def median_ttft_s(answers: Sequence[Answer]) -> float:
+    """Return the time to the first token that half of the answers did not exceed."""
+    return statistics.median(answer.ttft_s for answer in answers)

@@ -5,9 +5,8 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from cupola.errors import CupolaError
 from cupola.messages import ChatPrompt, Message
-from cupola_server.bench.answers import Prompt
+from cupola_server.bench.errors import PromptTooShortError
 
 Tokenize = Callable[[ChatPrompt], Awaitable[Sequence[int]]]
 
@@ -18,18 +17,12 @@ _WORDS = (
 _TRIES = 8
 
 
-@dataclass(eq=False, kw_only=True)
-class PromptTooShortError(CupolaError):
-    """A length was wished for that the model's template alone exceeds."""
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is asked, as messages and as the tokens that the model's template makes of them."""
 
-    wished: int
-    least: int
-
-    def __str__(self) -> str:
-        return (
-            f"No prompt can have {self.wished} tokens: the model's chat template and the question take {self.least}. "
-            f"Ask for more with --prompt-tokens."
-        )
+    messages: tuple[Message, ...]
+    tokens: tuple[int, ...]
 
 
 class Prompts:

@@ -1,15 +1,13 @@
 """What a run found, as it is stored: one JSON file holds everything that a report or a comparison needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
 
-from cupola.errors import CupolaError
-from cupola_server.bench.figures import Figure
-from cupola_server.bench.histogram import Histogram
+from cupola_server.bench.errors import ResultFileError
+from cupola_server.bench.statistics import Figure, Histogram
 
 FORMAT = "cupola-bench/2"
 
@@ -24,17 +22,6 @@ UNITS: dict[str, tuple[str, bool | None]] = {
     "energy_j_per_token": ("J", False),
 }
 """Unit of every value of a sample, and whether more of it is better."""
-
-
-@dataclass(eq=False, kw_only=True)
-class ResultFileError(CupolaError):
-    """A result file cannot be used."""
-
-    path: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"The result file {self.path} {self.detail}."
 
 
 class Machine(Struct, frozen=True):

@@ -13,8 +13,8 @@ from cupola_server.cli.tables import show_json
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cupola_server.bench.comparison import Wishes
-    from cupola_server.bench.host import Host
+    from cupola_server.bench.benchmark import Wishes
+    from cupola_server.bench.models import Host
     from cupola_server.bench.results import Result
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -123,7 +123,7 @@ def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, o
     does not help. Few rounds tell little: ± says where a second run would end.
     """
     from cupola_server.bench import results  # noqa: PLC0415
-    from cupola_server.bench.comparison import Comparison  # noqa: PLC0415
+    from cupola_server.bench.benchmark import Comparison  # noqa: PLC0415
     from cupola_server.cli.progress import shown_progress  # noqa: PLC0415
 
     wishes = _wishes(invocation, asked)
@@ -163,11 +163,11 @@ def report(file: Path, html: Path | None, output: str) -> None:
 )  # fmt: skip
 def compare(before: Path, after: Path, threshold: float | None) -> None:
     """Print how AFTER compares with BEFORE, two stored results; for CI with --threshold."""
-    from cupola_server.bench import comparing, results  # noqa: PLC0415
+    from cupola_server.bench import comparison, results  # noqa: PLC0415
 
-    changes = comparing.changes(results.read(before), results.read(after))
-    comparing.show(changes, threshold)
-    if threshold is not None and (worse := comparing.worse(changes, threshold)):
+    changes = comparison.changes(results.read(before), results.read(after))
+    comparison.show(changes, threshold)
+    if threshold is not None and (worse := comparison.worse(changes, threshold)):
         names = "; ".join(f"{one.target}: {one.what}" for one in worse)
         raise click.ClickException(
             f"{len(worse)} of {len(changes)} figures are worse by more than {threshold:g} %: {names}"
@@ -194,7 +194,7 @@ async def _until_told_to_end(work: "Callable[[], Awaitable[Result]]") -> "Result
 
 
 def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":
-    from cupola_server.bench.comparison import WAYS, Wishes  # noqa: PLC0415
+    from cupola_server.bench.benchmark import WAYS, Wishes  # noqa: PLC0415
     from cupola_server.bench.results import Plan  # noqa: PLC0415
 
     models = asked["models"] or (invocation.settings().models.default,)
@@ -222,7 +222,7 @@ def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":
 
 
 def _host(invocation: Invocation) -> "Host":
-    from cupola_server.bench.host import Host  # noqa: PLC0415
+    from cupola_server.bench.models import Host  # noqa: PLC0415
 
     command = [sys.executable, "-m", "cupola_server.cli"]
     command += ["--config", str(invocation.config)] if invocation.config else []

@@ -1,7 +1,5 @@
 """Results as a run would find them, for tests of what is made of them."""
 
-from cupola_server.bench.figures import Figure
-from cupola_server.bench.histogram import Histogram
 from cupola_server.bench.results import (
     CellResult,
     Curve,
@@ -15,6 +13,7 @@ from cupola_server.bench.results import (
     TargetResult,
     Times,
 )
+from cupola_server.bench.statistics import Figure, Histogram
 
 PLAN = Plan(models=("tiny:1",), streams=(1, 4), prompt_tokens=(64, 256), new_tokens=8)
 MACHINE = Machine(

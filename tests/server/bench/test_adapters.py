@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 
 from cupola.frontend import Message
-from cupola_server.bench.adapters import ALL, Adapter, UnknownPeerError, adapters, adapters_named, read_adapter
-from cupola_server.bench.answers import Prompt
-from cupola_server.bench.client import PeerError
-from cupola_server.bench.environments import environment_of, python_for
-from cupola_server.bench.targets import CommandTarget, PeerTarget, RemoteTarget
-from cupola_server.bench.targets.peer import Job
+from cupola_server.bench.adapters import (
+    ALL,
+    Adapter,
+    adapters,
+    adapters_named,
+    environment_of,
+    python_for,
+    read_adapter,
+)
+from cupola_server.bench.errors import PeerError, UnknownPeerError
+from cupola_server.bench.peers import CommandTarget, Job, PeerTarget, RemoteTarget
+from cupola_server.bench.prompts import Prompt
 
 PROMPT = Prompt((Message("user", "Hello"),), (7, 8, 9))
 HEAD = """# /// script

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cupola.frontend import Message
-from cupola_server.bench.answers import Prompt
-from cupola_server.bench.client import ChatClient, EventReader, PeerError
+from cupola_server.bench.client import ChatClient, EventReader
+from cupola_server.bench.errors import PeerError
+from cupola_server.bench.prompts import Prompt
 
 PROMPT = Prompt((Message("user", "Hello"),), (1, 2, 3))
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -1,6 +1,7 @@
 import pytest
 
-from cupola_server.bench.prompts import Prompts, PromptTooShortError
+from cupola_server.bench.errors import PromptTooShortError
+from cupola_server.bench.prompts import Prompts
 
 pytestmark = pytest.mark.anyio
 

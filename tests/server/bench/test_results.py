@@ -1,8 +1,9 @@
 import pytest
 from msgspec import structs
 
-from cupola_server.bench.histogram import Histogram
-from cupola_server.bench.results import CellResult, ResultFileError, Sample, Times, joined, read, write
+from cupola_server.bench.errors import ResultFileError
+from cupola_server.bench.results import CellResult, Sample, Times, joined, read, write
+from cupola_server.bench.statistics import Histogram
 from server.bench.findings import PLAN, cell, result, target
 
 

@@ -1,19 +1,27 @@
 """How cost grows with the length of a prompt, with the number of streams, and with the number of loaded models."""
 
+import os
+import shutil
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from msgspec import structs
+
+from cupola.contracts import CachedModel, CacheStore, ModelInfo
+from cupola.engine import Engine
 from cupola.errors import CupolaError
-from cupola_server.bench.answers import Answer, span_s, tokens_of
-from cupola_server.bench.failing import plain_errors
-from cupola_server.bench.figures import Figure
-from cupola_server.bench.fitting import fit
-from cupola_server.bench.measuring import ask_all
-from cupola_server.bench.prompts import Prompts
-from cupola_server.bench.residents import Residents
+from cupola_server.bench.cells import ask_all
+from cupola_server.bench.client import Answer, span_s, tokens_of
+from cupola_server.bench.errors import plain_errors
+from cupola_server.bench.models import Host
+from cupola_server.bench.prompts import Prompt, Prompts
 from cupola_server.bench.results import Curve, Point
-from cupola_server.bench.targets import Target
+from cupola_server.bench.statistics import Figure, fit
+from cupola_server.bench.targets import EngineTarget, Target
 
 PROMPT_TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 STREAMS = (1, 2, 4, 8, 16, 32)
@@ -23,6 +31,30 @@ _FIRST = 500_000_000
 
 Sample = Callable[[int, int], Awaitable[dict[str, float]]]
 """Measures at one x; the second number is different for every call."""
+
+
+class Residents:
+    """Copies of a model, loaded as far as one asks for."""
+
+    def __init__(self, engine: Engine, copies: list[str]) -> None:
+        self._engine, self._copies = engine, copies
+        self._first = EngineTarget("first", "first", copies[0], lambda: nullcontext(engine))
+        self._first.engine = engine
+
+    async def keep(self, count: int) -> None:
+        """Have so many loaded, and no more."""
+        for model in self._copies[count:]:
+            await self._engine.unload(model)
+        for model in self._copies[:count]:
+            await self._engine.load(model, ttl_s=0)
+
+    async def ask(self, prompt: Prompt, new_tokens: int) -> Answer:
+        """Ask the first one."""
+        return await self._first.ask(prompt, new_tokens)
+
+    def memory_bytes(self) -> int:
+        """Return what the workers of all of them take now."""
+        return sum(status.memory_bytes for status in self._engine.residents())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +163,38 @@ async def over_residents(residents: Residents, prompts: Prompts, tokens: int, co
 def _further(answer: Answer) -> dict[str, float]:
     """Return the time per token after the first one; nothing if the answer came in one piece."""
     return {"time per further token": 1000 / answer.decode_per_s} if answer.decode_per_s else {}
+
+
+@asynccontextmanager
+async def residents_of(host: Host, model: CachedModel, count: int) -> AsyncIterator[Residents]:
+    """Make copies of a model, linked where the file system can, and open an engine over them."""
+    with tempfile.TemporaryDirectory(prefix="cupola-bench-", dir=_beside(model.path)) as folder:
+        async with host.open_engine(f"cache.dir={folder}", "models.memory_budget_mb=1000000") as engine:
+            copies = [_named(model.info, number) for number in range(count)]
+            for info in copies:
+                await _copy(engine.cache, model, info)
+            yield Residents(engine, [info.id for info in copies])
+
+
+async def _copy(cache: CacheStore, model: CachedModel, info: ModelInfo) -> None:
+    async with await cache.reserve(info) as staging:
+        for path in model.path.iterdir():
+            if path.is_file() and not path.name.startswith("cupola."):
+                _link(path, staging.path / path.name)
+        await staging.commit()
+
+
+def _named(info: ModelInfo, number: int) -> ModelInfo:
+    return structs.replace(info, id=f"benchmark-copy-{number}:1", alias=f"benchmark-copy-{number}", parent=info.id)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _beside(path: Path) -> Path | None:
+    """Return a folder of the same file system to write into, if that may be done."""
+    return path.parent if os.access(path.parent, os.W_OK) else None

@@ -4,8 +4,7 @@ import pytest
 
 from cupola.frontend import CachedModel, ModelInfo
 from cupola.measurements import Measurements
-from cupola_server.bench.choosing import Chosen
-from cupola_server.bench.recording import record
+from cupola_server.bench.models import Chosen, record
 from server.bench.findings import cell, result, target
 
 INFO = ModelInfo(id="tiny:1", alias="tiny", source="s", publisher="p")

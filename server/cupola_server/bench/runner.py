@@ -9,10 +9,9 @@ from msgspec import structs
 
 from cupola.contracts import ProgressEvent
 from cupola.errors import CupolaError
-from cupola_server.bench.failing import plain_errors
-from cupola_server.bench.measuring import Cell, Measurer, Opened, cells_of, warm_up
-from cupola_server.bench.memory import MemoryPace
-from cupola_server.bench.noise import peak_bytes
+from cupola_server.bench.cells import Cell, Measurer, Opened, cells_of, warm_up
+from cupola_server.bench.errors import plain_errors
+from cupola_server.bench.machine import MemoryPace, peak_bytes
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.results import CellResult, Plan, Skipped, TargetResult
 from cupola_server.bench.targets import Started, Target

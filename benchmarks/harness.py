@@ -15,9 +15,7 @@ from rich.table import Table
 
 from cupola import Settings
 from cupola.engine import open_engine
-from cupola_server.bench.machine import describe
-from cupola_server.bench.memory import MemoryPace
-from cupola_server.bench.noise import Meter
+from cupola_server.bench.machine import MemoryPace, Meter, describe
 
 RESULTS = Path(__file__).parent / "results"
 _SLOW_BOUND = 1.15

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import anyio
 from msgspec import structs
 
-from cupola_server.bench.answers import Answer, Prompt, median_ttft_s, span_s, tokens_of
-from cupola_server.bench.histogram import Histogram
-from cupola_server.bench.memory import MemoryPace
-from cupola_server.bench.noise import Energy, Meter
-from cupola_server.bench.prompts import Prompts
+from cupola_server.bench.client import Answer, median_ttft_s, span_s, tokens_of
+from cupola_server.bench.machine import Energy, MemoryPace, Meter
+from cupola_server.bench.prompts import Prompt, Prompts
 from cupola_server.bench.results import CellResult, Plan, Sample, Times
-from cupola_server.bench.targets.target import Started, Target
+from cupola_server.bench.statistics import Histogram
+from cupola_server.bench.targets import Started, Target
 
 _LEAST_ANSWERS, _LEAST_REQUESTS, _LEAST_PROMPT_TOKENS = 6, 8, 512
 _WAVES, _REPEATS = 4, 3

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cupola_server.bench.figures import Figure
-from cupola_server.bench.results import CellResult, Machine, Result, TargetResult
+from cupola_server.bench.results import CellResult, Curve, Machine, Result, TargetResult
+from cupola_server.bench.statistics import Figure, number
 
 Cell = tuple[str, int, int]
 SHARES = (0.5, 0.95, 0.99)
@@ -219,3 +219,57 @@ def _notes(cells: Sequence[CellResult | None]) -> tuple[str, ...]:
 
 def _noisy(cells: Sequence[CellResult | None]) -> tuple[bool, ...]:
     return tuple(cell is not None and cell.is_noisy for cell in cells)
+
+
+def notes(result: Result) -> list[str]:
+    """Return what must be known of single targets, and what was skipped."""
+    found = []
+    for target in result.targets:
+        versions = ", ".join(f"{name} {version}" for name, version in target.versions.items())
+        settings = ", ".join(f"{name} {value}" for name, value in target.settings.items())
+        told = "; ".join(text for text in (versions, settings, target.note) if text)
+        found.append(f"{target.title}: {told or target.model}.")
+        found += [f"{target.title}: {text}." for text in _early(target.name, result)]
+    return [*found, *(f"Not measured: {one.name}. {one.reason}" for one in result.skipped)]
+
+
+def growth_text(curve: Curve) -> str:
+    """Say how something grows: "memory grows as resident models to the power of 0.98"."""
+    first, last = curve.points[0], curve.points[-1]
+    over = curve.over.removesuffix("s") if first.x == 1 else curve.over
+    text = (
+        f"{curve.what} ({curve.target}): {_short(first.figure)} at {first.x:,.0f} {over}, "
+        f"{_short(last.figure)} at {last.x:,.0f}; it grows as their number to the power of {curve.exponent:.2f}"
+    )
+    if curve.bends_at is not None and curve.exponent_after is not None:
+        text += f" up to {curve.bends_at:,.0f}, then {curve.exponent_after:.2f}"
+    return text + (f" ({curve.problem})" if curve.problem else "") + "."
+
+
+def cell_text(row: Row, index: int) -> str:
+    """Return a figure with its spread, "105 ±4%"; ~ marks what others disturbed."""
+    figure = row.figures[index]
+    if figure is None:
+        return "-"
+    mark = "~" if row.noisy and row.noisy[index] else ""
+    return f"{mark}{number(figure.median)}{_spread_text(figure)}"
+
+
+def _spread_text(figure: Figure) -> str:
+    if len(figure.values) < 2:
+        return ""
+    return f" ±{100 * figure.spread:.0f}%" if figure.spread <= 1 else " ±>100%"
+
+
+def _short(figure: Figure) -> str:
+    return f"{number(figure.median)} {figure.unit}"
+
+
+def _early(name: str, result: Result) -> list[str]:
+    target = result.target(name)
+    assert target
+    cells = [cell for cell in target.cells if cell.kind == "decode" and cell.samples]
+    asked, got = sum(cell.asked_tokens for cell in cells), sum(cell.got_tokens for cell in cells)
+    problems = {cell.problem for cell in target.cells if cell.problem}
+    early = [f"answers ended early, after {got / asked:.0%} of the tokens asked for"] if got < asked else []
+    return [*early, *sorted(problems)]

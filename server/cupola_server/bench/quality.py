@@ -10,7 +10,7 @@ from cupola.engine import Engine
 from cupola.errors import CupolaError
 from cupola.messages import GenerateRequest, TextPrompt, TokenLogprob, TurnText
 from cupola.tuning import TEXT, Reading, divergence, read_text
-from cupola_server.bench.failing import plain_errors
+from cupola_server.bench.errors import plain_errors
 from cupola_server.bench.results import Quality, TargetResult
 from cupola_server.bench.targets import EngineTarget
 

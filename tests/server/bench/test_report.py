@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 import pytest
 from msgspec import structs
 
-from cupola_server.bench import comparing
+from cupola_server.bench import comparison
 from cupola_server.bench.charts import log_ticks
-from cupola_server.bench.markdown import growth_text, markdown, show
+from cupola_server.bench.markdown import markdown, show
 from cupola_server.bench.page import page
+from cupola_server.bench.report import growth_text
 from cupola_server.bench.results import Curve
 from server.bench.findings import cell, result, target
 
@@ -149,14 +150,14 @@ def test_a_curve_is_told_in_a_sentence():
     ("speed", "threshold", "fails"), [(100, 5, False), (95, 6, False), (80, 5, True), (80, 50, False)]
 )
 def test_a_comparison_fails_past_the_threshold_and_outside_the_spread(speed, threshold, fails):
-    found = comparing.changes(result(100.0), result(float(speed)))
-    assert bool(comparing.worse(found, threshold)) is fails
+    found = comparison.changes(result(100.0), result(float(speed)))
+    assert bool(comparison.worse(found, threshold)) is fails
 
 
 def test_a_comparison_knows_that_more_milliseconds_are_worse():
     slower = [{"ttft_ms": 30.0, "prefill_per_s": 1000.0}] * 3
     cells = tuple(one for one in target("http", 90.0).cells if one.kind != "prefill")
     after = structs.replace(result(), targets=(target("http", 90.0, cells=(*cells, cell("prefill", 1, 256, slower))),))
-    (worse,) = comparing.worse(comparing.changes(result(), after), 10)
+    (worse,) = comparison.worse(comparison.changes(result(), after), 10)
     assert worse.what == "Time to the first token: prompt of 256"
     assert worse.worse_percent == pytest.approx(50)

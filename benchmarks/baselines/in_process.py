@@ -1,11 +1,11 @@
-"""Cupola's own session without worker, service or HTTP: `python -m benchmarks.floors.in_process MODEL_FOLDER`."""
+"""Cupola's own session without worker, service or HTTP: `python -m benchmarks.baselines.in_process MODEL_FOLDER`."""
 
 import itertools
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.floors.lines import prompt_of, serve
+from benchmarks.baselines.process import prompt_of, serve
 from cupola.frontend import Device, Sampling
 from cupola.provider import Limits, ModelFiles, Session, Turn
 from cupola_providers.cpu import CpuOptions, CpuProvider

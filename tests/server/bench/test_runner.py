@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cupola_server.bench.answers import Answer
-from cupola_server.bench.client import PeerError
-from cupola_server.bench.memory import MemoryPace
+from cupola_server.bench.client import Answer
+from cupola_server.bench.errors import PeerError
+from cupola_server.bench.machine import MemoryPace
 from cupola_server.bench.prompts import Prompts
 from cupola_server.bench.results import Plan
-from cupola_server.bench.running import Run
+from cupola_server.bench.runner import Run
 from cupola_server.bench.targets import Started, Target
 
 pytestmark = pytest.mark.anyio

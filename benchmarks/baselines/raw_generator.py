@@ -1,4 +1,4 @@
-"""A plain `og.Generator` loop: `python -m benchmarks.floors.raw_generator MODEL_FOLDER THREADS`."""
+"""A plain `og.Generator` loop: `python -m benchmarks.baselines.raw_generator MODEL_FOLDER THREADS`."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import time
 
 import onnxruntime_genai as og
 
-from benchmarks.floors.lines import prompt_of, serve
+from benchmarks.baselines.process import prompt_of, serve
 
 
 class RawGenerator:
