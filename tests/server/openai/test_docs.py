@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cupola.frontend import Settings
-from cupola_server.openai import OpenAIFrontend, translate
+from cupola_server.openai import OpenAIFrontend, chat
 from cupola_server.openai.responses import checks
 from server.fake_engine import FakeEngine
 
@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "openai.md").read_text("utf-8")
 OPERATIONS = OpenAIFrontend(Settings()).app(FakeEngine()).operations
 BODIES = [operation for operation in OPERATIONS if operation.request]
 REFUSED = {
-    "/v1/chat/completions": set(translate._REFUSED),
+    "/v1/chat/completions": set(chat._REFUSED),
     "/v1/completions": {"best_of", "suffix"},
     "/v1/responses": set(checks._REQUEST),
     "/v1/responses/input_tokens": {"truncation", "conversation", "personality"},

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cupola.frontend import TurnText
-from cupola_server.openai.pieces import ContentDelta, ReasoningDelta
-from cupola_server.openai.reading import AnswerReader
+from cupola_server.openai.answer_parser import AnswerParser
 from cupola_server.openai.reasoning import (
     REASONING_FORMATS,
     THINK,
     ReasoningSplitter,
     find_reasoning_format,
 )
+from cupola_server.openai.stream_events import ContentDelta, ReasoningDelta
 
 words = st.text(st.characters(codec="ascii", categories=["L", "Zs"]) | st.sampled_from("<>/\n"), max_size=20)
 
@@ -49,7 +49,7 @@ def test_what_only_looks_like_reasoning_is_the_answer(text):
 @given(cuts=st.lists(st.integers(0, 100)))
 def test_a_marker_that_holds_an_ending_token_is_seen_before_such_tokens_are_dropped(cuts):
     harmony = find_reasoning_format("<|channel|>analysis")
-    reader = AnswerReader(
+    reader = AnswerParser(
         ReasoningSplitter(harmony, opened=False), None, call_id=lambda: "", special_tokens=True, logprobs=False
     )
     tokens = [harmony.opening, "I ", "see.", "<|end|>", harmony.closing.removeprefix("<|end|>"), "Four.", "<|return|>"]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cupola.frontend import Usage
-from cupola_server.openai.pieces import ContentDelta
 from cupola_server.openai.replies import ChunkEncoder
+from cupola_server.openai.stream_events import ContentDelta
 
 encodable = st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from cupola.frontend import ChatPrompt, GenerateRequest, Guidance, Sampling
-from cupola_server.openai.answers import ChatAsk, Params, ToolChoice
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.responses import schema
 from cupola_server.openai.responses.checks import LOGPROBS
@@ -19,19 +18,20 @@ from cupola_server.openai.responses.schema import (
     ResponseRequest,
 )
 from cupola_server.openai.tools import FunctionTool, NamedFunction
+from cupola_server.openai.turns import ChatParams, FieldNames, ToolChoice
 
-_PARAMS = Params(reasoning_effort="reasoning.effort")
+_PARAMS = FieldNames(reasoning_effort="reasoning.effort")
 _SMALLEST_TOP_P = 1e-6
 
 
-def to_ask(request: ResponseRequest, conversation: Sequence[Item]) -> ChatAsk:
+def to_ask(request: ResponseRequest, conversation: Sequence[Item]) -> ChatParams:
     """Say what to ask.
 
     Raises:
         FieldError: The conversation or the choice of tools contradicts itself.
     """
     tools, choice = _tools(request)
-    return ChatAsk(
+    return ChatParams(
         request=GenerateRequest(
             model=request.model,
             prompt=ChatPrompt(to_messages(request.instructions, conversation)),
@@ -44,7 +44,7 @@ def to_ask(request: ResponseRequest, conversation: Sequence[Item]) -> ChatAsk:
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls is not False,
         reasoning_effort=request.reasoning.effort if request.reasoning else None,
-        params=_PARAMS,
+        names=_PARAMS,
     )
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from cupola_server.openai.conversation import unsupported
-from cupola_server.openai.errors import FieldError
+from cupola_server.openai.errors import FieldError, unsupported
 from cupola_server.openai.responses.schema import InputTokensRequest, ResponseRequest, RetrieveQuery
 
 LOGPROBS = "message.output_text.logprobs"

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from cupola.errors import ContextLengthExceededError
 from cupola.frontend import ChatPrompt, EngineView
-from cupola_server.openai.answers import Answer, ChatTurns, Prepared
 from cupola_server.openai.errors import ErrorReply, FieldError, ResponseNotFoundError, ResponseStoreError
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openai.responses.ask import to_ask
@@ -34,7 +33,9 @@ from cupola_server.openai.responses.schema import InputItemsQuery, InputTokensRe
 from cupola_server.openai.responses.shown import begun, failed
 from cupola_server.openai.responses.store import ResponseStore
 from cupola_server.openai.responses.writing import Tell, write
+from cupola_server.openai.stream import AnswerStream
 from cupola_server.openai.tools import TOOL_FORMATS, ToolFormat
+from cupola_server.openai.turns import ChatTurns, PreparedTurn
 
 
 class Responses:
@@ -109,14 +110,14 @@ class Responses:
         record = await self._background.find(id_)
         await exchange.reply(200, msgspec.json.encode(record.response))
 
-    async def _prepare(self, request: ResponseRequest) -> tuple[tuple[Item, ...], Prepared]:
+    async def _prepare(self, request: ResponseRequest) -> tuple[tuple[Item, ...], PreparedTurn]:
         """Return the whole conversation, and what the model is asked."""
         check(request)
         conversation = (*await self._earlier(request), *items_of(request))
         return conversation, await self._turns.prepare(to_ask(request, conversation))
 
     async def _stream(
-        self, exchange: Exchange, request: ResponseRequest, conversation: tuple[Item, ...], prepared: Prepared
+        self, exchange: Exchange, request: ResponseRequest, conversation: tuple[Item, ...], prepared: PreparedTurn
     ) -> None:
         number = count().__next__
         output = Output(number)
@@ -139,7 +140,7 @@ class Responses:
         await exchange.end_events(encode([kind(number(), response)]))
 
     async def _write_later(
-        self, exchange: Exchange, request: ResponseRequest, conversation: tuple[Item, ...], prepared: Prepared
+        self, exchange: Exchange, request: ResponseRequest, conversation: tuple[Item, ...], prepared: PreparedTurn
     ) -> None:
         model = (await self._engine.resolve(request.model)).info.id
         response = begun(request, model, "queued")
@@ -153,13 +154,15 @@ class Responses:
         await exchange.reply(200, msgspec.json.encode(response))
         await self._background.run(response.id, written)
 
-    async def _write(self, answer: Answer, response: Response, output: Output, tell: Tell | None = None) -> Response:
+    async def _write(
+        self, answer: AnswerStream, response: Response, output: Output, tell: Tell | None = None
+    ) -> Response:
         return await write(answer, response, output, tell=tell or _tell_nobody, engine=self._engine)
 
     @asynccontextmanager
-    async def _open(self, prepared: Prepared) -> AsyncIterator[Answer]:
+    async def _open(self, prepared: PreparedTurn) -> AsyncIterator[AnswerStream]:
         try:
-            async with self._turns.open(prepared) as answer:
+            async with self._turns.start(prepared) as answer:
                 yield answer
         except ContextLengthExceededError as error:
             detail = (

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from cupola_server.openai.responses.items import OutputItem, OutputText, ReasoningText
 from cupola_server.openai.responses.response import Response
-from cupola_server.openai.schema.completion import ContentLogprob
+from cupola_server.openai.schema.chat_completion import ContentLogprob
 
 
 class StreamEvent(Struct, tag_field="type"):

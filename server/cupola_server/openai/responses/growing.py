@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import uuid4
 
-from cupola_server.openai.logprobs import content_logprob
-from cupola_server.openai.pieces import ContentDelta, ReasoningDelta, ToolArgumentsDelta, ToolCallStarted
+from cupola_server.openai.replies import content_logprob
 from cupola_server.openai.responses.events import (
     ArgumentsDelta,
     ArgumentsDone,
@@ -28,7 +27,8 @@ from cupola_server.openai.responses.items import (
     ReasoningText,
     Status,
 )
-from cupola_server.openai.schema.completion import ContentLogprob
+from cupola_server.openai.schema.chat_completion import ContentLogprob
+from cupola_server.openai.stream_events import ContentDelta, ReasoningDelta, ToolArgumentsDelta, ToolCallStarted
 
 Numbers = Callable[[], int]
 

@@ -5,9 +5,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from cupola_server.openai.conversation import unsupported
 from cupola_server.openai.decoding import BodyDecoder
-from cupola_server.openai.errors import FieldError
+from cupola_server.openai.errors import FieldError, unsupported
 from cupola_server.openai.responses.growing import new_id
 from cupola_server.openai.responses.items import (
     FunctionCall,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from cupola_server.openai.schema.completion import ContentLogprob
+from cupola_server.openai.schema.chat_completion import ContentLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Role = Literal["user", "assistant", "system", "developer"]

@@ -2,7 +2,6 @@
 
 from itertools import count
 
-from cupola_server.openai.pieces import ContentDelta, Piece, ReasoningDelta, ToolArgumentsDelta, ToolCallStarted
 from cupola_server.openai.responses.events import Event
 from cupola_server.openai.responses.growing import (
     GrowingCall,
@@ -12,6 +11,13 @@ from cupola_server.openai.responses.growing import (
     Numbers,
 )
 from cupola_server.openai.responses.items import OutputItem, Status
+from cupola_server.openai.stream_events import (
+    ContentDelta,
+    ReasoningDelta,
+    StreamEvent,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+)
 
 
 class Output:
@@ -29,7 +35,7 @@ class Output:
         self._numbers = numbers or count().__next__
         self._growing: GrowingItem | None = None
 
-    def take(self, piece: Piece) -> list[Event]:
+    def take(self, piece: StreamEvent) -> list[Event]:
         """Take the next piece; returns the events that tell of it. The piece that ends an answer is not for here."""
         events: list[Event] = []
         growing = self._growing

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from cupola.frontend import Usage
-from cupola_server.openai.pieces import Finished
+from cupola_server.openai.errors import ErrorObject
 from cupola_server.openai.responses.growing import new_id
 from cupola_server.openai.responses.items import OutputItem
 from cupola_server.openai.responses.response import (
@@ -23,7 +23,7 @@ from cupola_server.openai.responses.response import (
     ShownTool,
 )
 from cupola_server.openai.responses.schema import ResponseRequest, TextFormat
-from cupola_server.openai.schema.errors import ErrorObject
+from cupola_server.openai.stream_events import Finished
 
 _CODES: dict[str, ErrorCode] = {
     "invalid_request_error": "invalid_prompt",

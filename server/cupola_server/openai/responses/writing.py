@@ -4,18 +4,20 @@ from collections.abc import Awaitable, Callable
 
 from cupola.errors import WorkerError
 from cupola.frontend import EngineView, TextPrompt
-from cupola_server.openai.answers import Answer
-from cupola_server.openai.pieces import Finished
 from cupola_server.openai.responses.events import Event
 from cupola_server.openai.responses.items import OutputItem, Reasoning
 from cupola_server.openai.responses.output import Output
 from cupola_server.openai.responses.response import Response
 from cupola_server.openai.responses.shown import ended
+from cupola_server.openai.stream import AnswerStream
+from cupola_server.openai.stream_events import Finished
 
 Tell = Callable[[list[Event]], Awaitable[None]]
 
 
-async def write(answer: Answer, response: Response, output: Output, *, tell: Tell, engine: EngineView) -> Response:
+async def write(
+    answer: AnswerStream, response: Response, output: Output, *, tell: Tell, engine: EngineView
+) -> Response:
     """Write a response to its end.
 
     Args:
