@@ -71,9 +71,9 @@ def test_reasoning_comes_as_it_is_thought():
     splitter = ReasoningSplitter(THINK, opened=True)
     assert splitter.feed("\nLet me ")[0][0].text == "Let me"
     assert splitter.feed("see.")[0][0].text == " see."
-    assert not splitter.passed
+    assert not splitter.is_done
     assert splitter.feed("</think>4") == ([], "4")
-    assert splitter.passed
+    assert splitter.is_done
 
 
 @pytest.mark.parametrize(
