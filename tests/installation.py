@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import venv
 
-from cupola.environments.environment import python_of
+from cupola.environments.environment import python_path
 
 
 class Installation:
@@ -21,7 +21,7 @@ class Installation:
 
     def __init__(self, folder, *, timeout_s=110, **environment):
         venv.create(folder, symlinks=os.name != "nt", with_pip=False)
-        self.python = python_of(folder)
+        self.python = python_path(folder)
         (site,) = folder.rglob("site-packages")
         ours = sysconfig.get_path("purelib")
         (site / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")

@@ -9,7 +9,7 @@ import anyio
 from conftest import SHARED_CACHE
 from cupola import Settings
 from cupola.environments import Environments, Inventory, install
-from cupola.environments.environment import EnvironmentRecord, python_of, worker_requirements
+from cupola.environments.environment import EnvironmentRecord, python_path, worker_requirements
 from cupola.plugins import load_plugins
 from cupola.provider import ProviderReport
 from cupola.settings import MachineSettings
@@ -35,10 +35,10 @@ def built_in(alias, package):
     entry = entry_of(alias, settings)
     environments = Environments(settings.environments_dir)
     if Inventory([entry], settings).state(entry) != "installed":
-        with environments.building() as folder:
+        with environments.build_folder() as folder:
             built = folder / "venv"
             venv.create(built, with_pip=True)
-            pip = [python_of(built), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip = [python_path(built), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             subprocess.run([*pip, package, *worker_requirements()], check=True, timeout=300)
             subprocess.run([*pip, "--no-deps", GENAI], check=True, timeout=300)
             provider = entry.provider

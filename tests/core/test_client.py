@@ -1,4 +1,4 @@
-"""The client of the service, with a real service, which it starts."""
+"""The clients, with a real background service that they start."""
 
 import inspect
 import os
@@ -14,6 +14,11 @@ from machine import Machine
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     machine = Machine(tmp_path)
@@ -23,7 +28,7 @@ def machine(tmp_path, monkeypatch):
     machine.end()
 
 
-def test_the_whole_life_of_a_model(machine):
+def test_a_model_is_downloaded_loaded_used_and_unloaded(machine):
     with Client() as client:
         assert not client.is_service_running()
         assert [model.alias for model in client.list_catalog_models()] == ["echo", "unreachable"]
@@ -50,7 +55,7 @@ def test_the_whole_life_of_a_model(machine):
         assert not client.is_service_running()
 
 
-async def test_the_same_with_await(machine):
+async def test_the_asynchronous_client_does_the_same(machine):
     async with AsyncClient() as client:
         assert [model.alias for model in await client.list_catalog_models()] == ["echo", "unreachable"]
         told = []
@@ -85,7 +90,7 @@ async def test_a_service_that_was_killed_is_started_again(machine):
         assert await client.list_cached_models() == []
 
 
-def test_nothing_is_started_by_a_client_that_shall_not(machine):
+def test_a_client_with_start_false_starts_no_service(machine):
     with Client(start=False) as client:
         assert client.list_loaded_models() == []
         with pytest.raises(ServiceError, match="is not running. Start it with"):
@@ -93,7 +98,7 @@ def test_nothing_is_started_by_a_client_that_shall_not(machine):
     assert machine.agent() is None
 
 
-def test_what_the_service_refuses_is_said_in_its_words(machine):
+def test_errors_of_the_service_are_raised_with_its_own_message(machine):
     with Client() as client:
         with pytest.raises(ServiceReplyError, match="has not been downloaded") as raised:
             client.load_model("echo")
@@ -108,7 +113,7 @@ def test_what_the_service_refuses_is_said_in_its_words(machine):
         assert client.get_model_info("ECHO-generic-cpu").alias == "echo"
 
 
-def test_keys_are_needed_on_the_port_and_not_on_the_socket(machine, monkeypatch):
+def test_api_keys_are_required_on_the_port_and_not_on_the_socket(machine, monkeypatch):
     monkeypatch.setenv("CUPOLA_SERVER_API_KEYS", "sesame")
     with Client() as client:
         assert client.api_key == "sesame"
@@ -129,7 +134,7 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments():
             assert inspect.signature(method).parameters == inspect.signature(awaiting[name]).parameters, name
 
 
-def test_the_names_of_foundry_locals_sdk_are_all_there():
+def test_the_client_has_the_methods_of_foundry_locals_sdk():
     names = """is_service_running start_service service_uri endpoint api_key list_catalog_models get_model_info
     get_cache_location list_cached_models download_model is_model_upgradeable upgrade_model load_model unload_model
     list_loaded_models"""

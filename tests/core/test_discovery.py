@@ -1,4 +1,4 @@
-"""How an agent is found, with real processes in its place."""
+"""How the background service is found, with other real processes in its place."""
 
 import os
 import socket
@@ -37,7 +37,7 @@ def listener():
 
 @pytest.fixture
 def info(listener):
-    """What an agent would say that is this process and listens there."""
+    """The info of a service that is this process and listens at `listener`."""
     return ServiceInfo(
         url=f"http://127.0.0.1:{listener.getsockname()[1]}",
         socket="",
@@ -50,7 +50,7 @@ def info(listener):
     )
 
 
-def test_what_is_written_is_found_and_only_the_user_can_read_it(settings, files, info):
+def test_a_written_info_is_found_and_only_its_user_can_read_it(settings, files, info):
     files.write(info)
     assert find_service(settings) == info
     assert stat.S_IMODE(files.info.stat().st_mode) == 0o600
@@ -58,7 +58,7 @@ def test_what_is_written_is_found_and_only_the_user_can_read_it(settings, files,
     assert [path.name for path in files.folder.iterdir()] == ["agent.json"]
 
 
-def test_an_agent_that_was_killed_is_none(settings, files, info):
+def test_a_service_that_was_killed_is_not_found(settings, files, info):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         files.write(msgspec.structs.replace(info, pid=process.pid, born=process_start(process.pid)))
         assert find_service(settings)
@@ -67,7 +67,7 @@ def test_an_agent_that_was_killed_is_none(settings, files, info):
         assert find_service(settings) is None
 
 
-def test_a_process_that_ended_but_has_a_careless_parent_is_dead():
+def test_a_zombie_process_is_not_alive():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         born = process_start(process.pid)
         process.kill()
@@ -75,30 +75,30 @@ def test_a_process_that_ended_but_has_a_careless_parent_is_dead():
         assert not is_alive(process.pid, born)
 
 
-def test_another_process_that_got_its_id_is_not_the_agent(settings, files, info):
+def test_a_later_process_with_the_same_id_is_not_the_service(settings, files, info):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         files.write(msgspec.structs.replace(info, born=process_start(other.pid)))
         assert find_service(settings) is None
 
 
-def test_an_agent_that_answers_nowhere_is_none(settings, files, info, listener):
+def test_a_service_that_accepts_no_connections_is_not_found(settings, files, info, listener):
     files.write(info)
     listener.close()
     assert find_service(settings) is None
 
 
-def test_one_that_is_stopping_is_none(settings, files, info):
+def test_a_service_that_is_stopping_is_not_found(settings, files, info):
     files.write(msgspec.structs.replace(info, stopping=True))
     assert find_service(settings) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[1]", b"\xff\xfe"])
-def test_a_file_without_sense_counts_as_none(settings, files, content):
+def test_a_damaged_file_is_ignored(settings, files, content):
     files.info.write_bytes(content)
     assert find_service(settings) is None
 
 
-def test_an_agent_removes_its_own_file_and_no_other(files, info):
+def test_a_service_removes_only_its_own_file(files, info):
     files.write(info)
     files.remove(msgspec.structs.replace(info, pid=1))
     assert files.read() == info
@@ -107,7 +107,7 @@ def test_an_agent_removes_its_own_file_and_no_other(files, info):
     assert files.read() is None
 
 
-def test_each_cache_has_an_agent_of_its_own_however_its_folder_is_spelt(settings, tmp_path):
+def test_each_cache_folder_has_its_own_service_however_its_path_is_spelled(settings, tmp_path):
     def folder(cache):
         cache = CacheSettings(dir=str(cache))
         return ServiceFiles.of(msgspec.structs.replace(settings, cache=cache)).folder
@@ -117,7 +117,7 @@ def test_each_cache_has_an_agent_of_its_own_however_its_folder_is_spelt(settings
     assert folder(tmp_path / "cache") != folder(tmp_path / "other")
 
 
-def test_a_socket_lies_elsewhere_where_its_path_would_be_too_long(settings, tmp_path):
+def test_a_socket_whose_path_would_be_too_long_is_in_the_temporary_folder(settings, tmp_path):
     near = ServiceFiles.of(settings)
     far = ServiceFiles.of(msgspec.structs.replace(settings, service=ServiceSettings(dir=str(tmp_path / ("x" * 100)))))
     assert near.folder.name == far.folder.name
@@ -125,7 +125,7 @@ def test_a_socket_lies_elsewhere_where_its_path_would_be_too_long(settings, tmp_
     assert far.folder.name in str(far.socket)
 
 
-def test_who_waits_too_long_for_others_to_start_it_is_told(settings, files, monkeypatch):
+def test_waiting_too_long_for_the_start_lock_is_an_error(settings, files, monkeypatch):
     monkeypatch.setattr("cupola.discovery.lifecycle._START_MARGIN_S", 0)
     with (
         hold_lock(files.start_lock, timeout_s=1),
@@ -134,7 +134,7 @@ def test_who_waits_too_long_for_others_to_start_it_is_told(settings, files, monk
         start_service(settings)
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence_which_names_the_setting(settings, tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error_that_names_the_setting(settings, tmp_path):
     (tmp_path / "service").write_text("a file")
     with pytest.raises(ServiceStartError, match=r"service\.dir") as raised:
         start_service(settings)

@@ -1,12 +1,12 @@
-"""How a model gets from a catalog source into a cache store.
+"""Downloads models from catalog sources into a cache store.
 
-`acquire` is the one entry point; the engine calls it through `Acquirer`, as a job of `DownloadJobs`. Sources get an
-`HttpDownloader` for files behind URLs.
+The engine calls `Acquirer`, which runs `acquire` as one of the `DownloadJobs`. Catalog sources are given an
+`HttpDownloader` for files with URLs.
 """
 
 from cupola.downloads.acquisition import Acquirer, acquire
-from cupola.downloads.connections import keep_addresses_out_of_logs
+from cupola.downloads.connections import silence_http_logs
 from cupola.downloads.http import HttpDownloader
 from cupola.downloads.jobs import DownloadJobs
 
-__all__ = ["Acquirer", "DownloadJobs", "HttpDownloader", "acquire", "keep_addresses_out_of_logs"]
+__all__ = ["Acquirer", "DownloadJobs", "HttpDownloader", "acquire", "silence_http_logs"]

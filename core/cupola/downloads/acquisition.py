@@ -1,7 +1,7 @@
-"""Having a model's files here: whoever asks for the same ones waits for the same download."""
+"""Gets the files of a model into the cache. Concurrent requests for the same model share one download."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import anyio
 
@@ -18,19 +18,22 @@ from cupola.contracts import (
     Staging,
 )
 from cupola.downloads.http import HttpDownloader
-from cupola.downloads.jobs import DownloadJobs
+from cupola.downloads.jobs import DownloadFunction, DownloadJobs
 from cupola.errors import CupolaError, DownloadError, ModelFormatError
 from cupola.model_index import ModelEntry
 
+logger = logging.getLogger(__name__)
+_CLEAN_UP_TIMEOUT_S = 10.0
+
 
 class Acquirer:
-    """Brings models of catalogs into a cache store.
+    """Downloads models of catalogs into a cache store.
 
     Args:
-        jobs: The downloads under way.
-        downloader: What sources are handed.
-        store: Returns the store that new models go to.
-        observe: Told of every download that ended.
+        jobs: The running downloads.
+        downloader: The downloader for catalog sources.
+        store: Returns the store for new models.
+        observe: Called with a `DownloadEnded` event after every download, whether it succeeded or not.
     """
 
     def __init__(
@@ -46,31 +49,39 @@ class Acquirer:
         self._observe = observe
 
     async def acquire(self, entry: ModelEntry, progress: Progress, *, force: bool = False) -> CachedModel:
-        """Have a model's files here; one download at a time per model, which others join.
+        """Return the cached model, downloading it first if necessary. Joins a running download of the same model.
 
         Args:
-            entry: Which model.
-            progress: Told how far it is.
-            force: Download it even if it is cached; the cached copy stays until the new one replaces it.
+            entry: The model.
+            progress: Called with the progress of the download.
+            force: Download the model even if it is cached. The cached copy remains until the new one replaces it.
+
+        Raises:
+            DownloadError, CacheError, ModelFormatError: See `acquire` of this module. A download that another task
+                cancels raises `DownloadError`.
         """
         if entry.cached and not force:
             return entry.cached
-        return await self.jobs.join(entry.info, self._work(entry, force=force), progress)
+        return await self.jobs.join(entry.info, self._download_function(entry, force=force), progress)
 
     async def start(self, entry: ModelEntry) -> DownloadStatus:
-        """Begin to bring a model's files here; that goes on whether anybody waits or not."""
-        return await self.jobs.start(entry.info, self._work(entry))
+        """Start a download in the background; it continues even if no task waits for it.
 
-    def _work(self, entry: ModelEntry, *, force: bool = False) -> Callable[[Progress], Awaitable[CachedModel]]:
+        Raises:
+            DownloadError: No catalog source offers the model.
+        """
+        return await self.jobs.start(entry.info, self._download_function(entry))
+
+    def _download_function(self, entry: ModelEntry, *, force: bool = False) -> DownloadFunction:
         source = entry.source
         if source is None:
             raise DownloadError(model=entry.info.id, detail="no catalog source offers it")
 
-        async def work(progress: Progress) -> CachedModel:
+        async def download(progress: Progress) -> CachedModel:
             cached = None if force else await self._store().find(entry.info.id)
             return cached or await self._download(entry.info, source, progress, force=force)
 
-        return work
+        return download
 
     async def _download(
         self, info: ModelInfo, source: CatalogSource, progress: Progress, *, force: bool
@@ -84,10 +95,6 @@ class Acquirer:
         return model
 
 
-logger = logging.getLogger(__name__)
-_CLEAN_UP_S = 10.0
-
-
 async def acquire(
     model: ModelInfo,
     source: CatalogSource,
@@ -97,26 +104,27 @@ async def acquire(
     *,
     force: bool = False,
 ) -> CachedModel:
-    """Return the model from the store, after downloading it if it is not there, or in any case if `force`.
+    """Return the cached model, downloading it first if it is not in the store or if `force` is true.
 
-    Of several tasks or processes that ask at once, one downloads and the others wait for it. When this raises or is
-    cancelled, what had arrived waits in the staging folder for the next try, and a model that was there is there still.
+    If several tasks or processes call this at the same time, one downloads and the others wait. If this raises or is
+    cancelled, the staging folder keeps the received data for the next attempt, and a model that was already cached
+    remains.
 
     Raises:
-        DownloadError: The files did not arrive, or the source has a fault of its own; `DigestMismatchError` if one
-            arrived wrong.
-        CacheError: The store cannot be used; `DiskFullError` if it is full.
-        ModelFormatError: What arrived cannot be used; it was removed.
+        DownloadError: The files could not be downloaded, or the source raised an unexpected error;
+            `DigestMismatchError` if a file has the wrong size or digest.
+        CacheError: The store cannot be used; `DiskFullError` if the disk is full.
+        ModelFormatError: The downloaded files are not a usable model. They are deleted.
     """
     if not force and (cached := await store.find(model.id)):
         return cached
     staging = await store.reserve(model)
     try:
-        # Whoever held the staging folder until now may have finished the job.
+        # The previous holder of the staging folder may have completed the download.
         cached = None if force else await store.find(model.id)
         return cached or await _download(model, source, staging, downloader, progress)
     finally:
-        with anyio.move_on_after(_CLEAN_UP_S, shield=True):
+        with anyio.move_on_after(_CLEAN_UP_TIMEOUT_S, shield=True):
             await staging.release()
 
 
@@ -127,7 +135,7 @@ async def _download(
         await _fetch(model, source, staging, downloader, progress)
         return await staging.commit()
     except ModelFormatError:
-        with anyio.move_on_after(_CLEAN_UP_S, shield=True):
+        with anyio.move_on_after(_CLEAN_UP_TIMEOUT_S, shield=True):
             await staging.discard()
         raise
 
@@ -135,12 +143,12 @@ async def _download(
 async def _fetch(
     model: ModelInfo, source: CatalogSource, staging: Staging, downloader: Downloader, progress: Progress
 ) -> None:
-    """Let the source fetch; a fault of the source's own becomes a `DownloadError` that names it."""
+    """Call the source's `fetch`, and turn its unexpected exceptions into a `DownloadError` that names the source."""
     try:
         await source.fetch(model, staging, downloader, progress)
     except CupolaError:
         raise
     except Exception as error:
-        logger.exception("The catalog source %r failed while it fetched %r", source.name, model.id)
+        logger.exception("The catalog source %r failed to fetch %r", source.name, model.id)
         detail = f"the catalog source {source.name!r} has a fault: {type(error).__name__}: {error}"
         raise DownloadError(model=model.id, detail=detail) from error

@@ -1,8 +1,8 @@
-"""HTTP connections of a transfer, and a way to break off what they wait for from another thread.
+"""HTTP connections of a transfer, which another thread can abort.
 
-The standard library's client, because it costs a tenth of the processor time per byte of httpx: a body goes from the
-socket to the disk without being copied on the way. What httpx does beside that and downloads need is here: the proxy
-and certificate variables of the environment, redirects, connections that are kept.
+Based on `http.client`, which needs a tenth of httpx's processor time per byte, because the body goes from the socket to
+the disk without extra copies. This module adds what downloads need from httpx: proxy and certificate variables of the
+environment, redirects, and connection reuse.
 """
 
 import base64
@@ -21,19 +21,19 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from cupola.errors import DownloadError
 from cupola.settings import DownloadSettings
 
-_MOST_REDIRECTS = 20
-_REDIRECTS = (301, 302, 303, 307, 308)
-_SAFE = "/%:@!$&'()*+,;=~?[]"
-_STALE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
-Origin = tuple[str, str, int | None]
+_MAX_REDIRECTS = 20
+_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_SAFE_CHARACTERS = "/%:@!$&'()*+,;=~?[]"
+_STALE_ERRORS = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+_Origin = tuple[str, str, int | None]
 
 
-class AddressError(Exception):
-    """An address that leads nowhere, however often it is tried."""
+class InvalidUrlError(Exception):
+    """The URL is invalid or redirects in a loop. A retry cannot help."""
 
 
-class Answer:
-    """The answer to a request. Close it; a body that was read to its end leaves the connection for the next request."""
+class Response:
+    """The response to a request. Return it with `ConnectionPool.release`."""
 
     def __init__(self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> None:
         self._response = response
@@ -42,12 +42,12 @@ class Answer:
         self.reason = response.reason
         self.headers = response.headers
 
-    def read(self, most_bytes: int) -> bytes:
-        """Return what has arrived of the body, waiting for a first byte; nothing at its end."""
-        return self._response.read1(most_bytes)
+    def read(self, max_bytes: int) -> bytes:
+        """Return the next bytes of the body as soon as any are available; b"" at its end."""
+        return self._response.read1(max_bytes)
 
     def close(self) -> bool:
-        """Let go of it; returns whether the connection can be used again."""
+        """Close the response; returns whether its connection can be reused, which requires a body read to its end."""
         is_read = self._response.length == 0 or self._response.isclosed()
         self._response.close()
         if not is_read or self._response.will_close:
@@ -56,87 +56,92 @@ class Answer:
         return True
 
 
-class Connections:
+class ConnectionPool:
     """The connections of all threads of a transfer.
 
+    Args:
+        settings: For the timeouts.
+        model_id: For error messages.
+
     Raises:
-        DownloadError: The proxy settings of the environment do not work.
+        DownloadError: The proxy variables of the environment are not supported.
     """
 
     def __init__(self, settings: DownloadSettings, model_id: str) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
-        self._kept: dict[Origin, list[http.client.HTTPConnection]] = {}
-        self._broken = False
-        self._proxies = _proxies(model_id)
+        self._idle: dict[_Origin, list[http.client.HTTPConnection]] = {}
+        self._aborted = False
+        self._proxies = _read_proxies(model_id)
 
-    def get(self, url: str, headers: Mapping[str, str]) -> Answer:
-        """Ask for an address, following redirects. Give the answer back with `put_back`.
+    def get(self, url: str, headers: Mapping[str, str]) -> Response:
+        """Send a GET request and follow redirects. Give the response back with `release`.
 
         Raises:
-            AddressError: It leads nowhere.
+            InvalidUrlError: The URL is invalid, or there are too many redirects.
             OSError, http.client.HTTPException: The connection failed.
         """
-        for _ in range(_MOST_REDIRECTS):
-            parts = _split(url)
-            answer = self._ask(parts, headers)
-            location = answer.headers.get("Location") if answer.status in _REDIRECTS else None
+        for _ in range(_MAX_REDIRECTS):
+            parts = _split_url(url)
+            response = self._request(parts, headers)
+            location = response.headers.get("Location") if response.status in _REDIRECT_STATUSES else None
             if location is None:
-                return answer
-            self._let_go(answer, parts)
+                return response
+            self._release(response, parts)
             url = urljoin(url, location)
-        raise AddressError("too many redirects")
+        raise InvalidUrlError("too many redirects")
 
-    def put_back(self, answer: Answer, url: str) -> None:
-        """Close an answer, and keep its connection if it can be used again."""
-        self._let_go(answer, _split(url))
+    def release(self, response: Response, url: str) -> None:
+        """Close a response and keep its connection for the next request, if it can be reused."""
+        self._release(response, _split_url(url))
 
-    def break_off(self) -> None:
-        """Make every thread that waits for a connection go on at once, with an error; later ones too."""
+    def abort(self) -> None:
+        """Shut down all sockets, also later ones, so that every waiting thread continues with an error."""
         with self._lock:
-            self._broken = True
-            for opened in self._sockets:
-                _shut_down(opened)
+            self._aborted = True
+            for sock in self._sockets:
+                _shut_down(sock)
 
     def close(self) -> None:
-        """Close what was kept."""
+        """Close the idle connections."""
         with self._lock:
-            kept, self._kept = self._kept, {}
-        for connection in (connection for connections in kept.values() for connection in connections):
+            idle, self._idle = self._idle, {}
+        for connection in (connection for connections in idle.values() for connection in connections):
             connection.close()
 
-    def _ask(self, parts: SplitResult, headers: Mapping[str, str]) -> Answer:
-        proxy = self._proxy(parts)
-        target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
-        sent = {"User-Agent": "cupola", "Accept-Encoding": "identity", **headers, **_authorization(parts)}
+    def _request(self, parts: SplitResult, headers: Mapping[str, str]) -> Response:
+        proxy = self._proxy_for(parts)
+        query = f"?{quote(parts.query, safe=_SAFE_CHARACTERS)}" if parts.query else ""
+        target = quote(parts.path or "/", safe=_SAFE_CHARACTERS) + query
+        all_headers = {"User-Agent": "cupola", "Accept-Encoding": "identity", **headers, **_authorization(parts)}
         if proxy and parts.scheme == "http":
             target = f"http://{parts.netloc.rpartition('@')[2]}{target}"
-            sent |= _authorization(proxy, "Proxy-Authorization")
-        if (kept := self._take_kept(parts)) is not None:
-            with contextlib.suppress(*_STALE):  # the server closed it meanwhile: a new one will do
-                return self._send(kept, target, sent)
-        return self._send(self._connect(parts, proxy), target, sent)
+            all_headers |= _authorization(proxy, "Proxy-Authorization")
+        if (idle := self._pop_idle(parts)) is not None:
+            with contextlib.suppress(*_STALE_ERRORS):  # the server closed it in the meantime; open a new one
+                return self._send(idle, target, all_headers)
+        return self._send(self._connect(parts, proxy), target, all_headers)
 
-    def _send(self, connection: http.client.HTTPConnection, target: str, headers: Mapping[str, str]) -> Answer:
+    def _send(self, connection: http.client.HTTPConnection, target: str, headers: Mapping[str, str]) -> Response:
         try:
             connection.request("GET", target, headers=dict(headers))
-            return Answer(connection.getresponse(), connection)
+            return Response(connection.getresponse(), connection)
         except BaseException:
-            self._forget(connection)
+            self._discard(connection)
             raise
 
     def _connect(self, parts: SplitResult, proxy: SplitResult | None) -> http.client.HTTPConnection:
-        to = proxy or parts
-        host, timeout_s = to.hostname or "", self._settings.connect_timeout_s
+        peer = proxy or parts
+        host, timeout_s = peer.hostname or "", self._settings.connect_timeout_s
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, to.port, timeout=timeout_s, context=_tls())
+            connection = http.client.HTTPSConnection(host, peer.port, timeout=timeout_s, context=_ssl_context())
             if proxy:
-                tunnel = _authorization(proxy, "Proxy-Authorization")
-                connection.set_tunnel(parts.hostname or "", parts.port or 443, tunnel)
+                tunnel_headers = _authorization(proxy, "Proxy-Authorization")
+                connection.set_tunnel(parts.hostname or "", parts.port or 443, tunnel_headers)
         else:
-            connection = http.client.HTTPConnection(host, to.port, timeout=timeout_s)
+            connection = http.client.HTTPConnection(host, peer.port, timeout=timeout_s)
         try:
             connection.connect()
             connection.sock.settimeout(self._settings.stall_timeout_s)
@@ -145,110 +150,110 @@ class Connections:
             raise
         with self._lock:
             self._sockets.add(connection.sock)
-            if self._broken:
+            if self._aborted:
                 _shut_down(connection.sock)
         return connection
 
-    def _take_kept(self, parts: SplitResult) -> http.client.HTTPConnection | None:
+    def _pop_idle(self, parts: SplitResult) -> http.client.HTTPConnection | None:
         with self._lock:
-            kept = self._kept.get(_origin(parts))
-            return kept.pop() if kept else None
+            idle = self._idle.get(_origin(parts))
+            return idle.pop() if idle else None
 
-    def _let_go(self, answer: Answer, parts: SplitResult) -> None:
-        connection = answer.connection
-        opened = connection.sock
-        if answer.close():
+    def _release(self, response: Response, parts: SplitResult) -> None:
+        connection = response.connection
+        sock = connection.sock
+        if response.close():
             with self._lock:
-                self._kept.setdefault(_origin(parts), []).append(connection)
-        elif opened is not None:
+                self._idle.setdefault(_origin(parts), []).append(connection)
+        elif sock is not None:
             with self._lock:
-                self._sockets.discard(opened)
+                self._sockets.discard(sock)
 
-    def _forget(self, connection: http.client.HTTPConnection) -> None:
+    def _discard(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
             self._sockets.discard(connection.sock)
         connection.close()
 
-    def _proxy(self, parts: SplitResult) -> SplitResult | None:
+    def _proxy_for(self, parts: SplitResult) -> SplitResult | None:
         proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
         if proxy is None or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
             return None
         return proxy
 
 
-def _proxies(model_id: str) -> dict[str, SplitResult]:
-    found = {}
-    for scheme, address in urllib.request.getproxies().items():
+def redact_url(url: str) -> str:
+    """Remove the parts of a URL that may be secret: signatures in the query, and the user name and password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid URL"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def describe_error(error: Exception) -> str:
+    """Return the kind and the message of an exception, such as "read timeout: ...", with all URLs redacted."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    kind = {"timeout error": "timeout", "invalid url error": "invalid URL"}.get(name, name)
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    message = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", r"\1", message)
+    return f"{kind}: {message}" if message else kind
+
+
+def silence_http_logs() -> None:
+    """Silence the request logs of httpx and httpcore, because they contain complete URLs with signatures."""
+    for name in ("httpx", "httpcore"):
+        logger = logging.getLogger(name)
+        if logger.level < logging.WARNING:
+            logger.setLevel(logging.WARNING)
+
+
+def _read_proxies(model_id: str) -> dict[str, SplitResult]:
+    proxies = {}
+    for scheme, url in urllib.request.getproxies().items():
         if scheme not in ("http", "https", "all"):
             continue
-        parts = urlsplit(address if "://" in address else f"http://{address}")
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme != "http" or not parts.hostname:
             detail = (
-                f"the proxy settings of the environment do not work: {scheme}_proxy names a proxy of the kind "
-                f"{parts.scheme!r}, only http is supported"
+                f"the environment variable {scheme}_proxy names a proxy with the scheme {parts.scheme!r}. Only http "
+                f"proxies are supported."
             )
             raise DownloadError(model=model_id, detail=detail)
-        found[scheme] = parts
-    return found
+        proxies[scheme] = parts
+    return proxies
 
 
-def _split(url: str) -> SplitResult:
+def _split_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise AddressError(f"is no address: {error}") from error
+        raise InvalidUrlError(str(error)) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise AddressError("is no http or https address")
+        raise InvalidUrlError("it must begin with http:// or https:// and a host")
     return parts
 
 
-def _origin(parts: SplitResult) -> Origin:
+def _origin(parts: SplitResult) -> _Origin:
     return parts.scheme, parts.hostname or "", parts.port
 
 
 def _authorization(parts: SplitResult, header: str = "Authorization") -> dict[str, str]:
     if parts.username is None:
         return {}
-    words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {header: f"Basic {base64.b64encode(words.encode()).decode()}"}
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {header: f"Basic {base64.b64encode(credentials.encode()).decode()}"}
 
 
 @lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    """Return a context with the certificates of SSL_CERT_FILE or SSL_CERT_DIR, else with those httpx brings."""
-    import httpx  # noqa: PLC0415 - a tenth of a second that only downloads should cost
+def _ssl_context() -> ssl.SSLContext:
+    """Return a context with the certificates of SSL_CERT_FILE or SSL_CERT_DIR, otherwise with httpx's own."""
+    import httpx  # noqa: PLC0415 - importing it takes 0.1 s
 
     return httpx.create_ssl_context()
 
 
-def _shut_down(opened: socket.socket) -> None:
+def _shut_down(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # closed already
-        # Not the method of an SSL socket, which would take its state from under the thread that reads.
-        socket.socket.shutdown(opened, socket.SHUT_RDWR)
-
-
-def without_query(url: str) -> str:
-    """Drop what may be secret: the query holds signatures, the user part passwords."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address that is none"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def cause_text(error: Exception) -> str:
-    """Return "read timeout: ...", from the class name and its words, without the query of any address in them."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
-    words = {"timeout error": "timeout", "address error": "address"}.get(name, name)
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    said = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", r"\1", said)
-    return f"{words}: {said}" if said else words
-
-
-def keep_addresses_out_of_logs() -> None:
-    """Silence the request lines of httpx and httpcore, which hold whole addresses with their signatures."""
-    for name in ("httpx", "httpcore"):
-        logger = logging.getLogger(name)
-        if logger.level < logging.WARNING:
-            logger.setLevel(logging.WARNING)
+        # The method of ssl.SSLSocket would discard the TLS state that the reading thread still uses.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)

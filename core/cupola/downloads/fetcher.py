@@ -1,4 +1,7 @@
-"""Fetches the chunks of files, and tries again where that may help. Blocks; every thread of a transfer uses one."""
+"""Fetches chunks of files with byte range requests, and retries transient errors.
+
+Everything here blocks. The threads of a transfer share one `Fetcher` and one `Throttle`.
+"""
 
 import email.utils
 import http.client
@@ -14,222 +17,27 @@ from datetime import UTC, datetime
 from email.message import Message
 
 from cupola.contracts import RemoteFile
-from cupola.downloads.connections import AddressError, Answer, Connections, cause_text, without_query
-from cupola.downloads.partial_file import PartialFile, Superseded
+from cupola.downloads.connections import ConnectionPool, InvalidUrlError, Response, describe_error, redact_url
+from cupola.downloads.partial_file import PartialFile, StaleChunkError
 from cupola.errors import CacheError, DigestMismatchError, DownloadError
 from cupola.settings import DownloadSettings
 
 _READ_BYTES = 1 << 18
-_WORTH_A_NEW_START_BYTES = 1 << 16
-_NEXT_TO_NOTHING_BYTES_PER_S = 100
-_REFUSED = (401, 403)
-_PASSING = (408, 429)
+_MIN_PROGRESS_BYTES = 1 << 16  # an attempt that received this much resets the retry count
+_STALLED_BYTES_PER_S = 100
+_MAX_BACKOFF_S = 30.0
+_MAX_RETRY_AFTER_S = 300.0
+_EXPIRED_STATUSES = (401, 403)
+_TRANSIENT_STATUSES = (408, 429)
 
 
-class _PassingError(Exception):
-    """A fault that may be gone at the next try, and when the server says that should be."""
-
-    def __init__(self, reason: str, asked_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.asked_s = asked_s
-
-
-class _RefusedError(Exception):
-    """The address may have expired."""
-
-
-@dataclass(slots=True)
-class _Span:
-    """What one thread fetches: from `offset` to `end`. Chunks from `index` on are not marked yet."""
-
-    part: PartialFile
-    generation: int
-    index: int
-    offset: int
-    end: int
-    alone: bool = False
-
-    def advance(self, data: bytes) -> None:
-        self.part.write(self.generation, self.offset, data)
-        self.offset += len(data)
-        while self.index * self.part.chunk_bytes < self.end and self.part.bounds(self.index)[1] <= self.offset:
-            self.part.mark(self.generation, self.index)
-            self.index += 1
-
-    def start_over(self, version: str) -> None:
-        """Take on the whole file, for a server that sends nothing less."""
-        self.generation = self.part.begin_stream(self.generation, version)
-        self.index, self.offset, self.end, self.alone = 0, 0, self.part.file.size_bytes, True
-
-    @property
-    def is_whole_file(self) -> bool:
-        return self.offset == 0 and self.end == self.part.file.size_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Fetcher:
-    """Fetches chunks for a transfer.
-
-    Attributes:
-        connections, pacing, settings: What the threads share.
-        model_id: For messages.
-        stopped: Set when nothing counts any more.
-        renew: Blocks until the file has another address than the one given, if there is a way; False if there is none.
-        explain: Turns what the disk says into our words.
-    """
-
-    connections: Connections
-    pacing: "Pacing"
-    settings: DownloadSettings
-    model_id: str
-    stopped: threading.Event
-    renew: Callable[[PartialFile, str], bool]
-    explain: Callable[[OSError], CacheError]
-
-    def fetch(self, part: PartialFile, generation: int, index: int) -> None:
-        """Bring one chunk.
-
-        Raises:
-            DownloadError: In spite of all retries it did not come; `DigestMismatchError` if it cannot be the right one.
-            CacheError: The disk has a fault.
-            Superseded: The chunk is of no use any more.
-        """
-        span = _Span(part, generation, index, *part.bounds(index))
-        attempts, refusals = 0, 0
-        while span.offset < span.end:
-            self.pacing.wait_turn()
-            self._check_stopped()
-            if span.alone:
-                span.offset = 0
-            before, url = span.offset, part.file.url
-            try:
-                self._request(span, url)
-            except _RefusedError as error:
-                refusals = refusals + 1 if span.offset == before else 1
-                if refusals > 1 + self.settings.retries or not self.renew(part, url):
-                    raise self._failure(url, str(error)) from error
-            except _PassingError as error:
-                came = 0 if span.alone else span.offset - before
-                attempts = attempts + 1 if came < _WORTH_A_NEW_START_BYTES else 1
-                if attempts > self.settings.retries:
-                    tried = f" ({attempts} attempts in a row)" if attempts > 1 else ""
-                    raise self._failure(url, f"{error}{tried}") from error
-                self.pacing.pause(attempts, error.asked_s)
-
-    def _request(self, span: _Span, url: str) -> None:
-        """Ask for the rest of a span once, and write what comes."""
-        asked = {} if span.is_whole_file else {"Range": f"bytes={span.offset}-{span.end - 1}"}
-        with self._http_faults(url):
-            answer = self.connections.get(url, asked)
-            try:
-                self._check_status(answer, span, url)
-                self._check_answer(answer, span, url)
-                self._receive(answer, span, url)
-            finally:
-                self.connections.put_back(answer, url)
-        if span.offset < span.end:
-            size = _bytes(span.part.file.size_bytes)
-            raise _PassingError(f"the answer ended after {span.offset:,} of {size}")
-
-    def _receive(self, answer: Answer, span: _Span, url: str) -> None:
-        since, received, limit_s = time.monotonic(), 0, self.settings.stall_timeout_s
-        while data := answer.read(_READ_BYTES):
-            self._check_stopped()
-            if span.offset + len(data) > span.end:
-                raise self._mismatch(span.part.file, url, "more")
-            try:
-                span.advance(data)
-            except OSError as error:
-                raise self.explain(error) from error
-            since += self.pacing.take(len(data))
-            received += len(data)
-            if time.monotonic() - since > limit_s:
-                if received < limit_s * _NEXT_TO_NOTHING_BYTES_PER_S:
-                    raise _PassingError(f"stalled: {received:,} bytes in {limit_s:g} s")
-                since, received = time.monotonic(), 0
-
-    def _check_status(self, answer: Answer, span: _Span, url: str) -> None:
-        status = answer.status
-        reason = f"the server answered {status} {answer.reason}"
-        if status in _PASSING or status >= 500:
-            raise _PassingError(reason, retry_after_s(answer.headers))
-        if status in _REFUSED:
-            raise _RefusedError(reason)
-        if status == 416:
-            raise self._mismatch(span.part.file, url, f"at most {_bytes(span.offset)}")
-        if status not in (200, 206):
-            raise self._failure(url, reason)
-
-    def _check_answer(self, answer: Answer, span: _Span, url: str) -> None:
-        """Make sure that the first byte is the one asked for, and that the file has the announced length."""
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        if answer.status == 200:
-            announced = answer.headers.get("Content-Length", "*")
-        elif match and int(match[1]) == span.offset:
-            announced = match[2]
-        else:
-            raise self._failure(url, "the server answered with another range")
-        if announced.isdigit() and int(announced) != span.part.file.size_bytes:
-            raise self._mismatch(span.part.file, url, _bytes(int(announced)))
-        try:
-            if answer.status == 206 or (span.is_whole_file and not span.alone):
-                span.part.accept(span.generation, _version(answer))
-            else:
-                span.start_over(_version(answer))
-        except OSError as error:
-            raise self.explain(error) from error
-
-    @contextmanager
-    def _http_faults(self, url: str) -> Iterator[None]:
-        """Tell the faults of connections that may pass from those that will not."""
-        try:
-            yield
-        except (AddressError, ssl.SSLCertVerificationError, http.client.InvalidURL, ValueError) as error:
-            self._check_stopped()
-            raise self._failure(url, cause_text(error)) from error
-        except (OSError, http.client.HTTPException) as error:
-            self._check_stopped()
-            raise _PassingError(cause_text(error)) from error
-
-    def _check_stopped(self) -> None:
-        if self.stopped.is_set():
-            raise Superseded
-
-    def _failure(self, url: str, reason: str) -> DownloadError:
-        return DownloadError(model=self.model_id, detail=f"{without_query(url)}: {reason}")
-
-    def _mismatch(self, file: RemoteFile, url: str, actual: str) -> DigestMismatchError:
-        expected = _bytes(file.size_bytes)
-        return mismatch(file, self.model_id, url=url, expected=expected, actual=actual)
-
-
-def mismatch(file: RemoteFile, model_id: str, *, url: str, expected: str, actual: str) -> DigestMismatchError:
-    """Say that a file is not the announced one."""
-    detail = f"{without_query(url)}: {file.path} is not what was announced"
-    return DigestMismatchError(model=model_id, detail=detail, file=file.path, expected=expected, actual=actual)
-
-
-def _version(answer: Answer) -> str:
-    """Name the version of what the server sends; a weak ETag does not promise equal bytes (RFC 9110, 13.1.5)."""
-    tag: str = answer.headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
-
-
-def _bytes(count: int) -> str:
-    return f"{count:,} bytes"
-
-
-_LONGEST_PAUSE_S = 30.0
-_LONGEST_ASKED_S = 300.0
-
-
-class Pacing:
-    """Shared by all threads of a transfer. Waiting ends at once when the transfer is stopped.
+class Throttle:
+    """The speed limit and the pauses before retries. Every wait ends at once when the transfer is stopped.
 
     Args:
-        stopped: Set when nothing counts any more.
-        bytes_per_s: Most to take; 0 sets no limit.
-        first_pause_s: Before the first retry.
+        stopped: Set when the transfer is stopped.
+        bytes_per_s: The speed limit; 0 for none.
+        first_pause_s: The longest pause before the first retry. It doubles with every further retry, up to 30 s.
     """
 
     def __init__(self, stopped: threading.Event, *, bytes_per_s: float, first_pause_s: float) -> None:
@@ -238,10 +46,10 @@ class Pacing:
         self._first_pause_s = first_pause_s
         self._lock = threading.Lock()
         self._free_at = 0.0
-        self._held_until = 0.0
+        self._retry_at = 0.0
 
-    def take(self, size_bytes: int) -> float:
-        """Wait until so many bytes are within the limit; returns how long that took, in seconds."""
+    def limit_speed(self, size_bytes: int) -> float:
+        """Wait until the speed limit allows this many bytes; returns the length of the wait in seconds."""
         if not self._bytes_per_s:
             return 0.0
         with self._lock:
@@ -251,34 +59,234 @@ class Pacing:
         self._stopped.wait(wait_s)
         return wait_s
 
-    def pause(self, attempt: int, asked_s: float | None) -> None:
-        """Wait before a retry, the first being attempt 1: as long as the server asks, else longer each time.
+    def pause(self, attempt: int, retry_after_s: float | None) -> None:
+        """Wait before a retry; the first one has attempt 1. A Retry-After of the server replaces the backoff.
 
-        The jitter keeps connections that broke together from coming back together.
+        Jitter spreads the retries of connections that failed at the same moment.
         """
-        if asked_s is not None:
+        if retry_after_s is not None:
             with self._lock:
-                self._held_until = max(self._held_until, time.monotonic() + asked_s)
-            self.wait_turn()
+                self._retry_at = max(self._retry_at, time.monotonic() + retry_after_s)
+            self.wait_for_server()
             return
-        longest_s = min(_LONGEST_PAUSE_S, self._first_pause_s * 2 ** (attempt - 1))
-        self._stopped.wait(longest_s * random.uniform(0.5, 1))  # noqa: S311 - nothing secret about it
+        backoff_s = min(_MAX_BACKOFF_S, self._first_pause_s * 2 ** (attempt - 1))
+        self._stopped.wait(backoff_s * random.uniform(0.5, 1))  # noqa: S311 - not a security feature
 
-    def wait_turn(self) -> None:
-        """Wait as long as the server asked anybody to."""
-        self._stopped.wait(max(0.0, self._held_until - time.monotonic()))
+    def wait_for_server(self) -> None:
+        """Wait until the latest Retry-After of the server, to whichever request, has passed."""
+        self._stopped.wait(max(0.0, self._retry_at - time.monotonic()))
 
 
-def retry_after_s(headers: Message) -> float | None:
-    """Read Retry-After, seconds or a date (RFC 9110, 10.2.3); None if there is none, or more than five minutes."""
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Fetches the chunks of a transfer.
+
+    Attributes:
+        connections, throttle, settings: Shared by all threads.
+        model_id: For error messages.
+        stopped: Set when the transfer is stopped.
+        refresh_url: Called with a file and its expired URL. Blocks until the file has a new URL; returns whether it
+            has one.
+        wrap_os_error: Turns an error of the disk into a `CacheError`.
+    """
+
+    connections: ConnectionPool
+    throttle: Throttle
+    settings: DownloadSettings
+    model_id: str
+    stopped: threading.Event
+    refresh_url: Callable[[PartialFile, str], bool]
+    wrap_os_error: Callable[[OSError], CacheError]
+
+    def fetch(self, part: PartialFile, generation: int, index: int) -> None:
+        """Fetch one chunk and write it to the partial file.
+
+        Raises:
+            DownloadError: All retries failed; `DigestMismatchError` if the file has another size than announced.
+            CacheError: The disk failed.
+            StaleChunkError: The chunk is no longer needed.
+        """
+        span = _ByteRange(part, generation, index, *part.bounds(index))
+        attempts, refusals = 0, 0
+        while span.offset < span.end:
+            self.throttle.wait_for_server()
+            self._check_stopped()
+            if span.is_stream:
+                span.offset = 0
+            before, url = span.offset, part.file.url
+            try:
+                self._request(span, url)
+            except _ExpiredUrlError as error:
+                refusals = refusals + 1 if span.offset == before else 1
+                if refusals > 1 + self.settings.retries or not self.refresh_url(part, url):
+                    raise self._error(url, str(error)) from error
+            except _TransientError as error:
+                received = 0 if span.is_stream else span.offset - before
+                attempts = attempts + 1 if received < _MIN_PROGRESS_BYTES else 1
+                if attempts > self.settings.retries:
+                    count = f" ({attempts} attempts in a row)" if attempts > 1 else ""
+                    raise self._error(url, f"{error}{count}") from error
+                self.throttle.pause(attempts, error.retry_after_s)
+
+    def _request(self, span: "_ByteRange", url: str) -> None:
+        """Send one request for the rest of a range, and write the response."""
+        headers = {} if span.is_whole_file else {"Range": f"bytes={span.offset}-{span.end - 1}"}
+        with self._connection_errors(url):
+            response = self.connections.get(url, headers)
+            try:
+                self._check_status(response, span, url)
+                self._check_range(response, span, url)
+                self._receive(response, span, url)
+            finally:
+                self.connections.release(response, url)
+        if span.offset < span.end:
+            size = _format_bytes(span.part.file.size_bytes)
+            raise _TransientError(f"the response ended after {span.offset:,} of {size}")
+
+    def _receive(self, response: Response, span: "_ByteRange", url: str) -> None:
+        since, received, limit_s = time.monotonic(), 0, self.settings.stall_timeout_s
+        while data := response.read(_READ_BYTES):
+            self._check_stopped()
+            if span.offset + len(data) > span.end:
+                raise self._mismatch(span.part.file, url, "more")
+            try:
+                span.write(data)
+            except OSError as error:
+                raise self.wrap_os_error(error) from error
+            since += self.throttle.limit_speed(len(data))
+            received += len(data)
+            if time.monotonic() - since > limit_s:
+                if received < limit_s * _STALLED_BYTES_PER_S:
+                    raise _TransientError(f"stalled: {received:,} bytes in {limit_s:g} s")
+                since, received = time.monotonic(), 0
+
+    def _check_status(self, response: Response, span: "_ByteRange", url: str) -> None:
+        status = response.status
+        reason = f"the server answered {status} {response.reason}"
+        if status in _TRANSIENT_STATUSES or status >= 500:
+            raise _TransientError(reason, parse_retry_after(response.headers))
+        if status in _EXPIRED_STATUSES:
+            raise _ExpiredUrlError(reason)
+        if status == 416:
+            raise self._mismatch(span.part.file, url, f"at most {_format_bytes(span.offset)}")
+        if status not in (200, 206):
+            raise self._error(url, reason)
+
+    def _check_range(self, response: Response, span: "_ByteRange", url: str) -> None:
+        """Check that the body starts at the requested offset, and that the file has the announced size."""
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if response.status == 200:
+            total = response.headers.get("Content-Length", "*")
+        elif match and int(match[1]) == span.offset:
+            total = match[2]
+        else:
+            raise self._error(url, "the server sent another byte range than requested")
+        if total.isdigit() and int(total) != span.part.file.size_bytes:
+            raise self._mismatch(span.part.file, url, _format_bytes(int(total)))
+        try:
+            if response.status == 206 or (span.is_whole_file and not span.is_stream):
+                span.part.check_version(span.generation, _content_version(response))
+            else:
+                span.restart_as_stream(_content_version(response))
+        except OSError as error:
+            raise self.wrap_os_error(error) from error
+
+    @contextmanager
+    def _connection_errors(self, url: str) -> Iterator[None]:
+        """Turn errors of connections into `_TransientError`, or into `DownloadError` if a retry cannot help."""
+        try:
+            yield
+        except (InvalidUrlError, ssl.SSLCertVerificationError, http.client.InvalidURL, ValueError) as error:
+            self._check_stopped()
+            raise self._error(url, describe_error(error)) from error
+        except (OSError, http.client.HTTPException) as error:
+            self._check_stopped()
+            raise _TransientError(describe_error(error)) from error
+
+    def _check_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise StaleChunkError
+
+    def _error(self, url: str, reason: str) -> DownloadError:
+        return DownloadError(model=self.model_id, detail=f"{redact_url(url)}: {reason}")
+
+    def _mismatch(self, file: RemoteFile, url: str, actual: str) -> DigestMismatchError:
+        expected = _format_bytes(file.size_bytes)
+        return mismatch_error(file, self.model_id, url=url, expected=expected, actual=actual)
+
+
+class _TransientError(Exception):
+    """An error that a retry may solve. `retry_after_s` is the server's Retry-After, if it sent one."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class _ExpiredUrlError(Exception):
+    """The server refused the URL, whose signature may have expired."""
+
+
+@dataclass(slots=True)
+class _ByteRange:
+    """The bytes from `offset` to `end` that one thread fetches. Chunks from `index` on are not complete yet.
+
+    `is_stream` is set once the server ignores byte ranges, so that this thread fetches the whole file.
+    """
+
+    part: PartialFile
+    generation: int
+    index: int
+    offset: int
+    end: int
+    is_stream: bool = False
+
+    def write(self, data: bytes) -> None:
+        self.part.write(self.generation, self.offset, data)
+        self.offset += len(data)
+        while self.index * self.part.chunk_bytes < self.end and self.part.bounds(self.index)[1] <= self.offset:
+            self.part.mark_complete(self.generation, self.index)
+            self.index += 1
+
+    def restart_as_stream(self, version: str) -> None:
+        self.generation = self.part.restart_as_stream(self.generation, version)
+        self.index, self.offset, self.end, self.is_stream = 0, 0, self.part.file.size_bytes, True
+
+    @property
+    def is_whole_file(self) -> bool:
+        return self.offset == 0 and self.end == self.part.file.size_bytes
+
+
+def mismatch_error(file: RemoteFile, model_id: str, *, url: str, expected: str, actual: str) -> DigestMismatchError:
+    """Return the error for a file whose size or digest is not the announced one."""
+    detail = f"{redact_url(url)}: {file.path} does not match the catalog"
+    return DigestMismatchError(model=model_id, detail=detail, file=file.path, expected=expected, actual=actual)
+
+
+def parse_retry_after(headers: Message) -> float | None:
+    """Parse Retry-After, which is in seconds or a date (RFC 9110, 10.2.3).
+
+    Returns:
+        Seconds from now, at most 300; None if the header is missing or invalid.
+    """
     text = headers.get("Retry-After", "").strip()
     try:
-        seconds = float(text) if text.isdecimal() else (_date(text) - datetime.now(UTC)).total_seconds()
+        seconds = float(text) if text.isdecimal() else (_parse_date(text) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return None
-    return min(max(0.0, seconds), _LONGEST_ASKED_S)
+    return min(max(0.0, seconds), _MAX_RETRY_AFTER_S)
 
 
-def _date(text: str) -> datetime:
+def _parse_date(text: str) -> datetime:
     date = email.utils.parsedate_to_datetime(text)
     return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _content_version(response: Response) -> str:
+    """Return the ETag or the Last-Modified. A weak ETag does not guarantee equal bytes (RFC 9110, 13.1.5)."""
+    tag: str = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _format_bytes(count: int) -> str:
+    return f"{count:,} bytes"

@@ -22,7 +22,7 @@ from cupola.contracts import (
     ProgressEvent,
     ResidentStatus,
 )
-from cupola.downloads import Acquirer, DownloadJobs, HttpDownloader, keep_addresses_out_of_logs
+from cupola.downloads import Acquirer, DownloadJobs, HttpDownloader, silence_http_logs
 from cupola.engine.generation import RunningTurn
 from cupola.engine.placer import Placer
 from cupola.environments import Inventory
@@ -367,7 +367,7 @@ async def open_engine(settings: Settings, plugins: PluginSet | None = None) -> A
     """
     plugins = plugins or load_plugins(settings)
     plugins.ensure_usable()
-    keep_addresses_out_of_logs()
+    silence_http_logs()
     limits = ResidencyLimits.from_settings(settings.models, settings.worker)
     async with (
         ExternalModels(settings.external) as external,

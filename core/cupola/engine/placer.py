@@ -149,7 +149,7 @@ class Placer:
             model=name,
             needs=" or ".join(sorted(needs)),
             available=", ".join(f"{device.provider} on {device.type}" for device in self._inventory.devices()),
-            remedy=" ".join(each.sentence for each in found if each.status != "usable"),
+            remedy=" ".join(diagnosis.message for diagnosis in found if diagnosis.status != "usable"),
         )
 
     def _provider_name(self, wanted: str) -> str:

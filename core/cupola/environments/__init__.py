@@ -1,6 +1,7 @@
-"""Environments of execution providers: installed, probed and removed here, and what devices the probes found.
+"""The environments of execution providers, and the devices that their probes find.
 
-The engine, the doctor and `cupola provider` use it. Nothing in it runs a driver: that is left to worker processes.
+Providers that need packages of their own run in a private virtual environment. The engine, the doctor and
+`cupola provider` use this package. It never imports a runtime or calls a driver; worker processes do.
 """
 
 from cupola.environments.diagnosis import Diagnosis, diagnose

@@ -1,12 +1,12 @@
-"""Why a provider can be used here or not, and what mends it."""
+"""Whether an execution provider is usable on this machine, or why not and how to fix it."""
 
 from typing import Literal
 
 from msgspec import Struct
 
 from cupola.contracts import Device
-from cupola.environments.environment import applying
-from cupola.environments.inventory import Inventory, is_assumed
+from cupola.environments.environment import applicable_requirements
+from cupola.environments.inventory import Inventory, needs_probe
 from cupola.plugins import ProviderEntry
 
 Status = Literal["usable", "not installed", "outdated", "not for this machine", "no device", "broken", "not probed"]
@@ -15,21 +15,22 @@ _PROBLEMS = {
     "not installed": "Its packages are not installed.",
     "outdated": "Its environment was made for other versions of its packages.",
     "not for this machine": "There are no packages of it for this machine.",
-    "not probed": "It was not asked for its devices yet.",
+    "not probed": "It was not probed for devices yet.",
 }
 
 
 class Diagnosis(Struct, frozen=True):
-    """What is known of a provider on this machine.
+    """The state of an execution provider on this machine.
 
     Attributes:
         name, alias: "OpenVINOExecutionProvider" and "openvino".
-        status: "no device" means that it runs and found none; "broken" that it crashed, hung or failed.
-        devices: What it can use; of a provider that is usable at least one.
-        versions: Of its libraries.
-        packages: What its environment is made of, or would be.
-        problem: A sentence; "" if it is usable.
-        remedy: The one command or address that mends it; "" if nothing does.
+        status: "no device" means that it runs but found no device; "broken" that its probe crashed, failed or did not
+            end within the time limit.
+        devices: The devices that it can use; at least one if it is usable.
+        versions: The versions of its libraries, by name.
+        packages: The requirements of its environment that apply to this machine.
+        problem: Why it is not usable; "" if it is.
+        remedy: The command or address that solves the problem; "" if there is none.
     """
 
     name: str
@@ -42,24 +43,24 @@ class Diagnosis(Struct, frozen=True):
     remedy: str = ""
 
     @property
-    def sentence(self) -> str:
-        """What is in the way, for an error; "" if nothing is."""
+    def message(self) -> str:
+        """The problem and its remedy, for error messages; "" if the provider is usable."""
         if not self.problem:
             return ""
-        mends = f" Run `{self.remedy}`." if self.remedy.startswith("cupola ") else f" {self.remedy}".rstrip()
-        return f"{self.alias}: {self.problem}{mends}"
+        remedy = f" Run `{self.remedy}`." if self.remedy.startswith("cupola ") else f" {self.remedy}".rstrip()
+        return f"{self.alias}: {self.problem}{remedy}"
 
 
 def diagnose(inventory: Inventory, entry: ProviderEntry) -> Diagnosis:
-    """Say what is known of a provider. Starts nothing: see `Inventory.refresh`."""
+    """Return the state of a provider as far as it is known. Starts no probe; see `Inventory.refresh`."""
     provider, state = entry.provider, inventory.state(entry)
-    packages = () if state == "not for this machine" else applying(provider.requirements)
+    packages = () if state == "not for this machine" else applicable_requirements(provider.requirements)
     finding = inventory.finding(entry)
     status: Status
     if state in ("not installed", "outdated", "not for this machine"):
         status, finding = state, None
     elif finding is None:
-        status = "usable" if is_assumed(entry) else "not probed"
+        status = "not probed" if needs_probe(entry) else "usable"
     elif not finding.ran:
         status = "broken"
     else:

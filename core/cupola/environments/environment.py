@@ -1,4 +1,8 @@
-"""The environments on disk: one folder for each provider that needs packages of its own."""
+"""Virtual environments of execution providers: installing them, finding them, removing them.
+
+Each provider that needs packages of its own has one folder. Environments are built in a temporary folder beside it and
+then renamed into place, so that an environment is either complete or absent.
+"""
 
 import logging
 import os
@@ -32,19 +36,24 @@ from cupola.worker.process import detached
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-
 logger = logging.getLogger(__name__)
 _RECORD = "cupola.json"
-_BUILDING = ".building-"
+_BUILD_PREFIX = ".building-"
+_FIRST_PROBE_TIMEOUT_S = 60.0  # the first import compiles modules and reads files that are not in the page cache
+_TAIL_LINES = 8
+_TAIL_CHARACTERS = 1200
+_WORKER_PACKAGES = ("jinja2", "llguidance", "msgspec", "numpy", "onnx", "platformdirs", "pluggy", "psutil")
+"""The packages that our core and providers packages import in a worker. ONNX Runtime comes with the provider."""
 
 
 class EnvironmentRecord(Struct, frozen=True):
-    """What an environment was made for. It lies in the environment; without it there is none.
+    """What an environment was made for, stored in its folder. A folder without it is not an environment.
 
     Attributes:
         provider: "OpenVINOExecutionProvider".
-        requirements: As the provider declared them.
-        report: What the probe found when it was made.
+        requirements: The provider's requirements, as it declared them.
+        made_at_unix: In seconds since 1970.
+        report: The result of the probe after the installation.
     """
 
     provider: str
@@ -62,16 +71,16 @@ class Environment:
 
     @property
     def python(self) -> str:
-        """Its interpreter."""
-        return python_of(self.path)
+        """The path of its interpreter."""
+        return python_path(self.path)
 
-    def suits(self, requirements: Sequence[str]) -> bool:
-        """Say whether it was made for just these requirements, and its interpreter is still there."""
+    def satisfies(self, requirements: Sequence[str]) -> bool:
+        """Return whether it was made for exactly these requirements and its interpreter exists."""
         return self.record.requirements == tuple(requirements) and Path(self.python).exists()
 
 
 class Environments:
-    """The folder of all environments. What it holds is whole: building happens beside, and is renamed into place.
+    """The folder of all environments.
 
     Args:
         folder: It need not exist.
@@ -81,35 +90,35 @@ class Environments:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """List the providers that have an environment, damaged ones too; also of plugins that are gone."""
+        """List the aliases of providers that have an environment, also damaged ones and those of removed plugins."""
         return sorted(path.name for path in self.folder.glob("[!.]*") if path.is_dir())
 
     def find(self, alias: str) -> Environment | None:
-        """Return a provider's environment; None if it has none."""
+        """Return a provider's environment; None if there is none or it is damaged, which is logged."""
         path = self.folder / alias
         try:
             record = msgspec.json.decode((path / _RECORD).read_bytes(), type=EnvironmentRecord)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
-            logger.warning("The environment in %s is damaged and not used: %s", path, error)
+            logger.warning("The environment in %s is damaged and is ignored: %s", path, error)
             return None
         return Environment(path, record)
 
     def remove(self, alias: str) -> bool:
-        """Delete a provider's environment, a damaged one too; False if there was none.
+        """Delete a provider's environment, even a damaged one; returns False if there is none.
 
-        It goes out of the way first, so that it is there either whole or not at all.
+        It is renamed before it is deleted, so that no other process sees a part of it.
         """
         path = self.folder / alias
         if not path.is_dir():
             return False
-        with self.building() as spare:
-            path.rename(spare / "removed")
+        with self.build_folder() as folder:
+            path.rename(folder / "removed")
         return True
 
     def commit(self, alias: str, built: Path, record: EnvironmentRecord) -> Environment:
-        """Put a finished environment in its place; an older one is deleted."""
+        """Move a finished environment into place. It replaces an existing one."""
         (built / _RECORD).write_bytes(msgspec.json.encode(record))
         self.remove(alias)
         path = self.folder / alias
@@ -117,74 +126,86 @@ class Environments:
         return Environment(path, record)
 
     @contextmanager
-    def building(self) -> Iterator[Path]:
-        """Lend an empty folder to build in. What is in it when the block ends is deleted.
+    def build_folder(self) -> Iterator[Path]:
+        """Create a temporary folder beside the environments, which is deleted when the block ends.
 
-        What a process left that was killed meanwhile is deleted, too.
+        Folders of processes that were killed are deleted as well.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(f"{_BUILDING}*"):
-            owner = left.name.removeprefix(_BUILDING).partition("-")[0]
-            if not (owner.isdigit() and psutil.pid_exists(int(owner))):
-                shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{os.getpid()}-", dir=self.folder))
+        for folder in self.folder.glob(f"{_BUILD_PREFIX}*"):
+            pid = folder.name.removeprefix(_BUILD_PREFIX).partition("-")[0]
+            if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+                shutil.rmtree(folder, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_BUILD_PREFIX}{os.getpid()}-", dir=self.folder))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def python_of(environment: Path) -> str:
-    """Return the interpreter of a virtual environment."""
-    return str(environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
-
-
-_FIRST_PROBE_S = 60.0  # nothing is compiled or in the disk's cache yet
-_TAIL_LINES = 8
-_TAIL_CHARACTERS = 1200
-
-
 async def install(entry: ProviderEntry, settings: Settings, *, output: IO[bytes] | int) -> Environment:
-    """Install what a provider needs into an environment of its own, in the place of an older one.
+    """Install a provider's packages into a new environment, which replaces an existing one.
 
-    It is kept only if the provider's probe runs in it; finding no device is no failure. Whatever else happens, an
-    interruption included, leaves everything as it was.
+    The environment is kept only if the provider's probe runs in it; a probe that finds no device is a success. If this
+    raises or is cancelled, the existing environment remains.
 
     Args:
         entry: The provider.
-        settings: Where it goes, and for the probe.
-        output: Where pip writes what it does, progress bars included if that is a terminal.
+        settings: For the location and the probe.
+        output: Receives pip's standard output, such as a terminal for progress bars.
 
     Raises:
-        ProviderInstallError: With what pip or the probe said.
+        ProviderInstallError: The detail contains the message of pip or of the probe.
     """
     provider = entry.provider
-    requirements = applicable(entry)
+    requirements = _requirements_to_install(entry)
     environments = Environments(settings.environments_dir)
     try:
-        with environments.building() as folder:
+        with environments.build_folder() as folder:
             built = folder / "venv"
-            await _make(entry, built, [*requirements, *worker_requirements()], output)
-            report = await _tried(entry, settings, built)
+            await _create(entry, built, [*requirements, *worker_requirements()], output)
+            report = await _probe_new(entry, settings, built)
             record = EnvironmentRecord(provider.name, provider.requirements, time.time(), report)
             return environments.commit(provider.alias, built, record)
     except OSError as error:
-        detail = f"{environments.folder}: {error.strerror or error}. Set machine.dir to a folder you may write"
+        detail = f"{environments.folder}: {error.strerror or error}. Set machine.dir to a writable folder"
         raise ProviderInstallError(provider=provider.alias, detail=detail) from error
 
 
-def applicable(entry: ProviderEntry) -> tuple[str, ...]:
-    """Return the requirements of a provider that apply to this machine.
+def applicable_requirements(requirements: Iterable[str]) -> tuple[str, ...]:
+    """Return the requirements whose markers match this machine, without the markers.
 
     Raises:
-        ProviderInstallError: There are none, or they are no requirements.
+        ValueError: A requirement is invalid (PEP 508).
     """
+    parsed = [_parse_requirement(text) for text in requirements]
+    return tuple(_without_marker(item) for item in parsed if item.marker is None or item.marker.evaluate())
+
+
+def worker_requirements() -> Sequence[str]:
+    """Return the requirements of our own packages in a worker, with the version ranges that Cupola declares."""
+    from packaging.requirements import Requirement  # noqa: PLC0415 - importing it takes 20 ms at every start
+
+    try:
+        declared = metadata.requires("cupola") or []
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        declared = []
+    known = {item.name.lower(): item for item in map(Requirement, declared) if "extra" not in str(item.marker)}
+    return [_without_marker(known[name]) if name in known else name for name in _WORKER_PACKAGES]
+
+
+def python_path(environment: Path) -> str:
+    """Return the path of the interpreter of a virtual environment."""
+    return str(environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+
+
+def _requirements_to_install(entry: ProviderEntry) -> tuple[str, ...]:
     provider = entry.provider
     if not provider.requirements:
         detail = "it needs no environment of its own; it runs in Cupola's"
         raise ProviderInstallError(provider=provider.alias, detail=detail)
     try:
-        requirements = applying(provider.requirements)
+        requirements = applicable_requirements(provider.requirements)
     except ValueError as error:
         raise ProviderInstallError(provider=provider.alias, detail=f"its plugin has a fault: {error}") from error
     if not requirements:
@@ -193,79 +214,53 @@ def applicable(entry: ProviderEntry) -> tuple[str, ...]:
     return requirements
 
 
-async def _make(entry: ProviderEntry, built: Path, requirements: list[str], output: IO[bytes] | int) -> None:
-    """Make a virtual environment and have the service's own pip install into it, with the user's settings."""
+async def _create(entry: ProviderEntry, built: Path, requirements: list[str], output: IO[bytes] | int) -> None:
+    """Create a virtual environment and run pip in it. The service's own pip is preferred, with the user's settings."""
     python = [sys.executable, "-P"]
-    has_pip = not (await _ran([*python, "-m", "pip", "--version"], subprocess.DEVNULL))[0]
-    code, said = await _ran([*python, "-m", "venv", *(["--without-pip"] if has_pip else []), str(built)], output)
+    has_pip = not (await _run_command([*python, "-m", "pip", "--version"], subprocess.DEVNULL))[0]
+    venv = [*python, "-m", "venv", *(["--without-pip"] if has_pip else []), str(built)]
+    code, stderr = await _run_command(venv, output)
     if not code:
-        pip = [*python, "-m", "pip", "--python", python_of(built)] if has_pip else [python_of(built), "-m", "pip"]
+        pip = [*python, "-m", "pip", "--python", python_path(built)] if has_pip else [python_path(built), "-m", "pip"]
         options = ["--no-input", "--disable-pip-version-check"]
-        code, said = await _ran([*pip, "install", *options, *requirements], output)
+        code, stderr = await _run_command([*pip, "install", *options, *requirements], output)
     if code:
-        lines = [line.strip() for line in said.splitlines() if line.strip()][-_TAIL_LINES:]
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()][-_TAIL_LINES:]
         tail = re.sub(r"(?<=://)[^/@\s]+@", "****@", " | ".join(lines))[-_TAIL_CHARACTERS:]
         raise ProviderInstallError(provider=entry.provider.alias, detail=f"pip failed: {tail or f'exit code {code}'}")
 
 
-async def _tried(entry: ProviderEntry, settings: Settings, built: Path) -> ProviderReport:
-    """Have the provider probed in its new environment."""
-    interpreter = Interpreter(python_of(built), shared_modules(entry.reference, entry.distribution))
-    finding = await probe(entry, settings, interpreter, timeout_s=_FIRST_PROBE_S)
+async def _probe_new(entry: ProviderEntry, settings: Settings, built: Path) -> ProviderReport:
+    interpreter = Interpreter(python_path(built), shared_modules(entry.reference, entry.distribution))
+    finding = await probe(entry, settings, interpreter, timeout_s=_FIRST_PROBE_TIMEOUT_S)
     if not finding.ran:
-        detail = f"its packages are installed, but it does not run: {finding.report.problem}"
+        detail = f"its packages were installed, but it does not run: {finding.report.problem}"
         raise ProviderInstallError(provider=entry.provider.alias, detail=detail)
     return finding.report
 
 
-async def _ran(command: list[str], output: IO[bytes] | int) -> tuple[int, str]:
-    """Run a command to its end; returns its exit code and what it wrote to stderr. Cancelling ends it."""
+async def _run_command(command: list[str], output: IO[bytes] | int) -> tuple[int, str]:
+    """Run a command to its end; returns its exit code and standard error. Cancellation kills it."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    nowhere = subprocess.DEVNULL
-    process = await anyio.open_process(command, stdin=nowhere, stdout=output, env=environment, **detached())
+    devnull = subprocess.DEVNULL
+    process = await anyio.open_process(command, stdin=devnull, stdout=output, env=environment, **detached())
     try:
         assert process.stderr is not None
-        said = b"".join([chunk async for chunk in process.stderr]).decode(errors="replace")
-        return await process.wait(), said
+        stderr = b"".join([chunk async for chunk in process.stderr]).decode(errors="replace")
+        return await process.wait(), stderr
     finally:
         await kill_group(process)
 
 
-_OURS = ("jinja2", "llguidance", "msgspec", "numpy", "onnx", "platformdirs", "pluggy", "psutil")
-"""What our core and providers packages import in a worker, beside the ONNX Runtime that a provider brings."""
-
-
-def applying(requirements: Iterable[str]) -> tuple[str, ...]:
-    """Return the requirements that apply to this machine, without their markers.
-
-    Raises:
-        ValueError: One is not a requirement as pip takes it.
-    """
-    parsed = [_parsed(text) for text in requirements]
-    return tuple(_plain(each) for each in parsed if each.marker is None or each.marker.evaluate())
-
-
-def worker_requirements() -> Sequence[str]:
-    """Return what our own packages need in a worker, in the versions that Cupola declares."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 - takes 20 ms, which every start would pay
-
-    try:
-        declared = metadata.requires("cupola") or []
-    except metadata.PackageNotFoundError:  # run from a bare source tree
-        declared = []
-    known = {each.name.lower(): each for each in map(Requirement, declared) if "extra" not in str(each.marker)}
-    return [_plain(known[name]) if name in known else name for name in _OURS]
-
-
-def _parsed(text: str) -> "Requirement":
-    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
+def _parse_requirement(text: str) -> "Requirement":
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 - see worker_requirements
 
     try:
         return Requirement(text)
     except InvalidRequirement as error:
-        raise ValueError(f"{text!r} is no requirement: {error}") from error
+        raise ValueError(f"{text!r} is not a valid requirement: {error}") from error
 
 
-def _plain(requirement: "Requirement") -> str:
+def _without_marker(requirement: "Requirement") -> str:
     requirement.marker = None
     return str(requirement)

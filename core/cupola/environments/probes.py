@@ -1,4 +1,4 @@
-"""Has a provider look for its devices in a process of its own, which may crash, hang or fail without costing more."""
+"""Probes: a provider looks for its devices in a process of its own, which may crash or hang without harm."""
 
 import contextlib
 import os
@@ -24,39 +24,42 @@ from cupola.worker.process import detached, ending, last_words
 async def probe(
     entry: ProviderEntry, settings: Settings, interpreter: Interpreter, *, timeout_s: float | None = None
 ) -> Finding:
-    """Return what a provider reports of this machine, or what became of the process that asked it.
-
-    Cancelling ends the process. Nothing is raised for what a provider does.
+    """Probe a provider in a new process. Cancellation kills the process.
 
     Args:
         entry: The provider.
-        settings: Handed to the plugin.
-        interpreter: That of the provider's environment.
-        timeout_s: How long it has; None takes `machine.probe_timeout_s`.
+        settings: The settings for the plugin.
+        interpreter: The interpreter of the provider's environment.
+        timeout_s: The time limit; None uses the setting `machine.probe_timeout_s`.
+
+    Returns:
+        The provider's report. If the process crashed, hung or did not start, `ran` is false and the report's problem
+        gives the reason; nothing is raised.
     """
     name = entry.provider.name
     timeout_s = timeout_s or settings.machine.probe_timeout_s
-    question = msgspec.json.encode(Probe(entry.reference, name, msgspec.to_builtins(settings.for_workers())))
+    request = msgspec.json.encode(Probe(entry.reference, name, msgspec.to_builtins(settings.for_workers())))
     folder = Path(tempfile.mkdtemp(prefix="cupola-probe-"))
     try:
-        process = await _started(interpreter, entry.provider.environment(entry.options), folder)
+        process = await _start(interpreter, entry.provider.environment(entry.options), folder)
         try:
             with anyio.move_on_after(timeout_s) as limit:
-                answer = await _ask(process, question)
+                output = await _communicate(process, request)
             code = process.returncode
         finally:
             await kill_group(process)
         if limit.cancelled_caught:
-            problem = "; ".join([f"it did not report within {timeout_s:g} s", *last_words(folder / "stderr")])
-            return _failed(name, problem, "update its driver, or raise machine.probe_timeout_s on a slow machine")
-        return _read(name, answer, code, folder)
+            problem = "; ".join([f"It did not report within {timeout_s:g} s", *last_words(folder / "stderr")])
+            remedy = "Update its driver, or raise machine.probe_timeout_s on a slow machine."
+            return _failure(name, f"{problem}.", remedy)
+        return _parse_finding(name, output, code, folder)
     except OSError as error:
-        return _failed(name, f"{interpreter.python} did not start: {error}", "")
+        return _failure(name, f"{interpreter.python} did not start: {error}.", "")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _started(interpreter: Interpreter, environment: Mapping[str, str], folder: Path) -> Process:
+async def _start(interpreter: Interpreter, environment: Mapping[str, str], folder: Path) -> Process:
     with (folder / "stderr").open("wb") as stderr:
         return await anyio.open_process(
             interpreter.command("cupola.worker.prober", str(os.getpid())),
@@ -69,25 +72,26 @@ async def _started(interpreter: Interpreter, environment: Mapping[str, str], fol
         )
 
 
-async def _ask(process: Process, question: bytes) -> bytes:
+async def _communicate(process: Process, request: bytes) -> bytes:
+    """Send the request to standard input and return what the process writes to standard output until it ends."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await process.stdin.send(question)
+        await process.stdin.send(request)
         await process.stdin.aclose()
-    answer = b"".join([piece async for piece in process.stdout])
+    output = b"".join([chunk async for chunk in process.stdout])
     await process.wait()
-    return answer
+    return output
 
 
-def _read(name: str, answer: bytes, code: int | None, folder: Path) -> Finding:
+def _parse_finding(name: str, output: bytes, code: int | None, folder: Path) -> Finding:
     try:
-        return msgspec.json.decode(answer, type=Finding)
+        return msgspec.json.decode(output, type=Finding)
     except msgspec.MsgspecError:
-        how = ending(code) if code is not None else "without a word"
-        problem = "; ".join([f"the process that probed it ended: {how}", *last_words(folder / "stderr")])
-        return _failed(name, problem, "reinstall it, or update its driver")
+        reason = ending(code) if code is not None else "unknown exit code"
+        problem = "; ".join([f"Its probe ended with an error: {reason}", *last_words(folder / "stderr")])
+        return _failure(name, f"{problem}.", "Reinstall it, or update its driver.")
 
 
-def _failed(name: str, problem: str, remedy: str) -> Finding:
+def _failure(name: str, problem: str, remedy: str) -> Finding:
     return Finding(ProviderReport(name, problem=problem, remedy=remedy), ran=False)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from cupola.downloads.connections import cause_text
+from cupola.downloads.connections import describe_error
 from cupola.errors import (
     ExternalBusyError,
     ExternalServiceError,
@@ -173,12 +173,14 @@ class _Explained:
         import httpx  # noqa: PLC0415 - see above
 
         if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
-            raise ExternalServiceError(service=self._service, detail=f"no connection, {cause_text(error)}") from None
+            raise ExternalServiceError(
+                service=self._service, detail=f"no connection, {describe_error(error)}"
+            ) from None
         if isinstance(error, httpx.TimeoutException):
             detail = f"it said nothing for {self._timeout_s:g} s"
             raise ExternalTimeoutError(service=self._service, detail=detail) from None
         if isinstance(error, httpx.HTTPError):
-            raise ExternalServiceError(service=self._service, detail=f"broke off, {cause_text(error)}") from None
+            raise ExternalServiceError(service=self._service, detail=f"broke off, {describe_error(error)}") from None
 
 
 async def _beginning(response: "httpx.Response", limit_bytes: int = 65536) -> bytes:

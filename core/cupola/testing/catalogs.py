@@ -19,7 +19,7 @@ import pytest
 
 from cupola.contracts import CachedModel, CatalogSource, DeviceType, ProgressEvent, Staging
 from cupola.downloads import HttpDownloader
-from cupola.downloads.files import targets
+from cupola.downloads.files import target_paths
 
 # ruff: noqa: ASYNC240 - tests may block
 
@@ -98,7 +98,7 @@ class CatalogSourceSuite:
     async def test_files_have_safe_names_sizes_and_proper_digests(self, source: CatalogSource, tmp_path: Path) -> None:
         for model in (await source.models())[:3]:
             files = await source.files(model)
-            assert len(targets(files, model.id, tmp_path)) == len(files)
+            assert len(target_paths(files, model.id, tmp_path)) == len(files)
             for file in files:
                 assert file.size_bytes >= 0
                 assert re.fullmatch(r"|[0-9a-fA-F]{64}", file.sha256)

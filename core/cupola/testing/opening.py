@@ -73,7 +73,7 @@ def paths_for_workers() -> Iterator[None]:
 def adopt_environment(entry: ProviderEntry, settings: Settings) -> None:
     """Make an environment for a provider that sees what this interpreter sees."""
     environments = Environments(settings.environments_dir)
-    with environments.building() as folder:
+    with environments.build_folder() as folder:
         built = folder / "venv"
         venv.create(built, symlinks=os.name != "nt")
         (packages,) = built.rglob("site-packages")

@@ -13,7 +13,7 @@ import msgspec
 
 from cupola.cache import Progress
 from cupola.catalog import RemoteFile
-from cupola.downloads.files import targets
+from cupola.downloads.files import target_paths
 from cupola.errors import DownloadError, ModelFormatError
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.manifest import MANIFEST, FileRecord, Manifest
@@ -91,7 +91,7 @@ def unpack_bundle(file: Path, manifest: Manifest, folder: Path, progress: Progre
 
 def _places(manifest: Manifest, folder: Path) -> dict[str, Path]:
     files = [RemoteFile(record.path, record.size_bytes, "") for record in manifest.files]
-    return {file.path: place for file, place in targets(files, manifest.model.id, folder)}
+    return {file.path: place for file, place in target_paths(files, manifest.model.id, folder)}
 
 
 def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:

@@ -9,7 +9,7 @@ from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Column, Output, output_option, show_json, show_rows, size_text
 
 if TYPE_CHECKING:
-    from cupola.doctor import Checkup
+    from cupola.doctor import MachineReport
     from cupola.environments import Diagnosis
     from cupola.plugins import PluginFailure
 
@@ -28,15 +28,15 @@ _PROVIDER_COLUMNS = (
 @click.pass_obj
 def doctor(invocation: Invocation, output: Output) -> None:
     """Say of every execution provider whether it can be used here, and if not, why and what mends it."""
-    from cupola.doctor import examine  # noqa: PLC0415 - not needed to show help
+    from cupola.doctor import inspect_machine  # noqa: PLC0415 - not needed to show help
 
     settings = invocation.settings()
     plugins = invocation.plugins(settings)
     plugins.ensure_usable()
 
-    async def work() -> "Checkup":
+    async def work() -> "MachineReport":
         async with invocation.engine(settings, plugins) as engine:
-            return await examine(engine)
+            return await inspect_machine(engine)
 
     found = run(work)
     if output == "json":
@@ -46,7 +46,7 @@ def doctor(invocation: Invocation, output: Output) -> None:
         _show(found, plugins.failures)
 
 
-def _show(found: "Checkup", failures: "list[PluginFailure]") -> None:
+def _show(found: "MachineReport", failures: "list[PluginFailure]") -> None:
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     memory = f"{size_text(found.memory_available_bytes)} free of {size_text(found.memory_bytes)}"
     lines = [

@@ -1,4 +1,4 @@
-"""The Foundry Local front-end: the three HTTP dialects of its releases, for clients that take us for the real one.
+"""The Foundry Local front-end: the HTTP APIs (dialects) of its releases, for clients written for the original.
 
 Loaded through the entry point `foundry`. Dialect A is the service of 0.3 to 0.8 (/openai, /foundry), B and C are the
 web service of the SDKs 1.x and 2.x (/status, /models, /shutdown, /catalogs). Their paths do not collide.
@@ -15,7 +15,7 @@ class FoundryFrontend(ApiFrontend):
     """Serves the engine to clients written for Foundry Local.
 
     Args:
-        settings: What was set.
+        settings: The settings.
     """
 
     name = "foundry"
@@ -34,12 +34,12 @@ class FoundryFrontend(ApiFrontend):
         self._service: ServiceView | None = None
 
     def attach(self, service: ServiceView) -> None:
-        """Take note of the service, whose addresses are told and which can be shut down."""
+        """Receive the service, whose addresses the status shows and which clients can shut down."""
         self._service = service
 
     def app(self, engine: EngineView) -> ASGIApp:
-        """Build the ASGI application."""
-        from cupola_server.foundry.app import build_app  # noqa: PLC0415 - brings starlette, which only serving needs
+        """Create the ASGI application."""
+        from cupola_server.foundry.app import build_app  # noqa: PLC0415 - imports starlette, which only a server needs
 
         return build_app(engine, self._settings, self._service)
 

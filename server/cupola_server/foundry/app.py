@@ -3,13 +3,9 @@
 from collections.abc import Iterator
 
 from cupola.frontend import ASGIApp, EngineView, ServiceView, Settings
-from cupola_server.foundry.catalog import CatalogListing
-from cupola_server.foundry.counting import PromptCounting
 from cupola_server.foundry.downloads import Downloads
 from cupola_server.foundry.errors import PROBLEMS
-from cupola_server.foundry.local import PREFIX, LocalModels, openai_operations
-from cupola_server.foundry.registering import Registering
-from cupola_server.foundry.residents import Residents
+from cupola_server.foundry.models import CatalogListing, Residents
 from cupola_server.foundry.schema import (
     CatalogModel,
     DownloadRequest,
@@ -23,8 +19,8 @@ from cupola_server.foundry.schema import (
     UnloadQuery,
     WebServiceStatus,
 )
-from cupola_server.foundry.status import Status
-from cupola_server.foundry.web_service import WebServiceModels
+from cupola_server.foundry.service import ExternalRegistration, Status, TokenCounter
+from cupola_server.foundry.web_service import LOCAL_PREFIX, LocalModels, WebServiceModels, openai_operations
 from cupola_server.openai.app import RUNS_A_MODEL
 from cupola_server.openai.exchange import Handler
 from cupola_server.openai.schema import ChatRequest
@@ -43,7 +39,7 @@ def build_app(engine: EngineView, settings: Settings, service: ServiceView | Non
             *_residents(Residents(engine, settings)),
             *_web_service(status),
             *_web_service_models(WebServiceModels(engine), ""),
-            *_web_service_models(WebServiceModels(local), PREFIX),
+            *_web_service_models(WebServiceModels(local), LOCAL_PREFIX),
             *openai_operations(local, settings),
         ]
     )
@@ -51,9 +47,11 @@ def build_app(engine: EngineView, settings: Settings, service: ServiceView | Non
 
 def _service(engine: EngineView, status: Status) -> Iterator[Operation]:
     catalog = CatalogListing(engine)
-    yield _get("/openai/status", status.show, "Tell where the service and its models are", reply=ServiceStatus)
-    yield _get("/openai/models", catalog.ready, "List what needs no download", reply=list[str])
-    yield _get("/foundry/list", catalog.catalog, "List what this machine can run", reply=list[CatalogModel])
+    yield _get(
+        "/openai/status", status.show, "Show the addresses of the service and the model folder", reply=ServiceStatus
+    )
+    yield _get("/openai/models", catalog.ready, "List the models that need no download", reply=list[str])
+    yield _get("/foundry/list", catalog.catalog, "List the models that this machine can run", reply=list[CatalogModel])
     yield Operation(
         method="POST",
         path="/openai/download",
@@ -66,8 +64,8 @@ def _service(engine: EngineView, status: Status) -> Iterator[Operation]:
     yield Operation(
         method="POST",
         path="/openai/register",
-        handler=Registering(engine).register,
-        summary="Offer a model of a service elsewhere",
+        handler=ExternalRegistration(engine).register,
+        summary="Register an external model",
         request=RegisterRequest,
         reply=_EMPTY,
         shape=PROBLEMS,
@@ -75,7 +73,7 @@ def _service(engine: EngineView, status: Status) -> Iterator[Operation]:
     yield Operation(
         method="POST",
         path="/v1/chat/completions/tokenizer/encode/count",
-        handler=PromptCounting(engine).count,
+        handler=TokenCounter(engine).count,
         summary="Count the tokens of a chat",
         request=ChatRequest,
         reply=TokenCount,
@@ -84,7 +82,7 @@ def _service(engine: EngineView, status: Status) -> Iterator[Operation]:
 
 
 def _residents(residents: Residents) -> Iterator[Operation]:
-    yield _get("/openai/loadedmodels", residents.list, "List what is loaded", reply=list[str])
+    yield _get("/openai/loadedmodels", residents.list, "List the loaded models", reply=list[str])
     yield _change(
         "/openai/load/{name:path}", residents.load, "Load a model", query=LoadQuery, errors=(400, *RUNS_A_MODEL)
     )
@@ -92,8 +90,8 @@ def _residents(residents: Residents) -> Iterator[Operation]:
         "/openai/unload/{name:path}", residents.unload, "Unload a model", query=UnloadQuery, errors=(404, 409)
     )
     yield _change("/openai/unloadall", residents.unload_all, "Unload all models", query=UnloadQuery, errors=(409,))
-    yield _get("/openai/getgpudevice", residents.gpu, "Tell which GPU is used", reply=int)
-    yield _change("/openai/setgpudevice/{device}", residents.choose_gpu, "Choose the GPU", errors=(400, 501))
+    yield _get("/openai/getgpudevice", residents.gpu, "Get the index of the selected GPU", reply=int)
+    yield _change("/openai/setgpudevice/{device}", residents.choose_gpu, "Select the GPU", errors=(400, 501))
 
 
 def _web_service(status: Status) -> Iterator[Operation]:
@@ -101,7 +99,7 @@ def _web_service(status: Status) -> Iterator[Operation]:
         method="GET",
         path="/status",
         handler=status.show_web_service,
-        summary="Tell where the service is",
+        summary="Show the addresses of the service",
         reply=WebServiceStatus,
     )
     yield Operation(
@@ -114,7 +112,7 @@ def _web_service_models(models: WebServiceModels, prefix: str) -> Iterator[Opera
         method="GET",
         path=f"{prefix}/models/loaded",
         handler=models.list,
-        summary="List what is loaded",
+        summary="List the loaded models",
         reply=list[str],
     )
     yield Operation(
@@ -144,7 +142,7 @@ def _get(path: str, handler: Handler, summary: str, *, reply: object) -> Operati
 def _change(
     path: str, handler: Handler, summary: str, *, query: object = None, errors: tuple[int, ...] = ()
 ) -> Operation:
-    """Describe a GET of dialect A that changes something and says nothing."""
+    """Describe a GET of dialect A that changes state and returns an empty body."""
     return Operation(
         method="GET",
         path=path,

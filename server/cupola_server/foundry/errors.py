@@ -1,15 +1,15 @@
-"""Errors as Foundry Local's clients know them. Statuses come from `cupola_server.openai.errors`, as everywhere.
+"""Errors with the messages that Foundry Local's clients expect. `cupola_server.openai.errors` maps them to statuses.
 
 ModelNotFoundError
-└── NoMatchError              in the words of the web service (dialects B and C)
+└── NoMatchError              the message of the web service (dialects B and C)
 ModelNotCachedError
-└── NotDownloadedError        in the words that SDKs of dialect A look for
+└── NotDownloadedError        the message that SDKs of dialect A look for
 RequestError
-└── NotCachedError            in the words of the web service, with its status 400
+└── NotCachedError            the message of the web service, with its status 400
 LoadError
-└── LoadFailedError           in the words of the web service
+└── LoadFailedError           the message of the web service
 NotReadyError
-└── NotStoppableError         nobody said how this service is stopped
+└── NotStoppableError         this service cannot be stopped over HTTP
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from cupola_server.openai.errors import ErrorReply, ErrorShape, NotReadyError
 
 @dataclass(eq=False, kw_only=True)
 class NoMatchError(ModelNotFoundError):
-    """No model goes by this name."""
+    """No model matches the name."""
 
     def __str__(self) -> str:
         return f"Model not found: No model matching '{self.model}'"
@@ -32,7 +32,7 @@ class NoMatchError(ModelNotFoundError):
 
 @dataclass(eq=False, kw_only=True)
 class NotDownloadedError(ModelNotCachedError):
-    """The model is not on this machine. SDKs recognise the first sentence."""
+    """The model is not downloaded. SDKs match the first sentence."""
 
     def __str__(self) -> str:
         return f"No OpenAIService provider found for modelName {self.model}. {super().__str__()}"
@@ -40,7 +40,7 @@ class NotDownloadedError(ModelNotCachedError):
 
 @dataclass(eq=False, kw_only=True)
 class NotCachedError(RequestError):
-    """The model is not on this machine."""
+    """The model is not downloaded."""
 
     detail: str = "Model not cached: Model must be downloaded before loading"
 
@@ -55,13 +55,13 @@ class LoadFailedError(LoadError):
 
 @dataclass(eq=False, kw_only=True)
 class NotStoppableError(NotReadyError):
-    """The service runs inside a program that did not say how to stop it."""
+    """The service is embedded in a program that does not let front-ends stop it."""
 
-    detail: str = "This service cannot be stopped over HTTP; end the program that it is part of."
+    detail: str = "This service cannot be stopped over HTTP. Stop the program that runs it."
 
 
 class ProblemDetails(Struct, kw_only=True, omit_defaults=True):
-    """An error of dialect A (RFC 9457). `code` and `param` are OpenAI's words for it."""
+    """Problem details (RFC 9457), the errors of dialect A. `code` and `param` are those of OpenAI's API."""
 
     type: str
     title: str
@@ -85,4 +85,4 @@ def _encode(reply: ErrorReply) -> bytes:
 
 
 PROBLEMS = ErrorShape(ProblemDetails, "application/problem+json", _encode)
-"""Dialect A, ASP.NET's way. The other dialects have OpenAI's."""
+"""The error format of dialect A, as in ASP.NET. The other dialects use OpenAI's."""

@@ -1,4 +1,4 @@
-"""What travels: the replies and parameters of Foundry Local's dialects."""
+"""The request parameters, bodies and responses of Foundry Local's APIs."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,14 +8,14 @@ Name = Annotated[str, Meta(min_length=1)]
 
 
 class ServiceStatus(Struct, kw_only=True, rename="camel"):
-    """The reply to GET /openai/status.
+    """The response to GET /openai/status.
 
     Attributes:
         endpoints: Base URLs of the service.
-        model_dir_path: Where models lie.
-        pipe_name: Path of the Unix domain socket with the same API; empty if there is none.
-        is_auto_registration_resolved: Always, for execution providers come with their packages.
-        auto_registration_status: Which execution providers there are, as a sentence.
+        model_dir_path: The folder of cached models.
+        pipe_name: Path of the Unix domain socket that serves the same API; empty if there is none.
+        is_auto_registration_resolved: Always true; execution providers are installed with their packages.
+        auto_registration_status: A sentence with the available execution providers.
     """
 
     endpoints: tuple[str, ...]
@@ -26,7 +26,7 @@ class ServiceStatus(Struct, kw_only=True, rename="camel"):
 
 
 class WebServiceStatus(Struct, kw_only=True, rename="camel"):
-    """The reply to GET /status. `model_cache_path` is the name of 2.x, `model_dir_path` that of 1.x."""
+    """The response to GET /status. `model_cache_path` is the name in 2.x, `model_dir_path` the one in 1.x."""
 
     endpoints: tuple[str, ...]
     model_cache_path: str
@@ -35,14 +35,14 @@ class WebServiceStatus(Struct, kw_only=True, rename="camel"):
 
 
 class Runtime(Struct, kw_only=True, rename="camel"):
-    """What a variant is made for."""
+    """The device type and execution provider of a variant."""
 
     device_type: Literal["CPU", "GPU", "NPU"]
     execution_provider: str
 
 
 class PromptParts(Struct, kw_only=True):
-    """How catalogs of the first generation describe a chat template."""
+    """A chat template in the form of first-generation catalogs."""
 
     system: str
     user: str
@@ -51,20 +51,20 @@ class PromptParts(Struct, kw_only=True):
 
 
 class Parameter(Struct, kw_only=True, rename="pascal"):
-    """A recommended setting."""
+    """A recommended generation setting."""
 
     name: str
     value: str
 
 
 class RecommendedSettings(Struct, kw_only=True):
-    """What the publisher recommends for generation."""
+    """The generation settings that the publisher recommends."""
 
     parameters: tuple[Parameter, ...] = ()
 
 
 class CatalogModel(Struct, kw_only=True, rename="camel"):
-    """An entry of GET /foundry/list. SDKs want every key, and `version` as a string."""
+    """An entry of GET /foundry/list. SDKs require every key, and `version` as a string."""
 
     name: str
     display_name: str
@@ -92,10 +92,10 @@ class LoadQuery(Struct, kw_only=True):
     """The parameters of GET /openai/load.
 
     Attributes:
-        unload: False keeps the model until it is unloaded by somebody; true unloads it when idle, which is the default.
-        ttl: Idle seconds after which it is unloaded; counts more than `unload` when above 0.
-        timeout: What the C# SDK calls `ttl`.
-        ep: The execution provider that shall run it, such as "cuda"; the Python SDK sends an empty one for none.
+        unload: True, the default, unloads the model when it is idle; false keeps it loaded.
+        ttl: Idle seconds before the model is unloaded; takes precedence over `unload` if above 0.
+        timeout: The C# SDK's name for `ttl`.
+        ep: The execution provider to run it on, such as "cuda"; the Python SDK sends "" for none.
     """
 
     unload: bool | None = None
@@ -105,13 +105,13 @@ class LoadQuery(Struct, kw_only=True):
 
 
 class UnloadQuery(Struct, kw_only=True):
-    """The parameters of GET /openai/unload and /openai/unloadall. `force` ends running answers with an error."""
+    """The parameters of GET /openai/unload and /openai/unloadall. `force` fails running requests."""
 
     force: bool = False
 
 
 class WantedModel(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What to download. The name decides; the rest describes what the catalog knows better."""
+    """The model to download. Only the name is used; the catalog provides the rest."""
 
     name: Name
     uri: str | None = None
@@ -122,10 +122,10 @@ class WantedModel(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class DownloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /openai/download. The case of keys does not matter.
+    """The body of POST /openai/download. Keys are case-insensitive.
 
-    `bufferSize`, `progressToken` and `ignorePipeReport` steer a progress report that is always in the reply. A token
-    or a folder of its own for one model cannot be honoured.
+    `bufferSize`, `progressToken` and `ignorePipeReport` have no effect, because the response always reports progress.
+    `token` and `customDirPath` are refused.
     """
 
     model: WantedModel | Name
@@ -137,12 +137,12 @@ class DownloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class RegisterRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /openai/register. The case of keys does not matter.
+    """The body of POST /openai/register. Keys are case-insensitive.
 
     Attributes:
-        type_name: What the service is called here: its models are TYPENAME/MODELNAME.
-        model_name: What the service calls the model.
-        base_uri: Where it speaks OpenAI's API, with the "/v1" that most have.
+        type_name: The name of the external service here; its models are named TYPENAME/MODELNAME.
+        model_name: The service's own name of the model.
+        base_uri: The base URL of the service's OpenAI-compatible API, usually with "/v1".
     """
 
     type_name: Name = field(name="typename")
@@ -151,24 +151,24 @@ class RegisterRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TokenCount(Struct, kw_only=True, rename="camel"):
-    """The reply to POST /v1/chat/completions/tokenizer/encode/count."""
+    """The response to POST /v1/chat/completions/tokenizer/encode/count."""
 
     token_count: int
 
 
 class Loaded(Struct):
-    """The reply to GET /models/load/{name}."""
+    """The response to GET /models/load/{name}."""
 
     status: Literal["loaded", "already_loaded"]
 
 
 class Unloaded(Struct):
-    """The reply to GET /models/unload/{name}."""
+    """The response to GET /models/unload/{name}."""
 
     status: Literal["unloaded", "not_loaded"]
 
 
 class ShuttingDown(Struct):
-    """The reply to POST /shutdown."""
+    """The response to POST /shutdown."""
 
     status: Literal["shutting_down"] = "shutting_down"

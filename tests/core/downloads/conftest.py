@@ -1,4 +1,4 @@
-"""A server and a downloader."""
+"""Fixtures: a file server and a downloader."""
 
 import pytest
 
@@ -14,5 +14,5 @@ def server():
 
 @pytest.fixture
 def downloader():
-    """One that fetches chunk after chunk and tries nothing twice."""
+    """A downloader that fetches one chunk after the other, without retries."""
     return downloader_with()

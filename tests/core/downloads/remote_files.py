@@ -1,4 +1,4 @@
-"""What tests of downloads fetch, and how."""
+"""Files that the tests download, and how."""
 
 import hashlib
 import random

@@ -1,4 +1,4 @@
-"""`bring`: from a source into a store, once and whole, whatever goes wrong."""
+"""`acquire` downloads a model from a source into a store, completely or not at all."""
 
 import hashlib
 
@@ -21,7 +21,7 @@ FILES = {"genai_config.json": b"{}", "model.onnx": b"\1" * 1_500_000}
 
 
 class Served(CatalogSource):
-    """Models behind URLs."""
+    """A source whose files have URLs."""
 
     name = "served"
 
@@ -39,7 +39,7 @@ class Served(CatalogSource):
 
 
 class Faulty(Served):
-    """Stages something, then fails as told."""
+    """A source that stages a file and then raises an error."""
 
     def __init__(self, error):
         super().__init__("")
@@ -67,7 +67,7 @@ async def brought(source, store):
 
 
 async def staged(store):
-    """Say what the next reservation finds; it fails if the last one was not given back."""
+    """Return the files that the next reservation finds; fails if the last one was not released."""
     with anyio.fail_after(5):
         staging = await store.reserve(MODEL)
     names = sorted(path.name for path in staging.path.iterdir())
@@ -75,7 +75,7 @@ async def staged(store):
     return names
 
 
-async def test_a_model_comes_into_the_store(server, store):
+async def test_a_model_is_downloaded_into_the_store(server, store):
     cached = await brought(Served(server.url), store)
     assert {path: (cached.path / path).read_bytes() for path in FILES} == FILES
     assert await store.find(MODEL.id) == cached
@@ -86,7 +86,7 @@ async def test_a_cached_model_needs_no_source(server, store):
     assert await brought(Faulty(AssertionError("asked a source")), store) == cached
 
 
-async def test_tasks_that_ask_at_once_share_one_download(server, store):
+async def test_concurrent_tasks_share_one_download(server, store):
     results = []
 
     async def ask():
@@ -100,7 +100,7 @@ async def test_tasks_that_ask_at_once_share_one_download(server, store):
     assert len(server.requests_for("model.onnx")) == 3
 
 
-async def test_a_fault_of_the_source_becomes_an_error_that_names_it(store):
+async def test_an_unexpected_error_of_a_source_becomes_a_download_error_that_names_it(store):
     with pytest.raises(DownloadError, match="'served' has a fault: KeyError: 'x'") as caught:
         await brought(Faulty(KeyError("x")), store)
     assert isinstance(caught.value.__cause__, KeyError)
@@ -114,20 +114,20 @@ async def test_a_fault_of_the_source_becomes_an_error_that_names_it(store):
         DigestMismatchError(model=MODEL.id, detail="", file="a", expected="b", actual="c"),
     ],
 )
-async def test_errors_that_explain_themselves_pass_and_keep_what_is_staged(store, error):
+async def test_errors_of_cupola_propagate_and_keep_staged_files(store, error):
     with pytest.raises(CupolaError) as caught:
         await brought(Faulty(error), store)
     assert caught.value is error
     assert await staged(store) == ["useful.part"]
 
 
-async def test_files_that_cannot_be_used_are_thrown_away(store):
+async def test_unusable_files_are_discarded(store):
     with pytest.raises(ModelFormatError):
         await brought(Faulty(ModelFormatError(path="x.gguf", detail="truncated")), store)
     assert await staged(store) == []
 
 
-async def test_a_source_that_brings_no_model_is_refused(store):
+async def test_a_source_that_fetches_no_model_is_refused(store):
     class Empty(Served):
         async def fetch(self, model, staging, downloader, progress):
             (staging.path / "README.md").write_text("nothing else")
@@ -138,7 +138,7 @@ async def test_a_source_that_brings_no_model_is_refused(store):
     assert await staged(store) == []
 
 
-async def test_an_interrupted_download_is_no_model_and_the_next_try_resumes_it(server, store):
+async def test_an_interrupted_download_is_not_cached_and_the_next_attempt_resumes_it(server, store):
     server.drop_after["model.onnx"] = 1_100_000
     with pytest.raises(DownloadError):
         await brought(Served(server.url), store)
@@ -149,7 +149,7 @@ async def test_an_interrupted_download_is_no_model_and_the_next_try_resumes_it(s
     assert server.requests_for("model.onnx")[1].startswith("bytes=")
 
 
-async def test_a_corrupted_download_is_no_model_and_the_next_try_brings_it(server, store):
+async def test_a_corrupted_download_is_not_cached_and_the_next_attempt_succeeds(server, store):
     server.files["model.onnx"] = b"\2" * 1_500_000
     with pytest.raises(DigestMismatchError):
         await brought(Served(server.url), store)
@@ -159,7 +159,7 @@ async def test_a_corrupted_download_is_no_model_and_the_next_try_brings_it(serve
     assert len(await store.list()) == 1
 
 
-async def test_a_cancelled_download_gives_its_reservation_back(server, store):
+async def test_a_cancelled_download_releases_its_reservation(server, store):
     server.hold_after["model.onnx"] = 1_200_000
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(brought, Served(server.url), store)

@@ -1,4 +1,4 @@
-"""Downloads through real proxies, and over TLS with a certificate authority of one's own: by the usual variables."""
+"""Downloads through real proxies, and over TLS with a private certificate authority, configured by the environment."""
 
 import base64
 import contextlib
@@ -32,7 +32,7 @@ class Proxy:
     Attributes:
         asked: (method, target) of every request.
         authorizations: What came as Proxy-Authorization.
-        allow: The credentials it wants; "" for none.
+        allow: The required credentials; "" for none.
     """
 
     def __init__(self):
@@ -105,7 +105,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
                     (there if side is here else here).sendall(data)
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -123,9 +123,9 @@ def plain_environment(monkeypatch):
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     from cupola.downloads import connections  # noqa: PLC0415
 
-    connections._tls.cache_clear()  # the variables are read once in a process
+    connections._ssl_context.cache_clear()  # the variables are read once in a process
     yield
-    connections._tls.cache_clear()
+    connections._ssl_context.cache_clear()
 
 
 @pytest.fixture
@@ -150,21 +150,23 @@ async def downloaded(url, folder):
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
-async def test_files_come_through_the_proxy_of_the_environment(server, proxy, tmp_path, monkeypatch, variable):
+async def test_the_proxy_of_the_environment_is_used(server, proxy, tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, f"http://{proxy.address}")
     await downloaded(server.url, tmp_path)
     assert {target for _, target in proxy.asked} == {f"{server.url}/model.onnx"}
     assert len(proxy.asked) == len(server.requests) == 5
 
 
-async def test_hosts_that_no_proxy_names_are_asked_directly(server, proxy, tmp_path, monkeypatch):
+async def test_hosts_in_no_proxy_are_connected_to_directly(server, proxy, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://{proxy.address}")
     monkeypatch.setenv("no_proxy", "example.org,127.0.0.1")
     await downloaded(server.url, tmp_path)
     assert proxy.asked == []
 
 
-async def test_a_proxy_gets_the_credentials_of_its_address_and_no_message_does(server, proxy, tmp_path, monkeypatch):
+async def test_the_credentials_in_a_proxy_url_reach_the_proxy_but_no_error_message(
+    server, proxy, tmp_path, monkeypatch
+):
     proxy.allow = "me:p@ss"
     monkeypatch.setenv("http_proxy", f"http://me:p%40ss@{proxy.address}")
     await downloaded(server.url, tmp_path / "allowed")
@@ -175,9 +177,7 @@ async def test_a_proxy_gets_the_credentials_of_its_address_and_no_message_does(s
     assert "p%40ss" not in str(caught.value)
 
 
-async def test_tls_goes_through_a_tunnel_with_the_certificates_of_the_environment(
-    secure_server, proxy, tmp_path, monkeypatch
-):
+async def test_tls_uses_a_tunnel_and_the_certificates_of_the_environment(secure_server, proxy, tmp_path, monkeypatch):
     proxy.allow = "me:secret"
     monkeypatch.setenv("https_proxy", f"http://me:secret@{proxy.address}")
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
@@ -185,18 +185,18 @@ async def test_tls_goes_through_a_tunnel_with_the_certificates_of_the_environmen
     assert {method for method, _ in proxy.asked} == {"CONNECT"}
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_an_error_at_once(secure_server, tmp_path):
+async def test_an_untrusted_certificate_is_an_error_without_retries(secure_server, tmp_path):
     with pytest.raises(DownloadError, match=r"(?i)certificate"):
         await downloaded(secure_server.url, tmp_path)
     assert secure_server.requests == []
 
 
-async def test_with_its_authority_in_the_environment_it_is_trusted(secure_server, tmp_path, monkeypatch):
+async def test_a_certificate_authority_of_the_environment_is_trusted(secure_server, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     await downloaded(secure_server.url, tmp_path)
 
 
-async def test_a_proxy_that_is_down_is_an_error_of_words(server, tmp_path, monkeypatch):
+async def test_a_proxy_that_is_down_is_a_download_error(server, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as free:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free.getsockname()[1]}")
     with pytest.raises(DownloadError, match="refused"):

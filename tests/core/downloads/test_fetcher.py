@@ -1,4 +1,4 @@
-"""Faults of servers, networks and disks, and what each of them costs."""
+"""Errors of servers, networks and disks: which are retried, and how the others are reported."""
 
 import hashlib
 import logging
@@ -30,20 +30,20 @@ async def test_an_http_error_names_the_status_and_the_url_without_its_query(serv
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_a_fault_that_may_pass_is_tried_again_after_as_long_as_the_server_says(server, tmp_path, status):
+async def test_a_transient_status_is_retried_after_the_servers_retry_after(server, tmp_path, status):
     server.faults["model.onnx"] = [(status, {"Retry-After": "0"}), (status, {})]
     await downloader_with(retries=2).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-async def test_no_retry_comes_before_the_time_the_server_gave(server, tmp_path):
+async def test_no_retry_is_sent_before_retry_after_has_passed(server, tmp_path):
     server.faults["model.onnx"] = [(429, {"Retry-After": "1"})]
     started = time.monotonic()
     await downloader_with(retries=1).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
     assert time.monotonic() - started >= 1
 
 
-async def test_retries_come_to_an_end_and_the_error_counts_them(server, tmp_path):
+async def test_the_number_of_retries_is_limited_and_in_the_error(server, tmp_path):
     server.status["model.onnx"] = 503
     with pytest.raises(DownloadError, match=r"503 .*\(4 attempts in a row\)"):
         await downloader_with(retries=3).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -51,7 +51,7 @@ async def test_retries_come_to_an_end_and_the_error_counts_them(server, tmp_path
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-async def test_a_dropped_connection_goes_on_where_it_broke_if_the_server_can(server, tmp_path, ranges):
+async def test_a_dropped_connection_is_resumed_at_its_offset_if_the_server_supports_ranges(server, tmp_path, ranges):
     server.ranges = ranges
     server.drop_after["model.onnx"] = 1_234_567
     await downloader_with(retries=1, chunk_mb=8).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -59,7 +59,7 @@ async def test_a_dropped_connection_goes_on_where_it_broke_if_the_server_can(ser
     assert len(server.requests) == 2
 
 
-async def test_many_drops_are_no_failure_as_long_as_more_arrives(server, tmp_path):
+async def test_any_number_of_drops_is_tolerated_as_long_as_data_arrives(server, tmp_path):
     downloader = downloader_with(retries=1, chunk_mb=8)
     server.drops_every = 200_000
     await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -67,14 +67,14 @@ async def test_many_drops_are_no_failure_as_long_as_more_arrives(server, tmp_pat
     assert len(server.requests) >= 15
 
 
-async def test_a_trickle_counts_as_a_stall(server, tmp_path):
+async def test_a_trickle_of_bytes_is_a_stall(server, tmp_path):
     server.trickle_s = 0.05
     with pytest.raises(DownloadError, match="stalled"):
         await downloader_with(stall_timeout_s=0.3).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-async def test_an_expired_address_is_replaced_in_mid_download(server, tmp_path, workers):
+async def test_an_expired_url_is_replaced_during_the_download(server, tmp_path, workers):
     fresh = remote(server, "model.onnx")
     stale = msgspec.structs.replace(fresh, url=fresh.url.replace("TOPSECRET", "OLD"))
     server.refuse.add("sig=OLD")
@@ -89,7 +89,7 @@ async def test_an_expired_address_is_replaced_in_mid_download(server, tmp_path, 
     assert len(asked) == 1
 
 
-async def test_an_address_that_stays_refused_is_an_error(server, downloader, tmp_path):
+async def test_a_url_that_is_refused_again_is_an_error(server, downloader, tmp_path):
     file = remote(server, "model.onnx")
     server.refuse.add("sig=TOPSECRET")
 
@@ -112,14 +112,14 @@ async def test_an_error_of_the_refresh_is_the_error_of_the_download(server, down
         await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore, refresh=refresh)
 
 
-async def test_no_signature_gets_into_a_log(server, tmp_path, caplog):
+async def test_no_signature_is_logged(server, tmp_path, caplog):
     server.faults["model.onnx"] = [(503, {}), (404, {})]
     with caplog.at_level(logging.DEBUG), pytest.raises(DownloadError):
         await downloader_with(retries=1).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
     assert "TOPSECRET" not in caplog.text
 
 
-async def test_redirects_are_followed_and_an_endless_one_is_an_error(server, downloader, tmp_path):
+async def test_redirects_are_followed_and_a_redirect_loop_is_an_error(server, downloader, tmp_path):
     server.redirects["old"] = f"{server.url}/model.onnx"
     server.redirects["loop"] = f"{server.url}/loop"
     digest = hashlib.sha256(BIG).hexdigest()
@@ -129,19 +129,19 @@ async def test_redirects_are_followed_and_an_endless_one_is_an_error(server, dow
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x?sig=TOPSECRET", "ftp://127.0.0.1/x", "nonsense", "http://[/x"])
-async def test_an_address_that_leads_nowhere_is_a_download_error(downloader, tmp_path, url):
+async def test_an_unreachable_or_invalid_url_is_a_download_error(downloader, tmp_path, url):
     with pytest.raises(DownloadError) as caught:
         await downloader.fetch([RemoteFile("x", 1, url)], MODEL, tmp_path, ignore)
     assert "TOPSECRET" not in str(caught.value)
 
 
-async def test_a_server_that_falls_silent_is_given_up(server, tmp_path):
+async def test_a_server_that_stops_sending_is_a_timeout(server, tmp_path):
     server.hold_after["model.onnx"] = 1_100_000
     with pytest.raises(DownloadError, match="timeout"):
         await downloader_with(stall_timeout_s=0.2).fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
 
 
-async def test_a_full_disk_is_told_with_the_room_that_is_missing(server, downloader, tmp_path):
+async def test_a_full_disk_is_reported_with_the_missing_space(server, downloader, tmp_path):
     (tmp_path / "model.onnx.part").symlink_to("/dev/full")  # every write gets a real ENOSPC
     with pytest.raises(DiskFullError) as caught:
         await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -149,14 +149,14 @@ async def test_a_full_disk_is_told_with_the_room_that_is_missing(server, downloa
     assert str(tmp_path) in str(caught.value)
 
 
-async def test_a_folder_that_cannot_be_written_is_a_cache_error(server, downloader, tmp_path):
+async def test_a_folder_that_is_not_writable_is_a_cache_error(server, downloader, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CacheError) as caught:
         await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path / "file", ignore)
     assert "cache.dir" in str(caught.value)
 
 
-async def test_a_broken_proxy_setting_is_explained(server, downloader, tmp_path, monkeypatch):
+async def test_an_unsupported_proxy_variable_is_an_error_that_names_it(server, downloader, tmp_path, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "nonsense://x")
     with pytest.raises(DownloadError, match="proxy"):
         await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)

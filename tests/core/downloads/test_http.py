@@ -1,4 +1,4 @@
-"""The HTTP downloader against a loopback server: what arrives, and how an interrupted download goes on."""
+"""The HTTP downloader against a loopback server: complete files, and resumed downloads."""
 
 import hashlib
 import subprocess
@@ -24,7 +24,7 @@ def anyio_backend(request):
     return request.param
 
 
-async def test_every_file_arrives_whole_in_its_place(server, downloader, tmp_path):
+async def test_every_file_is_complete_at_its_path(server, downloader, tmp_path):
     events = []
     await downloader.fetch([remote(server, path) for path in FILES], MODEL, tmp_path / "new", events.append)
     assert files_in(tmp_path / "new") == FILES
@@ -34,7 +34,7 @@ async def test_every_file_arrives_whole_in_its_place(server, downloader, tmp_pat
     assert (events[0].done, events[-1].done) == (0, total)
 
 
-async def test_what_is_there_whole_is_not_fetched_again(server, downloader, tmp_path):
+async def test_complete_files_are_not_fetched_again(server, downloader, tmp_path):
     files = [remote(server, path) for path in FILES]
     await downloader.fetch(files, MODEL, tmp_path, ignore)
     server.requests.clear()
@@ -44,14 +44,14 @@ async def test_what_is_there_whole_is_not_fetched_again(server, downloader, tmp_
     assert events[-1].done == events[-1].total
 
 
-async def test_a_file_that_was_damaged_since_is_fetched_again(server, downloader, tmp_path):
+async def test_a_file_that_was_damaged_later_is_fetched_again(server, downloader, tmp_path):
     await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
     (tmp_path / "model.onnx").write_bytes(bytes(len(BIG)))
     await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
     assert (tmp_path / "model.onnx").read_bytes() == BIG
 
 
-async def test_an_interrupted_download_asks_for_the_rest_and_ends_whole(server, downloader, tmp_path):
+async def test_an_interrupted_download_requests_only_the_missing_bytes(server, downloader, tmp_path):
     server.drop_after["model.onnx"] = 2_100_000
     with pytest.raises(DownloadError) as caught:
         await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -73,7 +73,7 @@ async def test_a_server_without_ranges_sends_everything_again(server, downloader
     assert events[-1].done == events[-1].total
 
 
-async def test_a_file_that_changed_meanwhile_is_taken_from_its_start(server, downloader, tmp_path):
+async def test_a_file_that_changed_on_the_server_restarts(server, downloader, tmp_path):
     server.drop_after["model.onnx"] = 2_100_000
     with pytest.raises(DownloadError):
         await downloader.fetch([remote(server, "model.onnx", sha256=False)], MODEL, tmp_path, ignore)
@@ -84,7 +84,7 @@ async def test_a_file_that_changed_meanwhile_is_taken_from_its_start(server, dow
 
 
 @pytest.mark.parametrize(("etag", "resumes"), [('"1"', True), ("", False), ('W/"1"', False)])
-async def test_without_a_digest_only_a_named_version_is_resumed(server, downloader, tmp_path, etag, resumes):
+async def test_without_a_digest_only_a_file_with_a_version_is_resumed(server, downloader, tmp_path, etag, resumes):
     server.etag = etag
     server.drop_after["model.onnx"] = 2_100_000
     with pytest.raises(DownloadError):
@@ -95,7 +95,7 @@ async def test_without_a_digest_only_a_named_version_is_resumed(server, download
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-async def test_a_corrupted_file_is_deleted_and_named(server, downloader, tmp_path):
+async def test_a_corrupted_file_is_deleted_and_named_in_the_error(server, downloader, tmp_path):
     server.files["model.onnx"] = BIG[:-1] + b"?"
     with pytest.raises(DigestMismatchError) as caught:
         await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -107,7 +107,7 @@ async def test_a_corrupted_file_is_deleted_and_named(server, downloader, tmp_pat
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-async def test_a_part_that_was_corrupted_is_found_when_the_rest_arrives(server, downloader, tmp_path):
+async def test_a_corrupted_partial_file_is_detected_at_the_end(server, downloader, tmp_path):
     server.drop_after["model.onnx"] = 2_100_000
     with pytest.raises(DownloadError):
         await downloader.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -120,7 +120,7 @@ async def test_a_part_that_was_corrupted_is_found_when_the_rest_arrives(server, 
 
 @pytest.mark.parametrize("left", [b"", b"?" * 1000, BIG, BIG + b"?"])
 @pytest.mark.parametrize("sidecar", [None, b"", b"{}\n111111", b'{"size_bytes":3000000'])
-async def test_a_part_of_which_nothing_sure_is_known_is_dropped(server, downloader, tmp_path, left, sidecar):
+async def test_a_partial_file_with_an_invalid_sidecar_is_dropped(server, downloader, tmp_path, left, sidecar):
     (tmp_path / "model.onnx.part").write_bytes(left)
     if sidecar is not None:
         (tmp_path / "model.onnx.chunks.part").write_bytes(sidecar)
@@ -139,20 +139,20 @@ async def test_a_file_of_another_size_is_refused(server, downloader, tmp_path, c
     assert not (tmp_path / "model.onnx").exists()
 
 
-async def test_a_part_that_is_complete_needs_no_request(server, downloader, tmp_path):
+async def test_a_complete_partial_file_needs_no_request(server, downloader, tmp_path):
     file = remote(server, "model.onnx")
     part = PartialFile(file, tmp_path / "model.onnx", 1_000_000)
-    while taken := part.take():
-        start, end = part.bounds(taken[1])
-        part.write(taken[0], start, BIG[start:end])
-        part.mark(*taken)
+    while chunk := part.next_chunk():
+        start, end = part.bounds(chunk[1])
+        part.write(chunk[0], start, BIG[start:end])
+        part.mark_complete(*chunk)
     part.close()
     await downloader.fetch([file], MODEL, tmp_path, ignore)
     assert server.requests == []
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-async def test_chunks_of_one_file_are_fetched_at_the_same_time(server, tmp_path):
+async def test_chunks_of_one_file_are_fetched_in_parallel(server, tmp_path):
     server.hold_after["model.onnx"] = 100_000
     downloader = downloader_with(workers=3)
     arrived = anyio.Event()
@@ -169,7 +169,7 @@ async def test_chunks_of_one_file_are_fetched_at_the_same_time(server, tmp_path)
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-async def test_files_come_smallest_first_and_at_the_same_time(server, tmp_path):
+async def test_files_are_fetched_smallest_first_and_in_parallel(server, tmp_path):
     await downloader_with(workers=4).fetch([remote(server, path) for path in FILES], MODEL, tmp_path, ignore)
     order = [path for path, _ in server.requests if path != "model.onnx"]
     assert set(order) == {"genai_config.json", "deep/er/tokenizer.json"}
@@ -177,7 +177,7 @@ async def test_files_come_smallest_first_and_at_the_same_time(server, tmp_path):
     assert files_in(tmp_path) == FILES
 
 
-async def test_a_speed_limit_is_kept_to(server, tmp_path):
+async def test_the_speed_limit_is_respected(server, tmp_path):
     started = time.monotonic()
     limited = downloader_with(workers=3, speed_limit_mbps=24.0, stall_timeout_s=0.3)
     await limited.fetch([remote(server, "model.onnx")], MODEL, tmp_path, ignore)
@@ -185,7 +185,7 @@ async def test_a_speed_limit_is_kept_to(server, tmp_path):
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-async def test_room_is_looked_for_before_the_first_byte(server, downloader, tmp_path):
+async def test_disk_space_is_checked_before_the_first_request(server, downloader, tmp_path):
     with pytest.raises(DiskFullError) as caught:
         await downloader.fetch(
             [remote(server, "genai_config.json"), RemoteFile("x", 10**17, f"{server.url}/x")], MODEL, tmp_path, ignore
@@ -207,7 +207,7 @@ async def test_an_md5_digest_is_checked(server, downloader, tmp_path, right):
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-async def test_cancelling_keeps_the_chunks_that_arrived_for_the_next_try(server, tmp_path, workers):
+async def test_cancelling_keeps_the_received_chunks_for_the_next_attempt(server, tmp_path, workers):
     downloader = downloader_with(workers=workers, stall_timeout_s=60.0)
     server.hold_after["model.onnx"] = 2_100_000
     with anyio.fail_after(20):  # far less than the stall that a read would wait for
@@ -223,7 +223,7 @@ async def test_cancelling_keeps_the_chunks_that_arrived_for_the_next_try(server,
     assert files_in(tmp_path) == {"model.onnx": BIG}
 
 
-def test_wherever_the_connection_breaks_the_file_ends_whole_and_no_chunk_comes_twice(tmp_path_factory):
+def test_wherever_the_connection_breaks_the_file_becomes_complete_and_no_chunk_is_fetched_twice(tmp_path_factory):
     with FileServer({"model.onnx": BIG}) as server:
 
         @settings(max_examples=15, deadline=None)
@@ -250,6 +250,6 @@ async def fetch_with_breaks(server, breaks, folder):
     await downloader.fetch([remote(server, "model.onnx")], MODEL, folder, ignore)
 
 
-def test_importing_the_downloads_loads_no_http_client():
+def test_importing_downloads_does_not_import_httpx():
     code = "import sys, cupola.downloads; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

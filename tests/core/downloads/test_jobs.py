@@ -1,4 +1,4 @@
-"""Downloads as jobs: joined, watched, cancelled, going on by themselves."""
+"""Downloads as jobs: joining, watching, cancelling and detaching them."""
 
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ def anyio_backend(request):
 
 
 class Work:
-    """A download that reports one step, then waits for `go_on`."""
+    """A download that reports progress once, then waits for `go_on`."""
 
     def __init__(self, error=None):
         self.error = error
@@ -48,7 +48,7 @@ def ignore(event):
     pass
 
 
-async def test_who_asks_for_a_download_under_way_joins_it_and_sees_how_far_it_is():
+async def test_a_running_download_is_joined_and_reports_its_progress_at_once():
     work, events, results = Work(), [], []
 
     async def ask(progress):
@@ -68,7 +68,7 @@ async def test_who_asks_for_a_download_under_way_joins_it_and_sees_how_far_it_is
     assert [status.state for status in jobs.statuses()] == ["done"]
 
 
-async def test_the_last_one_to_leave_cancels_it():
+async def test_a_download_is_cancelled_when_the_last_waiting_task_is():
     work, scopes = Work(), [anyio.CancelScope() for _ in range(2)]
 
     async def ask(scope):
@@ -88,7 +88,7 @@ async def test_the_last_one_to_leave_cancels_it():
         assert [status.state for status in jobs.statuses()] == ["cancelled"]
 
 
-async def test_a_detached_one_goes_on_when_nobody_waits():
+async def test_a_detached_download_continues_without_waiting_tasks():
     work = Work()
     async with DownloadJobs() as jobs:
         assert (await jobs.start(MODEL, work)).state == "running"
@@ -101,7 +101,7 @@ async def test_a_detached_one_goes_on_when_nobody_waits():
     assert (work.runs, work.cancelled) == (1, 0)
 
 
-async def test_cancelling_one_tells_everybody_who_waits_and_the_next_one_starts_anew():
+async def test_cancelling_raises_in_every_waiting_task_and_the_next_download_starts_again():
     work = Work()
     async with DownloadJobs() as jobs, anyio.create_task_group() as tasks:
 
@@ -119,7 +119,7 @@ async def test_cancelling_one_tells_everybody_who_waits_and_the_next_one_starts_
 
 
 @pytest.mark.parametrize("error", [DownloadError(model="x", detail="no luck"), ZeroDivisionError("a fault")])
-async def test_everybody_gets_the_error_and_the_list_keeps_it(error):
+async def test_an_error_is_raised_in_every_waiting_task_and_kept_in_the_list(error):
     work, raised = Work(error), []
 
     async def ask():
@@ -138,7 +138,7 @@ async def test_everybody_gets_the_error_and_the_list_keeps_it(error):
     assert (status.state, status.error) == ("failed", str(error))
 
 
-async def test_leaving_the_jobs_ends_them():
+async def test_leaving_the_context_cancels_the_downloads():
     work = Work()
     async with DownloadJobs() as jobs:
         await jobs.start(MODEL, work)
@@ -146,7 +146,7 @@ async def test_leaving_the_jobs_ends_them():
     assert work.cancelled == 1
 
 
-async def test_the_rate_and_what_remains_follow_from_the_last_seconds(monkeypatch):
+async def test_the_rate_and_the_remaining_time_follow_from_the_last_seconds(monkeypatch):
     now = iter(range(100, 200))
     monkeypatch.setattr("cupola.downloads.jobs.time.monotonic", partial(next, now))
 

@@ -1,4 +1,4 @@
-"""Environments are really made, by pip and from wheels of our own: whole, or not at all."""
+"""Environments are created by the real pip from local wheels, completely or not at all."""
 
 import subprocess
 from importlib.metadata import EntryPoint
@@ -27,7 +27,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def apart(settings, monkeypatch):
-    """Return the entry of the provider that lives apart, with the requirements given."""
+    """Return a function that gives the provider `apart` these requirements and returns its entry."""
     monkeypatch.syspath_prepend(TESTS)
 
     def apart(*requirements):
@@ -41,7 +41,7 @@ def apart(settings, monkeypatch):
 
 @pytest.fixture
 def nothing_left(settings):
-    """See that a test leaves no part of an environment and no process."""
+    """Check that a test leaves no part of an environment and no process."""
     before = set(psutil.Process().children(recursive=True))
     yield
     assert not settings.environments_dir.exists() or list(settings.environments_dir.iterdir()) == []
@@ -49,7 +49,7 @@ def nothing_left(settings):
 
 
 @pytest.mark.anyio
-async def test_an_environment_holds_what_applies_here_and_the_provider_runs_in_it(
+async def test_an_environment_has_the_applicable_packages_and_the_provider_runs_in_it(
     apart, settings, tmp_path, monkeypatch
 ):
     monkeypatch.delenv("PIP_QUIET", raising=False)
@@ -75,14 +75,14 @@ async def test_an_environment_holds_what_applies_here_and_the_provider_runs_in_i
 
 
 @pytest.mark.anyio
-async def test_what_installs_but_crashes_when_it_is_probed_is_not_kept(apart, settings, tmp_path, nothing_left):
+async def test_an_environment_whose_probe_crashes_is_not_kept(apart, settings, tmp_path, nothing_left):
     crash = "import ctypes; ctypes.string_at(0)"
     with pytest.raises(ProviderInstallError, match="installed, but it does not run: .*SIGSEGV"):
         await install(apart(make_wheel(tmp_path, "apart_driver", crash)), settings, output=subprocess.DEVNULL)
 
 
 @pytest.mark.anyio
-async def test_what_pip_cannot_install_is_explained_in_its_words(apart, settings, nothing_left):
+async def test_an_error_of_pip_is_quoted(apart, settings, nothing_left):
     entry = apart("apart_driver @ file:///no-such-folder/apart_driver-1.0-py3-none-any.whl")
     with pytest.raises(ProviderInstallError, match="'apart' was not installed: pip failed: .*no-such-folder"):
         await install(entry, settings, output=subprocess.DEVNULL)
@@ -93,17 +93,19 @@ async def test_what_pip_cannot_install_is_explained_in_its_words(apart, settings
     [
         ((), "needs no environment of its own"),
         ((ELSEWHERE,), "no packages of it for this machine. It wants a driver from its vendor"),
-        (("what is this?",), "its plugin has a fault: 'what is this\\?' is no requirement"),
+        (("what is this?",), "its plugin has a fault: 'what is this\\?' is not a valid requirement"),
     ],
 )
 @pytest.mark.anyio
-async def test_what_cannot_be_installed_here_says_why(apart, settings, nothing_left, requirements, said):
+async def test_a_provider_that_cannot_be_installed_is_an_error_with_the_reason(
+    apart, settings, nothing_left, requirements, said
+):
     with pytest.raises(ProviderInstallError, match=said):
         await install(apart(*requirements), settings, output=subprocess.DEVNULL)
 
 
 @pytest.mark.anyio
-async def test_leaving_early_leaves_nothing_and_keeps_what_was_there(apart, settings, tmp_path, nothing_left):
+async def test_cancelling_an_installation_leaves_no_files_and_no_process(apart, settings, tmp_path, nothing_left):
     asked = anyio.Event()
 
     async def say_nothing(stream):
@@ -125,7 +127,7 @@ async def test_leaving_early_leaves_nothing_and_keeps_what_was_there(apart, sett
         tasks.cancel_scope.cancel()
 
 
-def test_what_a_killed_process_left_is_swept_away_and_what_a_living_one_builds_is_not(settings):
+def test_build_folders_of_killed_processes_are_deleted_and_those_of_running_ones_kept(settings):
     folder = settings.environments_dir
     folder.mkdir(parents=True)
     gone = subprocess.Popen(["true"])
@@ -133,12 +135,12 @@ def test_what_a_killed_process_left_is_swept_away_and_what_a_living_one_builds_i
     (folder / f".building-{gone.pid}-x").mkdir()
     living = folder / f".building-{psutil.Process().ppid()}-x"
     living.mkdir()
-    with Environments(folder).building() as mine:
+    with Environments(folder).build_folder() as mine:
         assert set(folder.iterdir()) == {mine, living}
     assert list(folder.iterdir()) == [living]
 
 
-def test_a_damaged_environment_counts_as_none_and_can_be_removed(settings, caplog):
+def test_a_damaged_environment_is_ignored_and_can_be_removed(settings, caplog):
     folder = settings.environments_dir / "apart"
     folder.mkdir(parents=True)
     (folder / "cupola.json").write_text("{")

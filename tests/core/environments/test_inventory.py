@@ -1,4 +1,4 @@
-"""Probes are real processes: a provider may crash, hang or fail in one, at no other provider's cost."""
+"""Probes run in real processes, in which a provider may crash, hang or fail without affecting the others."""
 
 from importlib.metadata import EntryPoint
 
@@ -34,7 +34,7 @@ def inventory(tmp_path, monkeypatch):
     return inventory
 
 
-async def test_a_provider_that_crashes_hangs_or_raises_costs_itself_alone(inventory):
+async def test_a_provider_that_crashes_hangs_or_raises_does_not_affect_the_others(inventory):
     every = inventory()
     before = set(psutil.Process().children(recursive=True))
     with anyio.fail_after(2 * TIMEOUT_S + 5):
@@ -44,15 +44,15 @@ async def test_a_provider_that_crashes_hangs_or_raises_costs_itself_alone(invent
     assert problems["fine"].versions == {"driver": "1.2"}
     assert problems["bare"].problem == "there is no accelerator"
     assert "SIGSEGV; its last words: about to crash" in problems["crashing"].problem
-    assert problems["hanging"].problem.startswith(f"it did not report within {TIMEOUT_S:g} s")
+    assert problems["hanging"].problem.startswith(f"It did not report within {TIMEOUT_S:g} s")
     assert "No module named 'no_such_runtime'" in problems["unimportable"].problem
-    assert "ended: exit code 0" in problems["lying"].problem
+    assert "ended with an error: exit code 0" in problems["lying"].problem
     assert all(report.remedy for report in problems.values() if report.problem)
     assert set(psutil.Process().children(recursive=True)) == before
     assert [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "60.0471"]] == []
 
 
-async def test_devices_are_those_that_were_found_in_the_providers_order(inventory):
+async def test_devices_are_those_of_the_probes_in_the_providers_order(inventory):
     here = inventory("fine", "bare", "echo")
     assert [(device.provider, device.type) for device in here.devices()] == [("EchoExecutionProvider", "CPU")]
     await here.refresh()
@@ -63,14 +63,14 @@ async def test_devices_are_those_that_were_found_in_the_providers_order(inventor
     ]
 
 
-async def test_the_processor_is_assumed_without_a_probe(inventory, monkeypatch):
+async def test_a_cpu_provider_needs_no_probe(inventory, monkeypatch):
     monkeypatch.setattr("cupola.environments.inventory.probe", None)
     echo = inventory("echo")
     assert not await echo.refresh()
     assert [device.type for device in echo.devices()] == ["CPU"]
 
 
-async def test_the_next_process_remembers_what_was_found_until_what_was_probed_changes(inventory, monkeypatch):
+async def test_results_are_stored_until_the_probed_provider_changes(inventory, monkeypatch):
     assert await inventory("fine").refresh()
     monkeypatch.setattr("cupola.environments.inventory.probe", None)
     known = inventory("fine")
@@ -83,7 +83,7 @@ async def test_the_next_process_remembers_what_was_found_until_what_was_probed_c
         await changed.refresh()
 
 
-async def test_a_provider_without_devices_is_probed_again_after_a_while(inventory, monkeypatch):
+async def test_a_provider_without_devices_is_probed_again_after_an_hour(inventory, monkeypatch):
     first = inventory("bare")
     await first.refresh()
     assert first.finding(first.providers[0]).report.remedy == "buy one"
@@ -92,16 +92,16 @@ async def test_a_provider_without_devices_is_probed_again_after_a_while(inventor
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"FineExecutionProvider": 1}'])
-async def test_damaged_memory_of_probes_is_found_again(inventory, tmp_path, content, caplog):
+async def test_damaged_results_are_probed_again(inventory, tmp_path, content, caplog):
     (tmp_path / "machine").mkdir()
     (tmp_path / "machine" / "probes.json").write_text(content)
     again = inventory("fine")
-    assert "is lost" in caplog.text
+    assert "cannot be read, so providers are probed again" in caplog.text
     assert await again.refresh()
     assert len(inventory("fine").devices()) == 2
 
 
-async def test_leaving_early_ends_the_probes(inventory):
+async def test_cancelling_ends_the_probes(inventory):
     before = set(psutil.Process().children(recursive=True))
     with anyio.move_on_after(0.7) as patience:
         await inventory("hanging").refresh()

@@ -1,4 +1,4 @@
-"""The root of `foundry`: the help that the original shows, its options, and its groups of commands."""
+"""The `foundry` program: its help, its options and its command groups."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from typing import Any
 
 import click
 
-from cupola_server.cli.foundry.layout import FoundryGroup
+from cupola_server.cli.foundry.help import FoundryGroup
 from cupola_server.cli.invocation import Invocation
 
-COMPATIBLE_WITH = "0.8.119"  # the last release of the program whose command line this is
+COMPATIBLE_WITH = "0.8.119"  # the last release of Foundry Local's own command line
 
 _GROUPS: Mapping[str, str] = MappingProxyType(
     {
         "model": "cupola_server.cli.foundry.model:model",
         "cache": "cupola_server.cli.foundry.cache:cache",
         "service": "cupola_server.cli.foundry.service:service",
-        "zip-logs": "cupola_server.cli.foundry.zip_logs:zip_logs",
+        "zip-logs": "cupola_server.cli.foundry.service:zip_logs",
     }
 )
 
@@ -36,14 +36,14 @@ Foundry Local CLI: Run AI models on your device.
 
 
 class FoundryRoot(FoundryGroup):
-    """The program. It imports a group of commands when that is needed."""
+    """The program. It imports a command group when it is used."""
 
     def list_commands(self, _: click.Context) -> list[str]:
-        """Name the groups."""
+        """List the command groups."""
         return list(_GROUPS)
 
     def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
-        """Find a group by its name."""
+        """Return a command group; None if there is no such group."""
         target = _GROUPS.get(cmd_name)
         if target is None:
             return None
@@ -52,16 +52,16 @@ class FoundryRoot(FoundryGroup):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; whatever it raises becomes a line and an exit code."""
-        from cupola_server.cli.foundry.failing import told  # noqa: PLC0415 - not needed to show help
+        """Run the command; exceptions become a message and an exit code."""
+        from cupola_server.cli.foundry.errors import report_errors  # noqa: PLC0415 - not needed for help
 
         ctx.obj = Invocation()
-        with told(ctx):
+        with report_errors(ctx):
             return super().invoke(ctx)
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Show whose command line this is, then, as build metadata, what really runs."""
+    """Print the compatible release, with Cupola's version as build metadata."""
     if wanted:
         click.echo(f"{COMPATIBLE_WITH}+cupola.{version('cupola')}")
         ctx.exit()
@@ -93,4 +93,4 @@ def _show_license(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Display foundry license information",
 )
 def foundry() -> None:
-    """Do what the command says; the help is in the original's words."""
+    """Run a command. The help text is the original's."""

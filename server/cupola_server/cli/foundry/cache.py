@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cupola_server.cli.foundry import naming
-from cupola_server.cli.foundry.failing import FoundryFailure
-from cupola_server.cli.foundry.layout import FoundryGroup
-from cupola_server.cli.foundry.listing import cached_table
-from cupola_server.cli.foundry.naming import device_option, model_argument
-from cupola_server.cli.foundry.starting import wake_service
+from cupola_server.cli.foundry.errors import FoundryFailure
+from cupola_server.cli.foundry.help import FoundryGroup
+from cupola_server.cli.foundry.service import wake_service
+from cupola_server.cli.foundry.variants import cached_table, device_option, find_variants, model_argument
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Output, output_option, show_json
 
@@ -87,10 +85,10 @@ def remove(invocation: Invocation, name: str, device: str, yes: bool) -> None:
 
     async def found() -> "list[ModelInfo]":
         async with invocation.engine() as engine:
-            return [each.info for each in await naming.variants(engine, name, device) if each.cached]
+            return [each.info for each in await find_variants(engine, name, device) if each.cached]
 
     async def delete(model_id: str) -> bool:
-        from cupola_server.cli.remote import release  # noqa: PLC0415 - brings httpx
+        from cupola_server.cli.remote import release  # noqa: PLC0415 - imports httpx
 
         await release(model_id, invocation.settings())
         async with invocation.engine() as engine:
@@ -102,14 +100,14 @@ def remove(invocation: Invocation, name: str, device: str, yes: bool) -> None:
         raise FoundryFailure(f"Model {name} was not found in the local cache.")
     info = models[0]
     click.echo(f"⚠️ This will delete model '{info.alias} ({info.id})' from cache.")
-    if not yes and not _agreed():
+    if not yes and not _confirm():
         raise click.Abort
     if not run(lambda: delete(info.id)):
-        raise FoundryFailure(f"Model {info.id} is gone already.")
+        raise FoundryFailure(f"Model {info.id} was already deleted.")
     click.echo(f"Deleted model {info.id} from the cache.")
 
 
-def _agreed() -> bool:
-    """Ask; also a pipe may answer."""
+def _confirm() -> bool:
+    """Ask for confirmation, which may also come from a pipe."""
     click.echo("⚠️ Are you sure you want to delete this model from the local cache? (y/n)")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

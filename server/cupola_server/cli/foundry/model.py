@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING
 import click
 
 from cupola_server.cli.filters import Filter, admitted, filter_option
-from cupola_server.cli.foundry import naming
-from cupola_server.cli.foundry.failing import FoundryFailure, not_cached
-from cupola_server.cli.foundry.layout import FoundryGroup
-from cupola_server.cli.foundry.listing import model_table
-from cupola_server.cli.foundry.naming import device_option, model_argument, ttl_option
-from cupola_server.cli.foundry.starting import ready_service, service, wake_service
+from cupola_server.cli.foundry.errors import FoundryFailure, not_cached
+from cupola_server.cli.foundry.help import FoundryGroup
+from cupola_server.cli.foundry.service import connect, ready_service, wake_service
+from cupola_server.cli.foundry.variants import (
+    choose_variant,
+    device_option,
+    find_variants,
+    model_argument,
+    model_table,
+    ttl_option,
+)
 from cupola_server.cli.invocation import Invocation, run
 from cupola_server.cli.tables import Output, output_option, show_json
 
@@ -55,7 +60,7 @@ def info(invocation: Invocation, name: str, device: str, show_license: bool, out
 
     async def found() -> "list[ModelStatus]":
         async with invocation.engine() as engine:
-            return list(await naming.variants(engine, name, device))
+            return list(await find_variants(engine, name, device))
 
     wake_service(invocation, quiet=output == "json")
     models = run(found)
@@ -74,17 +79,17 @@ def info(invocation: Invocation, name: str, device: str, show_license: bool, out
 @click.pass_obj
 def download(invocation: Invocation, name: str, device: str, force: bool, token: str | None) -> None:
     """Download a model to the local cache."""
-    from cupola_server.cli.foundry.fetching import fetched  # noqa: PLC0415
+    from cupola_server.cli.foundry.download import download_model  # noqa: PLC0415 - imports the engine
 
     if token:
         raise FoundryFailure("There is no catalog here that takes a token. Leave --token out.")
 
-    async def bring() -> None:
+    async def work() -> None:
         async with invocation.engine() as engine:
-            await fetched(engine, await naming.chosen(engine, name, device), force=force)
+            await download_model(engine, await choose_variant(engine, name, device), force=force)
 
     wake_service(invocation)
-    run(bring)
+    run(work)
 
 
 @model.command()
@@ -94,17 +99,17 @@ def download(invocation: Invocation, name: str, device: str, force: bool, token:
 @click.pass_obj
 def load(invocation: Invocation, name: str, device: str, ttl_s: int) -> None:
     """Load a model into the service."""
-    from cupola_server.cli.foundry import loading  # noqa: PLC0415 - brings httpx
+    from cupola_server.cli.foundry.remote import load_model  # noqa: PLC0415 - imports httpx
 
     info = ready_service(invocation)
 
     async def work() -> None:
         async with invocation.engine() as engine:
-            status = await naming.chosen(engine, name, device)
+            status = await choose_variant(engine, name, device)
         if not status.cached:
             raise not_cached(name)
-        async with service(invocation, info) as remote:
-            await loading.load(remote, status.info.id, shown=name, ttl_s=ttl_s, still="🕓 Loading model...")
+        async with connect(invocation, info) as service:
+            await load_model(service, status.info.id, shown=name, ttl_s=ttl_s, still="🕓 Loading model...")
 
     run(work)
 
@@ -117,20 +122,20 @@ def load(invocation: Invocation, name: str, device: str, ttl_s: int) -> None:
 @click.pass_obj
 def unload(invocation: Invocation, name: str, device: str, all_variants: bool, force: bool) -> None:
     """Unload a model from the service."""
-    from cupola_server.cli.foundry import loading  # noqa: PLC0415 - brings httpx
+    from cupola_server.cli.foundry.remote import loaded_ids  # noqa: PLC0415 - imports httpx
 
     info = ready_service(invocation)
 
     async def work() -> None:
         async with invocation.engine() as engine:
-            variants = [each.id for each in naming.infos(await naming.variants(engine, name, device))]
-        async with service(invocation, info) as remote:
-            loaded = [each for each in await loading.loaded(remote) if each in variants]
+            variants = [status.info.id for status in await find_variants(engine, name, device)]
+        async with connect(invocation, info) as service:
+            loaded = [model_id for model_id in await loaded_ids(service) if model_id in variants]
             if not loaded:
                 raise FoundryFailure(f"Model {name} is not loaded.")
-            for each in loaded if all_variants else loaded[:1]:
-                await remote.unload(each, force=force)
-                click.echo(f"🟢 Model {each if all_variants else name} unloaded successfully")
+            for model_id in loaded if all_variants else loaded[:1]:
+                await service.unload(model_id, force=force)
+                click.echo(f"🟢 Model {model_id if all_variants else name} unloaded successfully")
 
     run(work)
 
@@ -147,7 +152,7 @@ def run_model(
     invocation: Invocation, name: str, device: str, ttl_s: int, prompt: str | None, retain: bool, verbose: bool
 ) -> None:
     """Chat with a model, downloading and loading it if needed."""
-    from cupola_server.cli.foundry.running import Run  # noqa: PLC0415 - brings httpx
+    from cupola_server.cli.foundry.run import Run  # noqa: PLC0415 - brings httpx
 
     info = ready_service(invocation)
     run(lambda: Run(name, device, ttl_s, prompt=prompt, retain=retain, verbose=verbose).work(invocation, info))
@@ -157,7 +162,7 @@ def _show(models: "list[ModelStatus]", output: Output) -> None:
     if output == "json":
         show_json([_fields(each) for each in models])
     else:
-        click.echo(model_table(naming.infos(models)))
+        click.echo(model_table([status.info for status in models]))
 
 
 def _fields(status: "ModelStatus") -> dict[str, object]:

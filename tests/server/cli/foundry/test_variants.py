@@ -3,7 +3,7 @@
 import re
 
 from cupola.frontend import ModelInfo
-from cupola_server.cli.foundry.listing import cached_table, model_table, size_text
+from cupola_server.cli.foundry.variants import cached_table, format_size, model_table
 
 # What a PowerShell module takes rows apart with.
 ROW = re.compile(r"^(\S+)\s+(CPU|GPU|NPU)\s+([\w,\s-]+?)\s+([\d.]+\s*[KMGT]?B)\s+(\S+)\s+(.+)$")
@@ -62,8 +62,8 @@ def test_long_names_push_columns_and_never_touch_them():
 
 
 def test_sizes_are_gibibytes_of_whole_mebibytes():
-    assert size_text(model("a:1", "a", "CPU", 1)) == "0.00 GB"
-    assert size_text(model("a:1", "a", "CPU", 1536)) == "1.50 GB"
+    assert format_size(model("a:1", "a", "CPU", 1)) == "0.00 GB"
+    assert format_size(model("a:1", "a", "CPU", 1536)) == "1.50 GB"
 
 
 def test_the_list_of_cached_models_is_that_of_the_original():

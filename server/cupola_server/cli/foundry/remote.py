@@ -1,4 +1,4 @@
-"""Loading by the service, for `foundry model load` and `run`: a clock that runs, then a sentence."""
+"""Requests to the service: load, unload and list models, with the original's messages."""
 
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,18 +16,18 @@ _CLOCKS = "🕛🕐🕑🕒🕓🕔🕕🕖🕗🕘🕙🕚"
 _TICK_S = 0.1
 
 
-async def load(service: RemoteService, model_id: str, *, shown: str, ttl_s: float, still: str) -> None:
-    """Have a model loaded, and tell it.
+async def load_model(service: RemoteService, model_id: str, *, shown: str, ttl_s: float, still: str) -> None:
+    """Load a model into the service and print the result.
 
     Args:
-        service: Who loads.
-        model_id: What.
-        shown: What the user calls it.
-        ttl_s: Idle seconds after which it is unloaded; 0 for never.
-        still: What is written meanwhile where nothing can move.
+        service: The client of the service.
+        model_id: The model's id.
+        shown: The model's name in messages.
+        ttl_s: Idle seconds before the model is unloaded; 0 for never.
+        still: The progress message where standard output is not a terminal.
 
     Raises:
-        ServiceUnreachableError, ServiceReplyError: It is not loaded.
+        ServiceUnreachableError, ServiceReplyError: The model was not loaded.
     """
     async with _clock(still):
         await service.do(api.load(model_id, ttl_s))
@@ -35,19 +35,19 @@ async def load(service: RemoteService, model_id: str, *, shown: str, ttl_s: floa
 
 
 async def unload_idle(service: RemoteService, model_id: str) -> None:
-    """Have a model unloaded unless it is answering somebody."""
+    """Unload a model unless it is running turns."""
     with suppress(ServiceReplyError):
         await service.unload(model_id, wait_s=0)
 
 
-async def loaded(service: RemoteService) -> Sequence[str]:
-    """List the ids of what is loaded."""
+async def loaded_ids(service: RemoteService) -> Sequence[str]:
+    """List the ids of the loaded models."""
     return [model.id for model in (await service.do(api.LIST_LOADED)).models]
 
 
 @asynccontextmanager
 async def _clock(still: str) -> AsyncIterator[None]:
-    """Show a clock that runs until the block ends; where there is no terminal, one that stands."""
+    """Animate a clock until the block ends; print `still` where standard output is not a terminal."""
     if not sys.stdout.isatty():
         click.echo(still)
         yield

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from cupola.frontend import ProgressEvent
-from cupola_server.cli.foundry.bar import DownloadBar
+from cupola_server.cli.foundry.download import DownloadBar
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""How `foundry` shows help and refuses misuse: in the layout of .NET's command-line library, as the original does."""
+"""Help and usage errors of `foundry`, in the layout of .NET's command-line library that the original uses."""
 
 import shutil
 import sys
@@ -8,30 +8,30 @@ from typing import Any, NoReturn
 
 import click
 
-_MISUSED = 2
-_LEAST_COLUMN = 20
+_USAGE_ERROR = 2
+_MIN_COLUMN = 20
 Rows = Sequence[tuple[str, str]]
 
 
 class FoundryCommand(click.Command):
-    """A command whose help has sections with a title each; `-?` asks for it, as `-h` and `--help` do."""
+    """A command whose help has titled sections, shown by `-?`, `-h` and `--help`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("context_settings", {"help_option_names": ["-?", "-h", "--help"]})
         super().__init__(*args, **kwargs)
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the help."""
-        return help_text(self, ctx)
+        """Return the help text."""
+        return format_help(self, ctx)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """Describe `--help` in the original's words."""
+        """Return the `--help` option with the original's description."""
         if option := super().get_help_option(ctx):
             option.help = "Show help and usage information"
         return option
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; one too many is told in the original's words."""
+        """Parse the arguments; an extra argument is a usage error with the original's message."""
         is_group = isinstance(self, click.Group)
         ctx.allow_extra_args = True
         rest = super().parse_args(ctx, args)
@@ -40,11 +40,11 @@ class FoundryCommand(click.Command):
         return rest
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the program; misuse is told in the original's words."""
+        """Run the program; usage errors are printed with the original's messages."""
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.UsageError as error:
-            _refuse(error)
+            _print_usage_error(error)
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
@@ -54,7 +54,7 @@ class FoundryCommand(click.Command):
 
 
 class FoundryGroup(FoundryCommand, click.Group):
-    """A group of such commands."""
+    """A group of commands with the original's help."""
 
     command_class = FoundryCommand
 
@@ -64,7 +64,7 @@ class FoundryGroup(FoundryCommand, click.Group):
         self._aliases: dict[str, str] = {}
 
     def alias(self, name: str, other: str) -> None:
-        """Let a command go by another name as well."""
+        """Add another name for a command."""
         self._aliases[other] = name
 
     def aliases_of(self, name: str) -> list[str]:
@@ -72,36 +72,36 @@ class FoundryGroup(FoundryCommand, click.Group):
         return [other for other, target in self._aliases.items() if target == name]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Find a command by one of its names."""
+        """Return a command by any of its names; None if there is none."""
         return super().get_command(ctx, self._aliases.get(cmd_name, cmd_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant."""
+        """Resolve the command to run."""
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
             raise UnrecognizedError(args[0], ctx)
         return args[0], command, args[1:]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; without a command, say so and show the help."""
+        """Parse the arguments; without a command, print an error and the help."""
         if not args and not ctx.resilient_parsing:
             click.echo("Required command was not provided.\n", err=True)
             click.echo(ctx.get_help())
-            ctx.exit(_MISUSED)
+            ctx.exit(_USAGE_ERROR)
         return super().parse_args(ctx, args)
 
 
 class UnrecognizedError(click.UsageError):
-    """A word of the command line that means nothing."""
+    """An unknown command or argument."""
 
     def __init__(self, word: str, ctx: click.Context) -> None:
         super().__init__(f"Unrecognized command or argument '{word}'.", ctx)
 
 
-def help_text(command: click.Command, ctx: click.Context) -> str:
-    """Return a command's help: description, usage, arguments, options, commands."""
+def format_help(command: click.Command, ctx: click.Context) -> str:
+    """Format a command's help: description, usage, arguments, options, commands."""
     description = (command.help or "") if ctx.parent is None else (command.help or "").rstrip(".")
     arguments = [(f"<{each.human_readable_name}>", _argument_help(each)) for each in _arguments(command)]
     options = [(_option_names(each), _option_help(each)) for each in _options(command, ctx)]
@@ -115,7 +115,7 @@ def help_text(command: click.Command, ctx: click.Context) -> str:
     return "\n\n".join(f"{title}\n{text}" for title, text in sections if text)
 
 
-def _refuse(error: click.UsageError) -> NoReturn:
+def _print_usage_error(error: click.UsageError) -> NoReturn:
     path = error.ctx.command_path if error.ctx else "foundry"
     match error:
         case click.NoSuchOption():
@@ -125,7 +125,7 @@ def _refuse(error: click.UsageError) -> NoReturn:
         case _:
             problem = error.format_message()
     click.echo(f"{problem}\nHint: Run '{path} --help' to see usage.", err=True)
-    sys.exit(_MISUSED)
+    sys.exit(_USAGE_ERROR)
 
 
 def _usage(command: click.Command, ctx: click.Context) -> str:
@@ -176,11 +176,11 @@ def _command_rows(command: click.Command, ctx: click.Context) -> list[tuple[str,
 
 
 def _columns(rows: Rows) -> str:
-    """Lay rows out in two columns; a terminal folds the right one, a pipe gets a line for each row."""
+    """Format rows in two columns. A terminal wraps the right one; a pipe gets one line per row."""
     if not rows:
         return ""
     left = max(len(names) for names, _ in rows)
-    room = max(shutil.get_terminal_size().columns - left - 4, _LEAST_COLUMN) if sys.stdout.isatty() else 1000
+    room = max(shutil.get_terminal_size().columns - left - 4, _MIN_COLUMN) if sys.stdout.isatty() else 1000
     lines = []
     for names, text in rows:
         head, *rest = textwrap.wrap(text, room) or [""]

@@ -1,4 +1,4 @@
-"""`foundry model run`: a chat, or one answer, by the service."""
+"""`foundry model run`: a chat or a single answer through the service."""
 
 import sys
 import time
@@ -11,9 +11,10 @@ import click
 
 from cupola.discovery import ServiceInfo
 from cupola_server.cli.chat import ChatSession, Terminal, answer, chat
-from cupola_server.cli.foundry import loading, naming
-from cupola_server.cli.foundry.fetching import fetched
-from cupola_server.cli.foundry.starting import service
+from cupola_server.cli.foundry.download import download_model
+from cupola_server.cli.foundry.remote import load_model, loaded_ids, unload_idle
+from cupola_server.cli.foundry.service import connect
+from cupola_server.cli.foundry.variants import choose_variant
 from cupola_server.cli.invocation import Invocation
 from cupola_server.cli.printing import printable
 from cupola_server.cli.remote import RemoteService
@@ -31,15 +32,15 @@ _ANSWER = "🤖 "
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What `foundry model run` was asked for.
+    """The options of `foundry model run`, and the command itself.
 
     Attributes:
-        name: The model, as the user calls it.
-        device: "Auto", or the type of device that a variant must be for.
-        ttl_s: Idle seconds after which the model is unloaded.
-        prompt: The only prompt to answer; None opens a chat.
-        retain: Leave other models loaded.
-        verbose: Show how long things take.
+        name: The model's name as typed.
+        device: "Auto" or a device type.
+        ttl_s: Idle seconds before the model is unloaded.
+        prompt: A single prompt to answer; None opens a chat.
+        retain: Keep other models loaded.
+        verbose: Show timings.
     """
 
     name: str
@@ -50,40 +51,40 @@ class Run:
     verbose: bool
 
     async def work(self, invocation: Invocation, info: ServiceInfo) -> None:
-        """Do it."""
+        """Download and load the model if needed, then answer the prompt or chat."""
         async with invocation.engine() as engine:
-            status = await naming.chosen(engine, self.name, self.device)
-            await fetched(engine, status, tips=False)
-        async with service(invocation, info) as remote:
-            await self._load(remote, status.info.id)
+            status = await choose_variant(engine, self.name, self.device)
+            await download_model(engine, status, tips=False)
+        async with connect(invocation, info) as service:
+            await self._load(service, status.info.id)
             session = ChatSession(status.info.id, ttl_s=self.ttl_s)
             if self.prompt is not None:
-                await _answer(remote, session, self.prompt)
+                await _answer(service, session, self.prompt)
             else:
                 click.echo(GREETING)
-                await chat(remote, session, Spoken(_terminal()), verbose=self.verbose)
+                await chat(service, session, MarkedTerminal(_terminal()), verbose=self.verbose)
 
-    async def _load(self, remote: RemoteService, model_id: str) -> None:
+    async def _load(self, service: RemoteService, model_id: str) -> None:
         if not self.retain:
             click.echo("Unloading existing models. Use --retain true to keep additional models loaded.")
-            for other in set(await loading.loaded(remote)) - {model_id}:
-                await loading.unload_idle(remote, other)
+            for other in set(await loaded_ids(service)) - {model_id}:
+                await unload_idle(service, other)
         started = time.perf_counter()
         still = "🕘 Loading model... "
-        await loading.load(remote, model_id, shown=model_id, ttl_s=self.ttl_s, still=still)
+        await load_model(service, model_id, shown=model_id, ttl_s=self.ttl_s, still=still)
         if self.verbose:
-            click.echo(f"Time cost to load model: {_duration_text(time.perf_counter() - started)}")
+            click.echo(f"Time cost to load model: {_format_duration(time.perf_counter() - started)}")
 
 
-async def _answer(remote: RemoteService, session: ChatSession, prompt: str) -> None:
-    terminal = Spoken(LineTerminal())
+async def _answer(service: RemoteService, session: ChatSession, prompt: str) -> None:
+    terminal = MarkedTerminal(LineTerminal())
     with terminal.answering():
-        await answer(remote, session.request(prompt), terminal.write)
+        await answer(service, session.request(prompt), terminal.write)
     await terminal.write("\n")
 
 
-def _duration_text(seconds: float) -> str:
-    """Return "00:00:05.6293161"."""
+def _format_duration(seconds: float) -> str:
+    """Format a duration as "00:00:05.6293161"."""
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours:02}:{minutes:02}:{seconds:010.7f}"
@@ -97,33 +98,33 @@ def _terminal() -> Terminal:
     return PromptTerminal()
 
 
-class Spoken:
-    """A terminal on which answers are announced as the original does."""
+class MarkedTerminal:
+    """A terminal that marks answers as the original does."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._announced = True
+        self._marked = True
 
     async def ask(self) -> str | None:
-        """Read what the user says."""
+        """Read a prompt from the user."""
         return await self._terminal.ask()
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Say that the model thinks."""
+        """Show that the model is thinking."""
         with self._terminal.answering():
             click.echo(_THINKING)
-            self._announced = False
+            self._marked = False
             yield
 
     async def write(self, text: str) -> None:
-        """Write a piece of an answer."""
-        if not self._announced:
-            self._announced, text = True, _ANSWER + text.lstrip()
+        """Write a part of an answer."""
+        if not self._marked:
+            self._marked, text = True, _ANSWER + text.lstrip()
         await self._terminal.write(text)
 
     def notice(self, text: str) -> None:
-        """Say something about the chat."""
+        """Print a message about the chat."""
         self._terminal.notice(text)
 
 
@@ -131,7 +132,7 @@ class LineTerminal:
     """Reads a prompt from each line of stdin; for pipes, and for one prompt."""
 
     async def ask(self) -> str | None:
-        """Read a line; None at the end."""
+        """Read a line; None at the end of input."""
         click.echo("> ", nl=False)
         line: str = await anyio.to_thread.run_sync(sys.stdin.readline)
         if not line:
@@ -141,14 +142,14 @@ class LineTerminal:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Change nothing."""
+        """Do nothing."""
         yield
 
     async def write(self, text: str) -> None:
-        """Write a piece of an answer; in a thread, because its reader may be slow."""
+        """Write a part of an answer, in a thread because the reader of a pipe may be slow."""
         shown = printable(text) if sys.stdout.isatty() else text
         await anyio.to_thread.run_sync(lambda: click.echo(shown, nl=False))
 
     def notice(self, text: str) -> None:
-        """Say something about the chat."""
+        """Print a message about the chat."""
         click.echo(text)

@@ -1,4 +1,4 @@
-"""How `foundry` tells failures: a line that begins with "Exception: " on stderr, and exit code 1."""
+"""Failures of `foundry`: a line on stderr that starts with "Exception: ", and exit code 1."""
 
 from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
@@ -10,20 +10,20 @@ from cupola_server.cli.failures import explained
 
 
 class FoundryFailure(click.ClickException):
-    """What `foundry` could not do."""
+    """A failure of a `foundry` command."""
 
     def show(self, _: object = None) -> None:
-        """Print it."""
+        """Print the message."""
         click.echo(f"Exception: {self.format_message()}", err=True)
 
 
 def not_in_catalog(name: str) -> FoundryFailure:
-    """Say that no catalog knows a model."""
+    """Create the failure for a model that no catalog lists."""
     return FoundryFailure(f"Model {name} was not found in the catalog")
 
 
 def not_cached(name: str) -> FoundryFailure:
-    """Say that a model must be downloaded first."""
+    """Create the failure for a model that has not been downloaded."""
     return FoundryFailure(
         f"Model {name} was not found in the local cache. Download it with: foundry model download {name}"
     )
@@ -37,8 +37,8 @@ def _unreachable(error: ServiceUnreachableError) -> FoundryFailure:
     )
 
 
-def told(ctx: click.Context) -> AbstractContextManager[None]:
-    """Turn what the block raises into what `foundry` prints."""
+def report_errors(ctx: click.Context) -> AbstractContextManager[None]:
+    """Turn exceptions of the block into `foundry` failures."""
     return explained(ctx, _failure)
 
 
