@@ -1,1 +1,1 @@
-"""Runnable benchmarks: `python -m benchmarks.NAME`. Each prints a table and writes its figures as JSON."""
+"""Benchmarks to run as `python -m benchmarks.NAME`. Each prints a table and writes `results/NAME.json`."""

@@ -1,20 +1,18 @@
-"""Why the defaults are what they are: threads, spinning and the size of a prompt's chunks, measured through HTTP.
+"""The effect of the CPU provider's settings over HTTP: threads, spinning, and the size of prefill chunks.
 
-`python -m benchmarks.defaults [--rounds N] [--smoke]`. One service per setting, all loaded at once and asked in turn,
-so that whatever else the machine does hits all of them alike.
+`python -m benchmarks.defaults [--rounds N] [--smoke]`. There is one service per setting; all are loaded at once and
+measured in turn, so that other load on the machine affects all of them alike.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
-import anyio
-
-from benchmarks.baselines.process import Floor
-from benchmarks.batching import Batching
-from benchmarks.harness import Figure, folder_of, interleaved, neighbours, ratio, save, show
-from benchmarks.service import Served
+from benchmarks.batching import ServiceLoad
+from benchmarks.harness import build_parser, divide, finish, metered, run_interleaved
+from benchmarks.service import ServiceProcess
 from cupola import load_settings
+from cupola_server.bench.statistics import Figure
 
 SETTINGS = {
     "2 threads, spinning": {"CUPOLA_PROVIDERS_CPU_THREADS": "2"},
@@ -23,44 +21,34 @@ SETTINGS = {
     "2 threads, chunks of 128": {"CUPOLA_PROVIDERS_CPU_THREADS": "2", "CUPOLA_WORKER_PREFILL_CHUNK": "128"},
     "2 threads, chunks of 512": {"CUPOLA_PROVIDERS_CPU_THREADS": "2", "CUPOLA_WORKER_PREFILL_CHUNK": "512"},
 }
-"""The first is the default on a machine with two cores, and what the others are compared with."""
+"""Environment variables by title. The first is the default on a machine with two cores, the base of all ratios."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--smoke", action="store_true", help="two settings, one quick round, no result file")
-    options = parser.parse_args(arguments)
-    chosen = dict(list(SETTINGS.items())[: 2 if options.smoke else None])
-    settings = load_settings()
-    folder = anyio.run(folder_of, settings, options.model)
-    with neighbours() as busy, ExitStack() as stack:
-        idle = stack.enter_context(Floor("benchmarks.baselines.in_process", str(folder)))
+    """Run the benchmark; a smoke run measures only two settings."""
+    options = build_parser(__doc__, rounds=5).parse_args(arguments)
+    titles = list(SETTINGS)[: 2 if options.smoke else None]
+    new_tokens, long_prompt = (8, 200) if options.smoke else (64, 2000)
+    cache = load_settings().cache_dir
+    with metered() as meter, ExitStack() as stack:
         tasks: dict[str, Callable[[], float]] = {}
-        for name, variables in chosen.items():
-            served = stack.enter_context(Served(settings.cache_dir, options.model, **variables))
-            new_tokens, prompt = (8, 200) if options.smoke else (64, 2000)
-            batching = Batching(served, idle, idle, new_tokens=new_tokens, long_prompt=prompt)
-            measured = batching.tasks()
+        for title in titles:
+            service = stack.enter_context(ServiceProcess(cache, options.model, **SETTINGS[title]))
+            load = ServiceLoad(service, new_tokens=new_tokens, long_prompt=long_prompt)
             tasks |= {
-                f"1 stream: {name}": measured["HTTP, 1 stream"],
-                f"8 streams: {name}": measured["HTTP, 8 streams"],
-                f"prefill: {name}": measured["HTTP prefill"],
-                f"one-token requests: {name}": measured["HTTP, max_tokens=1, 8 at once"],
+                f"1 stream: {title}": load.decode_per_s,
+                f"8 streams: {title}": partial(load.total_per_s, 8),
+                f"prefill: {title}": load.prefill_per_s,
+                f"one-token requests: {title}": partial(load.requests_per_s, 8),
             }
-        values = interleaved(1 if options.smoke else options.rounds, tasks, pause_s=0.5)
+        values = run_interleaved(1 if options.smoke else options.rounds, tasks, pause_s=0.5)
     figures = {name: Figure("per s", tuple(found)) for name, found in values.items()}
-    default = next(iter(chosen))
     for name in list(figures):
-        what, _, setting = name.partition(": ")
-        if setting != default:
-            figures[f"{name} / default"] = ratio(figures[name], figures[f"{what}: {default}"])
-    show("settings of the CPU provider, through HTTP", figures, [], busy[0])
-    if not options.smoke:
-        save("defaults", figures, [], model=options.model, others_cores=busy[0])
-    return 0
+        what, _, title = name.partition(": ")
+        if title != titles[0]:
+            figures[f"{name} / default"] = divide(figures[name], figures[f"{what}: {titles[0]}"])
+    title = "settings of the CPU provider over HTTP"
+    return finish("defaults", title, figures, [], meter=meter, smoke=options.smoke, model=options.model)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How fast and how lean a download is: our downloader, digest included, against curl, over loopback.
+"""Speed and memory of a download over loopback: Cupola's downloader with its digest check, against curl.
 
-`python -m benchmarks.downloads [--megabytes N] [--rounds N] [--workers N] [--smoke]`. Each round fetches the same file
-with curl and with ours, from one server of its own process that lets the kernel send. Ours runs in a process of its
-own as well, whose peak memory is that of the whole interpreter with everything it imported.
+`python -m benchmarks.downloads [--megabytes N] [--rounds N] [--workers N] [--smoke]`. Each round downloads the same
+file with curl and with Cupola, from a server process that sends with `sendfile`. Cupola's downloader runs in a process
+of its own; its peak memory is that of the whole interpreter with all imports.
 """
 
 import argparse
@@ -23,24 +23,23 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks.harness import Figure, interleaved, neighbours, ratio, save, show
+from benchmarks.harness import build_parser, divide, finish, metered, run_interleaved
 from cupola.catalog import RemoteFile
 from cupola.downloads import HttpDownloader
 from cupola.frontend import ModelInfo
 from cupola.settings import DownloadSettings
+from cupola_server.bench.statistics import Figure
 
 _MEGABYTE = 1_000_000
 _SEND_BYTES = 1 << 22
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns 1 if a goal was missed and this was no smoke run."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the benchmark; returns 1 if a goal was missed, except in smoke runs."""
+    parser = build_parser(__doc__, rounds=5, model=False)
     parser.add_argument("--megabytes", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=DownloadSettings().workers)
-    parser.add_argument("--folder", type=Path, help="where to write; a disk with room for three copies of the file")
-    parser.add_argument("--smoke", action="store_true", help="one quick round, no result file, no verdict")
+    parser.add_argument("--folder", type=Path, help="where to write; it needs space for three copies of the file")
     parser.add_argument("--fetch", nargs=4, metavar=("URL", "SIZE", "SHA256", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--serve-file", metavar="FILE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -52,17 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.smoke:
         options.megabytes, options.rounds = 50, 1
-    with neighbours() as busy:
+    with metered() as meter:
         figures = _measure(options)
     checks = [
         ("at least 0.80 of curl", figures["ours / curl"].median >= 0.80),
         ("under 100 MB of memory", max(figures["ours, peak memory"].values) < 100),
     ]
-    show(f"{options.megabytes} MB over loopback, {options.workers} workers", figures, checks, busy[0])
-    if options.smoke:
-        return 0
-    save("downloads", figures, checks, megabytes=options.megabytes, workers=options.workers, others_cores=busy[0])
-    return 0 if all(met for _, met in checks) else 1
+    title = f"{options.megabytes} MB over loopback, {options.workers} workers"
+    settings = {"megabytes": options.megabytes, "workers": options.workers}
+    return finish("downloads", title, figures, checks, meter=meter, smoke=options.smoke, **settings)
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Figure]:
@@ -71,21 +68,21 @@ def _measure(options: argparse.Namespace) -> dict[str, Figure]:
         folder = Path(name)
         sha256 = _write(folder / "source", options.megabytes)
         size = options.megabytes * _MEGABYTE
-        with _served(folder / "source") as url:
+        with _serving(folder / "source") as url:
 
             def ours() -> float:
                 speed, peak_mb = _ours(url, size, sha256, folder / "ours", options.workers)
                 memory_mb.append(peak_mb)
                 return speed
 
-            values = interleaved(
+            values = run_interleaved(
                 options.rounds,
                 {"curl": lambda: _curl(url, size, folder / "curl"), "ours": ours},
                 pause_s=1.0,
                 computes=False,
             )
     figures = {name: Figure("MB/s", tuple(found)) for name, found in values.items()}
-    figures["ours / curl"] = ratio(figures["ours"], figures["curl"])
+    figures["ours / curl"] = divide(figures["ours"], figures["curl"])
     figures["ours, peak memory"] = Figure("MB", tuple(memory_mb))
     return figures
 
@@ -101,7 +98,7 @@ def _write(path: Path, megabytes: int) -> str:
 
 
 @contextmanager
-def _served(path: Path) -> Iterator[str]:
+def _serving(path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks.downloads", "--serve-file", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -130,7 +127,7 @@ def _ours(url: str, size: int, sha256: str, folder: Path, workers: int) -> tuple
 
 
 def _fetch(workers: int, url: str, size: str, sha256: str, folder: str) -> None:
-    """Fetch in this process; prints the seconds it took, file checked and in place, and the peak memory in MB."""
+    """Download in this process; print the seconds until the checked file is in place, and the peak memory in MB."""
     model = ModelInfo(id="benchmark:1", alias="benchmark", source="benchmark", publisher="benchmark")
     file = RemoteFile("file", int(size), url, sha256)
 
@@ -146,9 +143,10 @@ def _fetch(workers: int, url: str, size: str, sha256: str, folder: str) -> None:
 
 
 def _serve_file(path: str) -> None:
-    """Serve a file behind HTTP until killed, sent by the kernel; prints its port.
+    """Serve a file over HTTP until killed; prints the port.
 
-    A thread per connection, ranges honoured, connections kept: a server that is never the bottleneck.
+    It has a thread for each connection, honors ranges, keeps connections open, and lets the kernel send, so that it is
+    never the bottleneck.
     """
     with Path(path).open("rb") as file, socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
         size = os.fstat(file.fileno()).st_size
@@ -168,17 +166,17 @@ def _serve_connection(connection: socket.socket, descriptor: int, size: int) -> 
                         return
                     rest += data
                 head, _, rest = rest.partition(b"\r\n\r\n")
-                _answer(connection, descriptor, size, head)
+                _respond(connection, descriptor, size, head)
         except OSError:
-            return  # the client left
+            return  # the client closed the connection
 
 
-def _answer(connection: socket.socket, descriptor: int, size: int, head: bytes) -> None:
-    asked = re.search(rb"range: bytes=(\d+)-(\d*)", head.lower())
-    start, end = (int(asked[1]), int(asked[2] or size - 1) + 1) if asked else (0, size)
-    status = "206 Partial Content" if asked else "200 OK"
-    ranged = f"Content-Range: bytes {start}-{end - 1}/{size}\r\n" if asked else ""
-    connection.sendall(f"HTTP/1.1 {status}\r\n{ranged}Content-Length: {end - start}\r\n\r\n".encode())
+def _respond(connection: socket.socket, descriptor: int, size: int, head: bytes) -> None:
+    wanted = re.search(rb"range: bytes=(\d+)-(\d*)", head.lower())
+    start, end = (int(wanted[1]), int(wanted[2] or size - 1) + 1) if wanted else (0, size)
+    status = "206 Partial Content" if wanted else "200 OK"
+    content_range = f"Content-Range: bytes {start}-{end - 1}/{size}\r\n" if wanted else ""
+    connection.sendall(f"HTTP/1.1 {status}\r\n{content_range}Content-Length: {end - start}\r\n\r\n".encode())
     while start < end:
         start += os.sendfile(connection.fileno(), descriptor, start, min(_SEND_BYTES, end - start))
 

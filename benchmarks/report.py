@@ -1,7 +1,7 @@
 """Writes the tables of `benchmarks/README.md`, and pages with charts, from the files under `benchmarks/results/`.
 
-`python -m benchmarks.report [--check]`. Files of `cupola bench --save` are shown as it shows
-them. Figures in the README come from nowhere else; a test runs the check.
+`python -m benchmarks.report [--check]`. Files of `cupola bench --save` are rendered as by that command. All figures
+in the README come from result files; a test runs the check.
 """
 
 import argparse
@@ -10,30 +10,30 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import RESULTS
-from cupola_server.bench.comparison import changes
-from cupola_server.bench.markdown import markdown
-from cupola_server.bench.page import page
-from cupola_server.bench.results import read
-from cupola_server.bench.statistics import number
+from benchmarks.harness import RESULTS_FOLDER
+from cupola_server.bench.comparison import compare_results
+from cupola_server.bench.markdown import render_markdown
+from cupola_server.bench.page import render_page
+from cupola_server.bench.results import read_result
+from cupola_server.bench.statistics import format_number
 
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- results: written by python -m benchmarks.report -->", "<!-- end of results -->"
-_AGAIN = "-again"
-"""Ending of the name of a second run, which is shown beside the first one only where it differs."""
+_BEGIN, _END = "<!-- results: written by python -m benchmarks.report -->", "<!-- end of results -->"
+_SECOND_RUN = "-again"
+"""Suffix of the name of a second run, of which only the differences from the first one are shown."""
 
 _SECTION_KEYS = {"machine", "figures", "checks"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite the section, or tell whether it is up to date; returns 1 if a check finds that it is not."""
+    """Rewrite the results in the README, or check them; returns 1 if a check finds that they are out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if the README is out of date")
     options = parser.parse_args(arguments)
     if not options.check:
-        _draw()
+        _write_pages()
     before = README.read_text("utf-8")
-    after = with_results(before, sorted(RESULTS.glob("*.json")))
+    after = replace_results(before, sorted(RESULTS_FOLDER.glob("*.json")))
     if before == after:
         return 0
     if options.check:
@@ -43,31 +43,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _draw() -> None:
-    """Write the page with charts beside every result of `cupola bench`."""
-    for file in sorted(RESULTS.glob("*.json")):
-        if _is_comparison(json.loads(file.read_text("utf-8"))) and not file.stem.endswith(_AGAIN):
-            file.with_suffix(".html").write_text(page(read(file)), "utf-8")
+def _write_pages() -> None:
+    """Write the HTML page beside every result of `cupola bench`."""
+    for file in sorted(RESULTS_FOLDER.glob("*.json")):
+        if _is_benchmark(json.loads(file.read_text("utf-8"))) and not file.stem.endswith(_SECOND_RUN):
+            file.with_suffix(".html").write_text(render_page(read_result(file)), "utf-8")
 
 
-def with_results(text: str, files: Iterable[Path]) -> str:
-    """Return the README with the section of these result files in place of the one it has."""
-    head, found, rest = text.partition(BEGIN)
-    _, found_end, tail = rest.partition(END)
+def replace_results(text: str, files: Iterable[Path]) -> str:
+    """Return the README with the sections of these result files in place of those it has."""
+    head, found, rest = text.partition(_BEGIN)
+    _, found_end, tail = rest.partition(_END)
     if not (found and found_end):
-        raise ValueError(f"{README.name} has lost its marks {BEGIN!r} and {END!r}; put them back")
-    sections = [section(file) for file in files]
-    return "\n".join([head + BEGIN, "", *sections, END]) + tail
+        raise ValueError(f"{README.name} lacks the marks {_BEGIN!r} and {_END!r}. Add them around the results")
+    sections = [render_section(file) for file in files]
+    return "\n".join([head + _BEGIN, "", *sections, _END]) + tail
 
 
-def section(file: Path) -> str:
-    """Return one result file as Markdown: where and when, what was met, every figure with its spread."""
+def render_section(file: Path) -> str:
+    """Return one result file as Markdown: the machine, all figures with their range, and the checks."""
     name, result = file.stem, json.loads(file.read_text("utf-8"))
-    if _is_comparison(result):
-        first = file.with_stem(name.removesuffix(_AGAIN))
-        return f"### {name}\n\n{_comparison(file) if first == file else _repeated(first, file)}"
-    lines = [f"### {name}", "", _where(result["machine"]), ""]
-    settings = ", ".join(f"{key.replace('_', ' ')} {_text(result[key])}" for key in result if key not in _SECTION_KEYS)
+    if _is_benchmark(result):
+        first = file.with_stem(name.removesuffix(_SECOND_RUN))
+        return f"### {name}\n\n{_render_benchmark(file) if first == file else _render_second_run(first, file)}"
+    lines = [f"### {name}", "", _format_machine(result["machine"]), ""]
+    settings = ", ".join(
+        f"{key.replace('_', ' ')} {_format_setting(result[key])}" for key in result if key not in _SECTION_KEYS
+    )
     lines += [f"{settings}.", ""] if settings else []
     lines += ["| figure | median | from | to | unit |", "|---|---:|---:|---:|---|"]
     for title, figure in result["figures"].items():
@@ -77,36 +79,35 @@ def section(file: Path) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _is_comparison(result: dict[str, Any]) -> bool:
+def _is_benchmark(result: dict[str, Any]) -> bool:
     return str(result.get("format", "")).startswith("cupola-bench/")
 
 
-def _comparison(file: Path) -> str:
-    """Return a result of `cupola bench`, with a link to its charts."""
-    return f"[The charts](results/{file.stem}.html).\n\n{markdown(read(file))}"
+def _render_benchmark(file: Path) -> str:
+    """Return a result of `cupola bench` with a link to its page."""
+    return f"[The charts](results/{file.stem}.html).\n\n{render_markdown(read_result(file))}"
 
 
-def _repeated(first: Path, second: Path) -> str:
-    """Say how a second run of the same agrees with the first one."""
-    again = read(second)
-    found = changes(read(first), again)
-    outside = [one for one in found if not one.within_spread]
+def _render_second_run(first: Path, second: Path) -> str:
+    """Return how the figures of a second run agree with the intervals of the first one."""
+    result = read_result(second)
+    changes = compare_results(read_result(first), result)
+    outside = [change for change in changes if not change.within_spread]
     lines = [
-        f"The same again, {again.machine.when[:16].replace('T', ' ')} UTC: {len(found) - len(outside)} of "
-        f"{len(found)} figures lie where the first run's ± lets one expect nineteen of twenty. The others:",
+        f"A second run, {result.machine.when[:16].replace('T', ' ')} UTC: {len(changes) - len(outside)} of "
+        f"{len(changes)} figures lie within the ± of the first run, where 19 of 20 are expected. The others:",
         "",
         "| | | first | again | times |",
         "|---|---|---:|---:|---:|",
     ]
-    lines += [
-        f"| {one.target} | {one.what} | {number(one.before.median)} ±{100 * one.before.spread:.0f}% | "
-        f"{number(one.after.median)} | {one.times:.3f} |"
-        for one in outside
-    ]
+    for change in outside:
+        before = f"{format_number(change.before.median)} ±{100 * change.before.spread:.0f}%"
+        after = format_number(change.after.median)
+        lines.append(f"| {change.target} | {change.what} | {before} | {after} | {change.ratio:.3f} |")
     return "\n".join(lines) + "\n"
 
 
-def _where(machine: dict[str, Any]) -> str:
+def _format_machine(machine: dict[str, Any]) -> str:
     packages = machine["packages"]
     versions = ", ".join(f"{name} {packages[name]}" for name in ("cupola", "onnxruntime", "onnxruntime-genai"))
     when, memory = machine["when"][:10], machine["memory_bytes"] / 1e9
@@ -116,7 +117,7 @@ def _where(machine: dict[str, Any]) -> str:
     )
 
 
-def _text(value: object) -> str:
+def _format_setting(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

@@ -1,7 +1,7 @@
-"""Thousands of short requests, some of them cancelled at random: no error, no leak, no slot lost.
+"""Thousands of short requests, some of them cancelled at random: no error, no leak, no lost slot.
 
 `python -m benchmarks.soak [--requests N] [--smoke]`. The worker's memory is read after a quarter of the requests and
-at the end; the two must be within 5 %. Afterwards as many requests as there are slots must run side by side.
+at the end; the two must be within 5 %. Afterwards as many requests as there are slots must run at once.
 """
 
 import argparse
@@ -12,53 +12,61 @@ from typing import Any
 import anyio
 import httpx
 
-from benchmarks.harness import Figure, neighbours, save, show
-from benchmarks.service import Served, run_all
+from benchmarks.harness import finish, metered
+from benchmarks.service import ServiceProcess, send_all
 from cupola import load_settings
+from cupola_server.bench.statistics import Figure
 
 AT_ONCE = 16
 
 
 class Soak:
-    """The requests, and what became of them."""
+    """Sends random requests, and counts how they end.
 
-    def __init__(self, served: Served, *, seed: int) -> None:
-        self._served = served
+    Attributes:
+        answered: Number of requests with a complete response.
+        left: Number of requests whose client left early.
+        errors: The bodies of error responses.
+    """
+
+    def __init__(self, service: ServiceProcess, *, seed: int) -> None:
+        self._service = service
         self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self.answered = 0
         self.left = 0
         self.errors: list[str] = []
 
     async def run(self, count: int) -> None:
-        """Send so many requests, a few at a time."""
+        """Send so many requests, `AT_ONCE` at a time."""
         limiter = anyio.CapacityLimiter(AT_ONCE)
         async with (
-            httpx.AsyncClient(base_url=self._served.url, timeout=120) as client,
+            httpx.AsyncClient(base_url=self._service.url, timeout=120) as client,
             anyio.create_task_group() as group,
         ):
             for _ in range(count):
                 await limiter.acquire_on_behalf_of(token := object())
-                group.start_soon(self._one, client, limiter, token, self._plan())
+                group.start_soon(self._send, client, limiter, token, self._choose_request())
 
-    def _plan(self) -> tuple[dict[str, Any], float | None]:
-        """Choose a request, and when its client leaves, if it does."""
-        body = self._served.body(self._served.messages(self._random.randint(1, 120)), self._random.randint(1, 24))
+    def _choose_request(self) -> tuple[dict[str, Any], float | None]:
+        """Return the body of a random request, and after how many seconds its client leaves, if it does."""
+        messages = self._service.make_messages(self._random.randint(1, 120))
+        body = self._service.make_body(messages, self._random.randint(1, 24))
         body["stream"] = self._random.random() < 0.7
         return body, self._random.uniform(0.0, 0.5) if self._random.random() < 0.3 else None
 
-    async def _one(
+    async def _send(
         self,
         client: httpx.AsyncClient,
         limiter: anyio.CapacityLimiter,
         token: object,
-        plan: tuple[dict[str, Any], float | None],
+        request: tuple[dict[str, Any], float | None],
     ) -> None:
-        body, leaves_after_s = plan
+        body, leaves_after_s = request
         try:
             with anyio.move_on_after(leaves_after_s) as scope:
-                async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
-                    text = await reply.aread()
-                    if reply.status_code != 200 or b'"error"' in text:
+                async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                    text = await response.aread()
+                    if response.status_code != 200 or b'"error"' in text:
                         self.errors.append(text.decode("utf-8", "replace"))
                 self.answered += 1
             self.left += scope.cancelled_caught
@@ -67,7 +75,7 @@ class Soak:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak; returns 1 if anything went wrong and this was no smoke run."""
+    """Run the soak; returns 1 if a check failed, in smoke runs only if there was an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--requests", type=int, default=2000)
@@ -75,15 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help="a few requests, no result file, no verdict on memory")
     options = parser.parse_args(arguments)
     count = 60 if options.smoke else options.requests
-    settings = load_settings()
-    with neighbours() as busy, Served(settings.cache_dir, options.model) as served:
-        soak = Soak(served, seed=options.seed)
+    with metered() as meter, ServiceProcess(load_settings().cache_dir, options.model) as service:
+        soak = Soak(service, seed=options.seed)
         anyio.run(soak.run, count // 4)
-        early = served.worker_bytes()
+        early = service.worker_bytes()
         anyio.run(soak.run, count - count // 4)
-        late = served.worker_bytes()
-        bodies = [served.body(served.messages(3), 8) for _ in range(AT_ONCE)]
-        after = run_all(served.url, bodies)
+        late = service.worker_bytes()
+        bodies = [service.make_body(service.make_messages(3), 8) for _ in range(AT_ONCE)]
+        responses = send_all(service.url, bodies)
     figures = {
         "worker, after a quarter": Figure("MB", (early / 1e6,)),
         "worker, at the end": Figure("MB", (late / 1e6,)),
@@ -94,15 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks = [
         ("no error", not soak.errors),
         ("worker memory within 5 %", abs(late / early - 1) <= 0.05),
-        ("every slot still answers", all(answer.completion_tokens == 8 for answer in after)),
+        ("every slot still answers", all(response.completion_tokens == 8 for response in responses)),
     ]
-    show(f"soak of {count} requests, {AT_ONCE} at once", figures, checks, busy[0])
+    title, settings = f"soak of {count} requests, {AT_ONCE} at once", {"requests": count, "seed": options.seed}
+    failed = finish("soak", title, figures, checks, meter=meter, smoke=options.smoke, model=options.model, **settings)
     for error in soak.errors[:3]:
         print(error[:300])
-    if options.smoke:
-        return int(bool(soak.errors))
-    save("soak", figures, checks, model=options.model, requests=count, seed=options.seed, others_cores=busy[0])
-    return 0 if all(met for _, met in checks) else 1
+    return int(bool(failed or soak.errors))
 
 
 if __name__ == "__main__":

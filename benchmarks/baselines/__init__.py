@@ -1,1 +1,1 @@
-"""Processes that a benchmark compares with: they read one JSON request a line and answer each with one line."""
+"""Baselines that benchmarks compare with. Each is a process that reads one JSON request per line and responds to it."""

@@ -1,4 +1,4 @@
-"""A plain `og.Generator` loop: `python -m benchmarks.baselines.raw_generator MODEL_FOLDER THREADS`."""
+"""A bare `og.Generator` loop: `python -m benchmarks.baselines.raw_generator MODEL_FOLDER THREADS`."""
 
 import json
 import sys
@@ -6,24 +6,24 @@ import time
 
 import onnxruntime_genai as og
 
-from benchmarks.baselines.process import prompt_of, serve
+from benchmarks.baselines.process import make_prompt, serve_requests
 
 
 class RawGenerator:
-    """Generates greedily, one turn at a time, with a new `og.Generator` for each."""
+    """Generates greedily, one response at a time, with a new `og.Generator` for each."""
 
     def __init__(self, folder: str, threads: int) -> None:
         config = og.Config(folder)
         config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
         self._model = og.Model(config)
 
-    def work(self, prompt_tokens: int, new_tokens: int) -> dict[str, float]:
-        """Return time to the first token and decode and prefill speed."""
+    def run(self, prompt_tokens: int, new_tokens: int) -> dict[str, float]:
+        """Return the time to first token in seconds, and the speed of prefill and decode in tokens per second."""
         length = prompt_tokens + new_tokens
         params = og.GeneratorParams(self._model)
         params.set_search_options(max_length=length, min_length=length, do_sample=False)
         generator = og.Generator(self._model, params)
-        prompt = prompt_of(prompt_tokens)
+        prompt = make_prompt(prompt_tokens)
         started = time.perf_counter()
         generator.append_tokens(prompt)
         prefilled = time.perf_counter()
@@ -42,4 +42,4 @@ class RawGenerator:
 
 
 if __name__ == "__main__":
-    serve(RawGenerator(sys.argv[1], int(sys.argv[2])).work)
+    serve_requests(RawGenerator(sys.argv[1], int(sys.argv[2])).run)

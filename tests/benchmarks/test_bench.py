@@ -1,4 +1,4 @@
-"""`cupola bench` with the starter model and each peer still runs; figures are not looked at here, but what they are."""
+"""`cupola bench` with the starter model and each peer still runs; the figures are not checked, only that they exist."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from cupola_server.bench.adapters import adapters, environment_of
+from cupola_server.bench.adapters import environment_path, find_adapters
 
 SHARED = Path(platformdirs.user_cache_dir("cupola-tests", appauthor=False))
 ANYHOW = ("--noise-bound", "99", "--slow-bound", "99")
@@ -47,7 +47,7 @@ def cells_of(result, name):
     return {(cell["kind"], cell["streams"], cell["prompt_tokens"]): cell for cell in target["cells"]}, target
 
 
-def test_the_service_the_engine_and_the_floor_are_measured_alike(starter_settings, tmp_path):
+def test_the_service_the_engine_and_the_baseline_are_measured_alike(starter_settings, tmp_path):
     words = ("--peer", "raw-genai", "--html", str(tmp_path / "a.html"))
     result = run_bench(starter_settings.cache_dir, tmp_path / "a.json", *words)
     for name in ("in-process", "http", "raw-genai"):
@@ -65,18 +65,18 @@ def test_the_service_the_engine_and_the_floor_are_measured_alike(starter_setting
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peers' wheels for Linux are what is tested")
 @pytest.mark.timeout(400)
-def test_peers_answer_the_same_prompts_with_the_same_number_of_tokens(starter_settings, tmp_path, monkeypatch):
+def test_peers_respond_to_the_same_prompts_with_the_same_number_of_tokens(starter_settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(SHARED))
     names = ["llama-cpp", "foundry-local-2-tuned"]
-    (heavy,) = [adapter for adapter in adapters() if adapter.name == "foundry-local-1"]
-    if (environment_of(heavy) / "whole").exists():  # it takes 400 MB, so it is not installed for a test
+    (heavy,) = [adapter for adapter in find_adapters() if adapter.name == "foundry-local-1"]
+    if (environment_path(heavy) / "whole").exists():  # it takes 400 MB, so it is not installed for a test
         names.append("foundry-local-1-tuned")
     words = [word for name in names for word in ("--peer", name)]
     words += ["--way", "http", "--no-quality", "--streams", "3", "--prompt-tokens", "64", "--new-tokens", "4"]
     result = run_bench(starter_settings.cache_dir, tmp_path / "b.json", *words)
-    installed = [name for name in names if name not in {one["name"] for one in result["skipped"]}]
-    for one in result["skipped"]:
-        assert "cannot be installed" in one["reason"]
+    installed = [name for name in names if name not in {skipped["name"] for skipped in result["skipped"]}]
+    for skipped in result["skipped"]:
+        assert "cannot be installed" in skipped["reason"]
     for name in installed:
         cells, target = cells_of(result, name)
         assert cells["decode", 3, 64]["got_tokens"] == cells["decode", 3, 64]["asked_tokens"] == 24, name

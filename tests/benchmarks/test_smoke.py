@@ -1,4 +1,4 @@
-"""Every benchmark still runs; its figures are not looked at here."""
+"""Every benchmark runs; its figures are not checked."""
 
 import os
 import subprocess
@@ -9,9 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(
-    f"benchmarks.{path.stem}"
-    for path in (ROOT / "benchmarks").glob("*.py")
-    if "--smoke" in path.read_text("utf-8") and path.stem != "__init__"
+    f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*.py") if "[--smoke]" in path.read_text("utf-8")
 )
 
 

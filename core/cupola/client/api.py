@@ -1,4 +1,4 @@
-"""The service's own API under `/cupola`: its requests and replies, and the calls that clients make.
+"""The service's own API under `/cupola`: its requests and responses, and the calls that clients make.
 
 The front-end encodes and decodes the same types, so this page is the specification of the API.
 """
@@ -63,7 +63,7 @@ class LoadedModel(Struct, kw_only=True):
 
 
 class LoadedModels(Struct):
-    """The reply to `GET /cupola/ps`, most recently used first."""
+    """The response to `GET /cupola/ps`, most recently used first."""
 
     models: tuple[LoadedModel, ...]
 
@@ -97,13 +97,13 @@ class UnloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Unloaded(Struct):
-    """The reply to `POST /cupola/unload`. `unloaded` is false if the model was not loaded."""
+    """The response to `POST /cupola/unload`. `unloaded` is false if the model was not loaded."""
 
     unloaded: bool
 
 
 class CatalogModels(Struct):
-    """The reply to `GET /cupola/models`, best variant of an alias first."""
+    """The response to `GET /cupola/models`, best variant of an alias first."""
 
     models: tuple[ModelStatus, ...]
 
@@ -111,9 +111,9 @@ class CatalogModels(Struct):
 class DownloadRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /cupola/download` and `POST /cupola/downloads`.
 
-    `/cupola/download` replies when the download has ended. With `stream` it sends a `Download` as a server-sent event
+    `/cupola/download` responds when the download has ended. With `stream` it sends a `Download` as a server-sent event
     several times a second. If the client disconnects and no other client waits, the download is cancelled.
-    `/cupola/downloads` starts the download in the background and replies at once.
+    `/cupola/downloads` starts the download in the background and responds at once.
     """
 
     model: _Name
@@ -145,7 +145,7 @@ class Download(Struct, kw_only=True):
 
 
 class Downloads(Struct):
-    """The reply to `GET /cupola/downloads`: running downloads, then recent ones."""
+    """The response to `GET /cupola/downloads`: running downloads, then recent ones."""
 
     downloads: tuple[Download, ...]
 
@@ -157,24 +157,24 @@ class CancelRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Cancelled(Struct):
-    """The reply to `POST /cupola/downloads/cancel`. `cancelled` is false if the model was not being downloaded."""
+    """The response to `POST /cupola/downloads/cancel`. `cancelled` is false if the model was not being downloaded."""
 
     cancelled: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request to the service and the type of its reply; see `cupola.client.connection` for sending it.
+    """A request to the service and the type of its response; see `cupola.client.connection` for sending it.
 
     Attributes:
         method, path: Of the HTTP request.
-        reply: The type of the reply, or of each event of a stream.
+        response_type: The type of the response, or of each event of a stream.
         body: Encoded as JSON; None sends no body.
     """
 
     method: str
     path: str
-    reply: type[T]
+    response_type: type[T]
     body: Struct | dict[str, Any] | None = None
 
     @property
@@ -182,18 +182,18 @@ class Call(Generic[T]):
         """The encoded body."""
         return None if self.body is None else msgspec.json.encode(self.body)
 
-    def parse_reply(self, status: int, content: bytes) -> T:
-        """Decode a complete reply.
+    def parse_response(self, status: int, content: bytes) -> T:
+        """Decode a complete response.
 
         Raises:
             ServiceReplyError: It reports an error, or does not have the expected type.
         """
         if status >= 400:
-            raise _reply_error(status, content)
+            raise _response_error(status, content)
         try:
-            return msgspec.json.decode(content, type=self.reply)
+            return msgspec.json.decode(content, type=self.response_type)
         except msgspec.MsgspecError as error:
-            detail = f"The reply to {self.method} {self.path} does not fit this version of Cupola: {error}."
+            detail = f"The response to {self.method} {self.path} does not fit this version of Cupola: {error}."
             raise ServiceReplyError(detail=detail, status=status) from None
 
     def parse_event(self, line: str) -> T | None:
@@ -208,8 +208,8 @@ class Call(Generic[T]):
         if data == b"[DONE]":  # the end of a stream of OpenAI's API
             return None
         if data.startswith(b'{"error":{'):
-            raise _reply_error(500, data)
-        return self.parse_reply(200, data)
+            raise _response_error(500, data)
+        return self.parse_response(200, data)
 
 
 LIST_MODELS = Call("GET", "/cupola/models", CatalogModels)
@@ -242,7 +242,7 @@ def cancel_download(model_id: str) -> Call[Cancelled]:
     return Call("POST", "/cupola/downloads/cancel", Cancelled, CancelRequest(model=model_id))
 
 
-def _reply_error(status: int, content: bytes) -> ServiceReplyError:
+def _response_error(status: int, content: bytes) -> ServiceReplyError:
     try:
         error = msgspec.json.decode(content)["error"]
         return ServiceReplyError(detail=str(error["message"]), status=status, code=str(error.get("code") or ""))

@@ -94,7 +94,7 @@ class Connection:
         self._http.close()
 
     def request(self, call: Call[T]) -> T:
-        """Send a call and return its reply. There is no timeout, because loading a model may take minutes.
+        """Send a call and return its response. There is no timeout, because loading a model may take minutes.
 
         Raises:
             ServiceUnreachableError: The service does not answer.
@@ -102,11 +102,11 @@ class Connection:
         """
         with _http_errors(self.info, call):
             response = self._http.request(call.method, call.path, content=call.content)
-        return call.parse_reply(response.status_code, response.content)
+        return call.parse_response(response.status_code, response.content)
 
     @contextmanager
     def stream(self, call: Call[T]) -> Iterator[Iterator[T]]:
-        """Send a call whose reply is a stream; yields an iterator of its events. Leaving early closes the stream.
+        """Send a call whose response is a stream; yields an iterator of its events. Leaving early closes the stream.
 
         Raises:
             ServiceUnreachableError: The service does not answer, or the connection broke; also while iterating.
@@ -117,7 +117,7 @@ class Connection:
             self._http.stream(call.method, call.path, content=call.content) as response,
         ):
             if response.is_error:
-                call.parse_reply(response.status_code, response.read())
+                call.parse_response(response.status_code, response.read())
             with closing(self._events(call, response)) as events:
                 yield events
 
@@ -155,18 +155,18 @@ class AsyncConnection:
         await self._http.aclose()
 
     async def request(self, call: Call[T]) -> T:
-        """Send a call and return its reply; see `Connection.request`. Cancelling closes the request's connection."""
+        """Send a call and return its response; see `Connection.request`. Cancelling closes the request's connection."""
         with _http_errors(self.info, call):
             response = await self._http.request(call.method, call.path, content=call.content)
-        return call.parse_reply(response.status_code, response.content)
+        return call.parse_response(response.status_code, response.content)
 
     @asynccontextmanager
     async def stream(self, call: Call[T]) -> AsyncIterator[AsyncIterator[T]]:
-        """Send a call whose reply is a stream; see `Connection.stream`."""
+        """Send a call whose response is a stream; see `Connection.stream`."""
         with _http_errors(self.info, call):
             async with self._http.stream(call.method, call.path, content=call.content) as response:
                 if response.is_error:
-                    call.parse_reply(response.status_code, await response.aread())
+                    call.parse_response(response.status_code, await response.aread())
                 async with aclosing(self._events(call, response)) as events:
                     yield events
 

@@ -1,4 +1,4 @@
-"""The methods of the clients as generators: each yields the calls that it needs and receives their replies.
+"""The methods of the clients as generators: each yields the calls that it needs and receives their responses.
 
 They do no input or output, so that `Client` and `AsyncClient` share them.
 """

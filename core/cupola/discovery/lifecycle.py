@@ -1,4 +1,4 @@
-"""Starts and stops the background service. However many processes ask for it at the same moment, one is started."""
+"""Starts and stops the background service. If several processes start it at the same moment, only one of them does."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Process identity: tells a running process from a later one that was given the same process id."""
+"""Process identity: distinguishes a running process from a later one with the same process id."""
 
 import sys
 import time

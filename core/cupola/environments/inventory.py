@@ -143,7 +143,7 @@ class Inventory:
 
 
 def needs_probe(entry: ProviderEntry) -> bool:
-    """Return whether only a probe can tell a provider's devices: it needs own packages, or more than the CPU."""
+    """Return whether a provider must be probed for devices: it needs own packages or supports more than the CPU."""
     return bool(entry.provider.requirements) or set(entry.provider.device_types) != {"CPU"}
 
 

@@ -44,7 +44,7 @@ async def probe(
         process = await _start(interpreter, entry.provider.environment(entry.options), folder)
         try:
             with anyio.move_on_after(timeout_s) as limit:
-                reply = await _communicate(process, request)
+                output = await _communicate(process, request)
             code = process.returncode
         finally:
             await kill_group(process)
@@ -52,7 +52,7 @@ async def probe(
             problem = "; ".join([f"It did not report within {timeout_s:g} s", *last_words(folder / "stderr")])
             remedy = "Update its driver, or raise machine.probe_timeout_s on a slow machine."
             return _failure(name, f"{problem}.", remedy)
-        return _parse_reply(name, reply, code, folder)
+        return _parse_finding(name, output, code, folder)
     except OSError as error:
         return _failure(name, f"{interpreter.python} did not start: {error}.", "")
     finally:
@@ -79,14 +79,14 @@ async def _communicate(process: Process, request: bytes) -> bytes:
     with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         await process.stdin.send(request)
         await process.stdin.aclose()
-    reply = b"".join([chunk async for chunk in process.stdout])
+    output = b"".join([chunk async for chunk in process.stdout])
     await process.wait()
-    return reply
+    return output
 
 
-def _parse_reply(name: str, reply: bytes, code: int | None, folder: Path) -> Finding:
+def _parse_finding(name: str, output: bytes, code: int | None, folder: Path) -> Finding:
     try:
-        return msgspec.json.decode(reply, type=Finding)
+        return msgspec.json.decode(output, type=Finding)
     except msgspec.MsgspecError:
         reason = ending(code) if code is not None else "unknown exit code"
         problem = "; ".join([f"Its probe ended with an error: {reason}", *last_words(folder / "stderr")])

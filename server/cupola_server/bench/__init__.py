@@ -1,5 +1,5 @@
-"""Measures models, settings, providers and peers side by side, and reports it. Called by `cupola bench` alone.
+"""Benchmarks of models, settings, providers and peers side by side, and reports of them. Used by `cupola bench` alone.
 
-It ships with the server because users choose providers and settings with it. It imports no runtime: whatever computes
-runs in a worker, in a `cupola serve` process, or in a peer's process of its own.
+It ships with the server because users choose providers and settings with it. It imports no runtime: inference runs in
+a worker, in a `cupola serve` process, or in a process of the peer.
 """

@@ -1,4 +1,4 @@
-"""Finds the adapters of peers and reads what they say about themselves."""
+"""Adapters, the programs that run a peer: finding them, reading their metadata, and their virtual environments."""
 
 import hashlib
 import re
@@ -15,24 +15,34 @@ import platformdirs
 
 from cupola_server.bench.errors import PeerError, UnknownPeerError
 
-_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 ALL = "all"
+"""The name that selects every adapter, and every usable execution provider."""
+INSTALLED_MARK = "whole"
+"""Name of the empty file that marks a completely installed environment."""
+
+_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""From the specification of inline script metadata, PEP 723."""
+_INSTALL_TIMEOUT_S = 900.0
+_MAX_OUTPUT_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A program that runs a peer, with what its metadata say.
+    """A program that runs a peer, with its metadata.
 
     Attributes:
-        name: Its file's name, with hyphens.
+        path: The program.
+        name: The name of its file, with hyphens.
+        title: Name for tables and charts.
         requirements: Packages of its environment.
-        variants: Ways in which it can be measured.
-        speaks: "openai", over HTTP, or "lines", through its standard streams.
-        own_interpreter: It needs no environment beside Cupola's own.
-        extra: Fields of requests that it knows beside the common ones.
-        environment: Variables that it is started with.
+        variants: Configurations in which it can be measured.
+        note: A remark for readers of the report.
+        protocol: "openai", over HTTP, or "lines", JSON over its standard streams; the metadata key is `speaks`.
+        own_interpreter: Whether it runs in Cupola's own environment.
+        extra: Request fields beside those that every server knows.
+        environment: Environment variables to start it with.
         models: Aliases of the models that it can run; empty for any.
-        without_dependencies: Packages to install without what they require.
+        without_dependencies: Packages to install without their dependencies.
     """
 
     path: Path
@@ -41,7 +51,7 @@ class Adapter:
     requirements: tuple[str, ...]
     variants: tuple[str, ...] = ("default",)
     note: str = ""
-    speaks: str = "openai"
+    protocol: str = "openai"
     own_interpreter: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -49,104 +59,106 @@ class Adapter:
     without_dependencies: tuple[str, ...] = ()
 
 
-def adapters() -> list[Adapter]:
-    """Return the adapters of the checkout that Cupola is installed from, or that is the current folder."""
+def find_adapters() -> list[Adapter]:
+    """Return the adapters of the checkout that Cupola is installed from, or of the current folder."""
     places = (Path(__file__).resolve().parents[3], Path.cwd())
     folder = next(
         (place / "benchmarks" / "peers" for place in places if (place / "benchmarks" / "peers").is_dir()), None
     )
-    found = [read_adapter(path) for path in sorted(folder.glob("*.py"))] if folder else []
-    return [adapter for adapter in found if adapter]
+    adapters = [read_adapter(path) for path in sorted(folder.glob("*.py"))] if folder else []
+    return [adapter for adapter in adapters if adapter]
 
 
-def adapters_named(name: str) -> list[tuple[Adapter, str]]:
-    """Return the adapters and variants that a name means: of all, of an adapter, or one of its variants.
+def select_adapters(name: str) -> list[tuple[Adapter, str]]:
+    """Return the adapters and variants that a name selects.
+
+    Args:
+        name: "all", the name of an adapter, of one of its variants ("NAME-VARIANT"), or the path of an adapter.
 
     Raises:
-        UnknownPeerError: It means none.
+        UnknownPeerError: It selects none.
     """
     path = Path(name)
     given = read_adapter(path) if path.suffix == ".py" and path.is_file() else None
-    pairs = [(adapter, variant) for adapter in ([given] if given else adapters()) for variant in adapter.variants]
+    adapters = [given] if given else find_adapters()
+    pairs = [(adapter, variant) for adapter in adapters for variant in adapter.variants]
     if given or name == ALL:
         return pairs
-    found = [pair for pair in pairs if name in (pair[0].name, f"{pair[0].name}-{pair[1]}")]
-    if not found:
+    selected = [pair for pair in pairs if name in (pair[0].name, f"{pair[0].name}-{pair[1]}")]
+    if not selected:
         raise UnknownPeerError(name=name, known=tuple(sorted({adapter.name for adapter, _ in pairs})))
-    return found
+    return selected
 
 
 def read_adapter(path: Path) -> Adapter | None:
-    """Read the metadata of a script; None if it is no adapter."""
-    block = _BLOCK.search(path.read_text("utf-8"))
+    """Read the inline metadata of a script; None if it has no table `[tool.cupola-peer]`."""
+    block = _SCRIPT_BLOCK.search(path.read_text("utf-8"))
     if not block:
         return None
     lines = (line[2:] if line.startswith("# ") else line[1:] for line in block["content"].splitlines())
     metadata = tomllib.loads("\n".join(lines))
-    told = metadata.get("tool", {}).get("cupola-peer")
-    if told is None:
+    table = metadata.get("tool", {}).get("cupola-peer")
+    if table is None:
         return None
     name = path.stem.replace("_", "-")
     return Adapter(
         path=path.resolve(),
         name=name,
-        title=told.get("title", name),
+        title=table.get("title", name),
         requirements=tuple(metadata.get("dependencies", ())),
-        variants=tuple(told.get("variants", ("default",))),
-        note=told.get("note", ""),
-        speaks=told.get("speaks", "openai"),
-        own_interpreter=told.get("own-interpreter", False),
-        extra=told.get("extra", {}),
-        environment=told.get("environment", {}),
-        models=tuple(told.get("models", ())),
-        without_dependencies=tuple(told.get("no-dependencies-of", ())),
+        variants=tuple(table.get("variants", ("default",))),
+        note=table.get("note", ""),
+        protocol=table.get("speaks", "openai"),
+        own_interpreter=table.get("own-interpreter", False),
+        extra=table.get("extra", {}),
+        environment=table.get("environment", {}),
+        models=tuple(table.get("models", ())),
+        without_dependencies=tuple(table.get("no-dependencies-of", ())),
     )
 
 
-_INSTALL_S = 900.0
-_ENDING_BYTES = 300
+async def prepare_interpreter(adapter: Adapter) -> Path:
+    """Return a Python interpreter with the packages of an adapter; installs them if need be.
 
-
-async def python_for(adapter: Adapter) -> Path:
-    """Return an interpreter with what an adapter needs; installs it if need be.
+    An environment is kept in the user's cache folder and reused as long as the adapter's packages stay the same.
 
     Raises:
-        PeerError: It cannot be installed here.
+        PeerError: The packages cannot be installed.
     """
     if adapter.own_interpreter:
         return Path(sys.executable)
-    folder = environment_of(adapter)
+    folder = environment_path(adapter)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    whole = folder / "whole"
-    if not whole.exists():
-        await _run(adapter, sys.executable, "-m", "venv", "--clear", str(folder))
-        plain = [each for each in adapter.requirements if _bare(each) not in adapter.without_dependencies]
-        alone = [each for each in adapter.requirements if each not in plain]
-        for packages, flags in ((plain, []), (alone, ["--no-deps"])):
+    mark = folder / INSTALLED_MARK
+    if not mark.exists():
+        await _run_installer(adapter, sys.executable, "-m", "venv", "--clear", str(folder))
+        alone = [spec for spec in adapter.requirements if _package_name(spec) in adapter.without_dependencies]
+        others = [spec for spec in adapter.requirements if spec not in alone]
+        for packages, flags in ((others, []), (alone, ["--no-deps"])):
             if packages:
-                await _run(adapter, str(python), "-m", "pip", "install", "--quiet", *flags, *packages)
-        whole.touch()
+                await _run_installer(adapter, str(python), "-m", "pip", "install", "--quiet", *flags, *packages)
+        mark.touch()
     return python
 
 
-def environment_of(adapter: Adapter) -> Path:
-    """Return the folder of an adapter's environment; another one for other packages."""
-    packages = hashlib.sha256("\n".join((*adapter.requirements, sys.version)).encode()).hexdigest()[:12]
-    return Path(platformdirs.user_cache_dir("cupola", appauthor=False)) / "peers" / f"{adapter.name}-{packages}"
+def environment_path(adapter: Adapter) -> Path:
+    """Return the folder of an adapter's environment; it differs for other packages and other Python versions."""
+    digest = hashlib.sha256("\n".join((*adapter.requirements, sys.version)).encode()).hexdigest()[:12]
+    return Path(platformdirs.user_cache_dir("cupola", appauthor=False)) / "peers" / f"{adapter.name}-{digest}"
 
 
-async def _run(adapter: Adapter, *command: str) -> None:
-    Path(environment_of(adapter)).parent.mkdir(parents=True, exist_ok=True)
+async def _run_installer(adapter: Adapter, *command: str) -> None:
+    environment_path(adapter).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with anyio.fail_after(_INSTALL_S):
+        with anyio.fail_after(_INSTALL_TIMEOUT_S):
             done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT)
     except TimeoutError:
-        detail = f"it was not installed within {_INSTALL_S:g} s"
+        detail = f"its packages were not installed within {_INSTALL_TIMEOUT_S:g} s"
         raise PeerError(name=adapter.name, detail=detail) from None
     if done.returncode:
-        told = done.stdout.decode("utf-8", "replace").strip()[-_ENDING_BYTES:]
-        raise PeerError(name=adapter.name, detail=f"it cannot be installed: {told}")
+        output = done.stdout.decode("utf-8", "replace").strip()[-_MAX_OUTPUT_CHARS:]
+        raise PeerError(name=adapter.name, detail=f"its packages cannot be installed: {output}")
 
 
-def _bare(requirement: str) -> str:
+def _package_name(requirement: str) -> str:
     return requirement.partition("==")[0].partition(">")[0].strip()

@@ -1,4 +1,4 @@
-"""One measurement of one target: what is asked, and which values come of it."""
+"""The cells of a benchmark, the kinds of load that every target gets, and the measurement of one sample of a cell."""
 
 import math
 import statistics
@@ -8,26 +8,31 @@ from dataclasses import dataclass
 import anyio
 from msgspec import structs
 
-from cupola_server.bench.client import Answer, median_ttft_s, span_s, tokens_of
-from cupola_server.bench.machine import Energy, MemoryPace, Meter
-from cupola_server.bench.prompts import Prompt, Prompts
+from cupola_server.bench.client import TimedResponse, median_ttft_s, span_s, total_tokens
+from cupola_server.bench.machine import EnergyCounter, MemoryProbe, Meter
+from cupola_server.bench.prompts import Prompt, PromptFactory
 from cupola_server.bench.results import CellResult, Plan, Sample, Times
 from cupola_server.bench.statistics import Histogram
-from cupola_server.bench.targets import Started, Target
+from cupola_server.bench.targets import Startup, Target
 
-_LEAST_ANSWERS, _LEAST_REQUESTS, _LEAST_PROMPT_TOKENS = 6, 8, 512
-_WAVES, _REPEATS = 4, 3
-_BLOCK, _TRY, _ROUND = 1_000, 100_000, 1_000_000
+_MIN_DECODE_RESPONSES, _MIN_REQUESTS, _MIN_PREFILL_TOKENS = 6, 8, 512
+_REQUEST_WAVES, _REPEATS = 4, 3
+_WARM_UP_TOKENS = 8
+_CELL_STRIDE, _TRY_STRIDE, _ROUND_STRIDE = 1_000, 100_000, 1_000_000
+"""Distances between the prompt numbers of cells, tries and rounds, so that no prompt is used twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is measured: so many answers at a time, of such prompts, so long.
+    """One kind of load.
 
     Attributes:
-        kind: "decode", "prefill" (the first token alone), "requests" (many answers of one token) or "repeat" (a
-            prompt asked again).
-        index: Sets its prompts apart from those of the others.
+        kind: "decode", "prefill" (one token each), "requests" (many requests of one token) or "repeat" (one prompt
+            several times).
+        streams: Requests at a time.
+        prompt_tokens: Length of each prompt.
+        new_tokens: Length of each response.
+        index: Position in the plan; separates its prompts from those of other cells.
     """
 
     kind: str
@@ -38,151 +43,163 @@ class Cell:
 
     @property
     def waves(self) -> int:
-        """How many prompts each client asks, one after the other.
+        """Number of prompts that each stream sends one after the other.
 
-        Few answers are too few: how fast one is depends on what it says, where a session guesses ahead; and what takes
-        some milliseconds is measured badly by itself.
+        One response is too few: with speculation its speed depends on its text, and what takes a few milliseconds
+        cannot be measured alone.
         """
         if self.kind == "decode":
-            return math.ceil(_LEAST_ANSWERS / self.streams)
+            return math.ceil(_MIN_DECODE_RESPONSES / self.streams)
         if self.kind == "requests":
-            return max(_WAVES, math.ceil(_LEAST_REQUESTS / self.streams))
-        return math.ceil(_LEAST_PROMPT_TOKENS / self.prompt_tokens) if self.kind == "prefill" else 1
+            return max(_REQUEST_WAVES, math.ceil(_MIN_REQUESTS / self.streams))
+        return math.ceil(_MIN_PREFILL_TOKENS / self.prompt_tokens) if self.kind == "prefill" else 1
 
-    def empty(self) -> CellResult:
+    def empty_result(self) -> CellResult:
         """Return its result before the first round."""
         return CellResult(self.kind, self.streams, self.prompt_tokens, self.new_tokens)
 
 
-def cells_of(plan: Plan) -> list[Cell]:
-    """Return what a plan asks to measure, of every target."""
+def plan_cells(plan: Plan) -> list[Cell]:
+    """Return the cells of a plan in the order in which they are measured."""
     short, long = plan.prompt_tokens[0], plan.prompt_tokens[-1]
-    wanted = [("decode", streams, short, plan.new_tokens) for streams in plan.streams]
-    wanted += [("prefill", 1, tokens, 1) for tokens in plan.prompt_tokens]
-    wanted += [("requests", streams, short, 1) for streams in sorted({1, max(plan.streams)})]
-    wanted += [("repeat", 1, long, 1)]
-    return [Cell(*each, index) for index, each in enumerate(wanted)]
+    loads = [("decode", streams, short, plan.new_tokens) for streams in plan.streams]
+    loads += [("prefill", 1, tokens, 1) for tokens in plan.prompt_tokens]
+    loads += [("requests", streams, short, 1) for streams in sorted({1, max(plan.streams)})]
+    loads += [("repeat", 1, long, 1)]
+    return [Cell(*load, index) for index, load in enumerate(loads)]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A target that runs, and the processes that only ask."""
+class RunningTarget:
+    """A target that has been started, and the processes that send its requests."""
 
     target: Target
-    started: Started
+    startup: Startup
     clients: tuple[int, ...]
 
 
-class Measurer:
-    """Takes samples.
+class CellMeasurer:
+    """Measures samples of cells.
 
     Args:
-        prompts: Where prompts come from.
-        plan: Tells what may disturb a sample before it is taken again.
-        pace: Tells how fast memory is.
-        tries: How often it is taken at most.
+        prompts: Makes the prompts.
+        plan: Its bounds say what disturbance makes a sample be measured again.
+        memory: Measures how fast memory is.
+        max_tries: How often a disturbed sample is measured at most.
     """
 
-    def __init__(self, prompts: Prompts, plan: Plan, pace: MemoryPace, *, tries: int = 3) -> None:
-        self._prompts, self._plan, self._pace = prompts, plan, pace
-        self._tries = tries
-        self._energy = Energy()
+    def __init__(self, prompts: PromptFactory, plan: Plan, memory: MemoryProbe, *, max_tries: int = 3) -> None:
+        self._prompts, self._plan, self._memory = prompts, plan, memory
+        self._max_tries = max_tries
+        self._energy = EnergyCounter()
 
-    async def add(self, result: CellResult, cell: Cell, opened: Opened, round_number: int) -> CellResult:
-        """Take one sample and return the result with it: the quietest of a few, if something disturbs."""
-        best: tuple[Sample, list[Answer]] | None = None
-        for number in range(1, self._tries + 1):
-            first = round_number * _ROUND + number * _TRY + cell.index * _BLOCK
-            sample, answers = await self._sample(cell, opened, first)
+    async def add_sample(self, result: CellResult, cell: Cell, running: RunningTarget, round_number: int) -> CellResult:
+        """Return the result with one more sample: the least disturbed of up to `max_tries`.
+
+        Raises:
+            CupolaError: The target failed.
+        """
+        best: tuple[Sample, list[TimedResponse]] | None = None
+        for number in range(1, self._max_tries + 1):
+            first = round_number * _ROUND_STRIDE + number * _TRY_STRIDE + cell.index * _CELL_STRIDE
+            sample, responses = await self._measure(cell, running, first)
             if best is None or self._disturbance(sample) < self._disturbance(best[0]):
-                best = structs.replace(sample, noisy=self._disturbance(sample) > 1), answers
+                best = structs.replace(sample, noisy=self._disturbance(sample) > 1), responses
             if not best[0].noisy:
                 break
         assert best
-        return _with(result, structs.replace(best[0], tries=number), best[1])
+        return _with_sample(result, structs.replace(best[0], tries=number), best[1])
 
-    async def prompts(self, cell: Cell, first: int) -> list[Prompt]:
-        """Make the prompts of one sample, before the clock runs."""
+    async def _make_prompts(self, cell: Cell, first: int) -> list[Prompt]:
+        """Make the prompts of one sample, before the clock starts."""
         count = cell.streams * cell.waves
-        made = [await self._prompts.prompt(first + number, cell.prompt_tokens) for number in range(count)]
-        return made * _REPEATS if cell.kind == "repeat" else made
+        prompts = [await self._prompts.prompt(first + number, cell.prompt_tokens) for number in range(count)]
+        return prompts * _REPEATS if cell.kind == "repeat" else prompts
 
-    async def _sample(self, cell: Cell, opened: Opened, first: int) -> tuple[Sample, list[Answer]]:
-        prompts = await self.prompts(cell, first)
-        before = await self._pace.settle(self._plan.slow_bound)
-        meter = Meter(opened.started.roots, opened.started.alone, opened.clients, self._energy)
-        at_once = 1 if cell.kind == "repeat" else cell.streams
-        answers = await ask_all(opened.target, prompts, cell.new_tokens, at_once)
+    async def _measure(self, cell: Cell, running: RunningTarget, first: int) -> tuple[Sample, list[TimedResponse]]:
+        prompts = await self._make_prompts(cell, first)
+        before = await self._memory.wait_until_fast(self._plan.slow_bound)
+        startup = running.startup
+        meter = Meter(startup.process_trees, startup.processes, running.clients, self._energy)
+        streams = 1 if cell.kind == "repeat" else cell.streams
+        responses = await generate_all(running.target, prompts, cell.new_tokens, streams)
         meter.stop()
-        values = _values(cell, answers)
-        if tokens := tokens_of(answers):
-            if opened.started.roots:
+        values = _values(cell, responses)
+        if tokens := total_tokens(responses):
+            if startup.process_trees:
                 values["cpu_ms_per_token"] = 1000 * meter.cpu_s / tokens
             if meter.energy_j is not None:
                 values["energy_j_per_token"] = meter.energy_j / tokens
-        slowness = max(before, await self._pace.slowness())
-        times = _times(answers) if cell.kind == "decode" else Times()
-        return Sample(values, meter.others_cores, slowness, times=times), answers
+        slowness = max(before, await self._memory.measure_slowness())
+        times = _times(responses) if cell.kind == "decode" else Times()
+        return Sample(values, meter.others_cores, slowness, times=times), responses
 
     def _disturbance(self, sample: Sample) -> float:
-        """Return how much of what is allowed a sample was disturbed; more than 1 is too much."""
+        """Return the disturbance of a sample as a share of what the plan allows; more than 1 is too much."""
         others = sample.others_cores / max(self._plan.noise_bound, 1e-9)
         return max(others, sample.slowness / self._plan.slow_bound)
 
 
-async def ask_all(target: Target, prompts: Sequence[Prompt], new_tokens: int, at_once: int) -> list[Answer]:
-    """Ask everything, so much at a time; the answers in the order of the prompts.
+async def generate_all(target: Target, prompts: Sequence[Prompt], new_tokens: int, streams: int) -> list[TimedResponse]:
+    """Send all prompts, `streams` at a time; return the responses in the order of the prompts.
 
     Raises:
-        CupolaError: One failed.
+        CupolaError: A request failed; the others are cancelled.
     """
-    answers: dict[int, Answer] = {}
+    responses: dict[int, TimedResponse] = {}
     waiting = iter(enumerate(prompts))
 
-    async def client() -> None:
+    async def send() -> None:
         for number, prompt in waiting:
-            answers[number] = await target.ask(prompt, new_tokens)
+            responses[number] = await target.generate(prompt, new_tokens)
 
     async with anyio.create_task_group() as group:
-        for _ in range(at_once):
-            group.start_soon(client)
-    return [answers[number] for number in sorted(answers)]
+        for _ in range(streams):
+            group.start_soon(send)
+    return [responses[number] for number in sorted(responses)]
 
 
-async def warm_up(target: Target, prompts: Prompts, plan: Plan, number: int) -> None:
-    """Ask what is not counted: the longest prompt, then as many at a time as there will ever be."""
-    await target.ask(await prompts.prompt(number, plan.prompt_tokens[-1]), 2)
-    at_once = min(max(plan.streams), target.streams_limit or max(plan.streams))
-    asked = [await prompts.prompt(number + 1 + each, plan.prompt_tokens[0]) for each in range(at_once)]
-    await ask_all(target, asked, 8, at_once)
+async def warm_up(target: Target, prompts: PromptFactory, plan: Plan, first: int) -> None:
+    """Send requests that do not count: the longest prompt, then the most streams at a time of the plan.
+
+    Args:
+        target: A target that has been started.
+        prompts: Makes the prompts.
+        plan: What will be measured.
+        first: Number of the first prompt.
+    """
+    await target.generate(await prompts.prompt(first, plan.prompt_tokens[-1]), 2)
+    streams = min(max(plan.streams), target.max_streams or max(plan.streams))
+    short = [await prompts.prompt(first + 1 + number, plan.prompt_tokens[0]) for number in range(streams)]
+    await generate_all(target, short, _WARM_UP_TOKENS, streams)
 
 
-def _values(cell: Cell, answers: Sequence[Answer]) -> dict[str, float]:
+def _values(cell: Cell, responses: Sequence[TimedResponse]) -> dict[str, float]:
     if cell.kind == "repeat":
-        return {"again": median_ttft_s(answers[1:]) / answers[0].ttft_s}
-    ttft_ms = 1000 * median_ttft_s(answers)
+        return {"again": median_ttft_s(responses[1:]) / responses[0].ttft_s}
+    ttft_ms = 1000 * median_ttft_s(responses)
     if cell.kind == "prefill":
-        speeds = [(answer.prompt_tokens - answer.cached_tokens) / answer.ttft_s for answer in answers]
+        speeds = [(response.prompt_tokens - response.cached_tokens) / response.ttft_s for response in responses]
         return {"prefill_per_s": statistics.median(speeds), "ttft_ms": ttft_ms}
     if cell.kind == "requests":
-        return {"requests_per_s": len(answers) / span_s(answers), "ttft_ms": ttft_ms}
-    values = {"total_per_s": tokens_of(answers) / span_s(answers), "ttft_ms": ttft_ms}
-    if decode_per_s := statistics.median(answer.decode_per_s for answer in answers):
-        values["decode_per_s"] = decode_per_s  # else every answer came in one piece
+        return {"requests_per_s": len(responses) / span_s(responses), "ttft_ms": ttft_ms}
+    values = {"total_per_s": total_tokens(responses) / span_s(responses), "ttft_ms": ttft_ms}
+    if decode_per_s := statistics.median(response.decode_per_s for response in responses):
+        values["decode_per_s"] = decode_per_s  # it is 0 if every response arrived in one piece
     return values
 
 
-def _times(answers: Sequence[Answer]) -> Times:
+def _times(responses: Sequence[TimedResponse]) -> Times:
     return Times(
-        Histogram.of(answer.ttft_s for answer in answers),
-        Histogram.of(gap for answer in answers for gap in answer.gaps_s),
+        Histogram.from_times(response.ttft_s for response in responses),
+        Histogram.from_times(gap for response in responses for gap in response.gaps_s),
     )
 
 
-def _with(result: CellResult, sample: Sample, answers: Sequence[Answer]) -> CellResult:
+def _with_sample(result: CellResult, sample: Sample, responses: Sequence[TimedResponse]) -> CellResult:
     return structs.replace(
         result,
         samples=(*result.samples, sample),
-        asked_tokens=result.asked_tokens + len(answers) * result.new_tokens,
-        got_tokens=result.got_tokens + tokens_of(answers),
+        asked_tokens=result.asked_tokens + len(responses) * result.new_tokens,
+        got_tokens=result.got_tokens + total_tokens(responses),
     )

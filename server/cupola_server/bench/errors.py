@@ -1,4 +1,4 @@
-"""Failures inside task groups, made plain."""
+"""Errors of `cupola bench`. All of them are `CupolaError`s, so the command line shows them as one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,18 +8,9 @@ from cupola.errors import CupolaError
 from cupola_server.cli.failures import cause
 
 
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Raise what a task group wrapped, if the block raises a group: the error that says most."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        raise cause(group) from group
-
-
 @dataclass(eq=False, kw_only=True)
 class PeerError(CupolaError):
-    """What is measured gave no answer that could be used."""
+    """A target failed to start, or sent a response that cannot be used."""
 
     name: str
     detail: str
@@ -30,38 +21,39 @@ class PeerError(CupolaError):
 
 @dataclass(eq=False, kw_only=True)
 class UnknownPeerError(CupolaError):
-    """A peer was named that there is no adapter for."""
+    """There is no adapter for the peer."""
 
     name: str
     known: tuple[str, ...]
 
     def __str__(self) -> str:
-        rest = (
-            "The adapters are in the folder benchmarks/peers of Cupola's source, which is not here: run the command "
-            "in a checkout, or give the path of an adapter, or a base URL."
-        )
         if self.known:
-            rest = f"There are: {', '.join(self.known)}. A base URL or the path of an adapter is a peer as well."
-        return f"No peer is called {self.name!r}. {rest}"
+            rest = f"Available: {', '.join(self.known)}. A base URL or the path of an adapter works as well."
+        else:
+            rest = (
+                "No adapters were found; they are in the folder benchmarks/peers of Cupola's source. Run the command "
+                "in a checkout, or pass a base URL or the path of an adapter."
+            )
+        return f"Unknown peer {self.name!r}. {rest}"
 
 
 @dataclass(eq=False, kw_only=True)
 class PromptTooShortError(CupolaError):
-    """A length was wished for that the model's template alone exceeds."""
+    """The requested prompt length is below what the chat template alone takes."""
 
-    wished: int
-    least: int
+    requested_tokens: int
+    minimum_tokens: int
 
     def __str__(self) -> str:
         return (
-            f"No prompt can have {self.wished} tokens: the model's chat template and the question take {self.least}. "
-            f"Ask for more with --prompt-tokens."
+            f"A prompt of {self.requested_tokens} tokens is too short: the model's chat template and the fixed text "
+            f"take {self.minimum_tokens} tokens. Use a larger --prompt-tokens."
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class NothingMeasuredError(CupolaError):
-    """Nothing of what was to be compared could be measured."""
+    """No target could be measured."""
 
     reasons: tuple[str, ...]
 
@@ -71,10 +63,19 @@ class NothingMeasuredError(CupolaError):
 
 @dataclass(eq=False, kw_only=True)
 class ResultFileError(CupolaError):
-    """A result file cannot be used."""
+    """A result file cannot be read, written or extended."""
 
     path: str
     detail: str
 
     def __str__(self) -> str:
         return f"The result file {self.path} {self.detail}."
+
+
+@contextmanager
+def unwrap_groups() -> Iterator[None]:
+    """Raise the most informative error of an exception group in place of the group that a task group raised."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise cause(group) from group

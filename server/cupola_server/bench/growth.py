@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import statistics
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -14,72 +13,51 @@ from msgspec import structs
 from cupola.contracts import CachedModel, CacheStore, ModelInfo
 from cupola.engine import Engine
 from cupola.errors import CupolaError
-from cupola_server.bench.cells import ask_all
-from cupola_server.bench.client import Answer, span_s, tokens_of
-from cupola_server.bench.errors import plain_errors
-from cupola_server.bench.models import Host
-from cupola_server.bench.prompts import Prompt, Prompts
+from cupola_server.bench.cells import generate_all
+from cupola_server.bench.client import TimedResponse, median_ttft_s, span_s, total_tokens
+from cupola_server.bench.errors import unwrap_groups
+from cupola_server.bench.models import Launcher
+from cupola_server.bench.prompts import Prompt, PromptFactory
 from cupola_server.bench.results import Curve, Point
-from cupola_server.bench.statistics import Figure, fit
+from cupola_server.bench.statistics import Figure, fit_power_law
 from cupola_server.bench.targets import EngineTarget, Target
 
 PROMPT_TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 STREAMS = (1, 2, 4, 8, 16, 32)
 RESIDENTS = (1, 2, 3, 4, 6, 8)
 _NEW_TOKENS = 24
-_FIRST = 500_000_000
+_FIRST_PROMPT, _STREAMS_STRIDE, _RESIDENTS_OFFSET = 500_000_000, 1000, 900_000
+"""Prompt numbers of curves, above those of cells and warm-ups."""
 
-Sample = Callable[[int, int], Awaitable[dict[str, float]]]
-"""Measures at one x; the second number is different for every call."""
-
-
-class Residents:
-    """Copies of a model, loaded as far as one asks for."""
-
-    def __init__(self, engine: Engine, copies: list[str]) -> None:
-        self._engine, self._copies = engine, copies
-        self._first = EngineTarget("first", "first", copies[0], lambda: nullcontext(engine))
-        self._first.engine = engine
-
-    async def keep(self, count: int) -> None:
-        """Have so many loaded, and no more."""
-        for model in self._copies[count:]:
-            await self._engine.unload(model)
-        for model in self._copies[:count]:
-            await self._engine.load(model, ttl_s=0)
-
-    async def ask(self, prompt: Prompt, new_tokens: int) -> Answer:
-        """Ask the first one."""
-        return await self._first.ask(prompt, new_tokens)
-
-    def memory_bytes(self) -> int:
-        """Return what the workers of all of them take now."""
-        return sum(status.memory_bytes for status in self._engine.residents())
+PointMeasurement = Callable[[int, int], Awaitable[dict[str, float]]]
+"""Measures at one x and returns values by name; the second argument is a number that differs in every call."""
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How a growth is measured.
+class SweepOptions:
+    """How the points of a curve are measured.
 
     Attributes:
-        rounds: How often each point is taken.
-        settled: Waits until nothing slows the machine down.
-        told: Is told how many points of how many are done.
+        rounds: Number of values for each point.
+        wait_until_fast: Awaited before each value; waits until neighbors no longer slow down memory.
+        report_progress: Called with the number of finished values and of all values.
     """
 
     rounds: int
-    settled: Callable[[], Awaitable[None]]
-    told: Callable[[int, int], None]
+    wait_until_fast: Callable[[], Awaitable[None]]
+    report_progress: Callable[[int, int], None]
 
 
 @dataclass(slots=True)
 class Sweep:
-    """Values found at every x, by what was measured.
+    """Values measured at every x.
 
     Attributes:
-        over: What x is.
-        units: Of what is measured.
-        target: Who was measured.
+        over: What x is, as in `Curve.over`.
+        units: Unit of each measured quantity, by name.
+        target: Title of the target.
+        values: Measured values by name and x, in the order of the rounds.
+        problem: Why it stopped at some x.
     """
 
     over: str
@@ -88,113 +66,138 @@ class Sweep:
     values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     problem: str = ""
 
-    async def run(self, xs: Sequence[int], course: Course, sample: Sample) -> None:
-        """Measure at every x in turn, round by round; stops growing where a sample fails."""
+    async def run(self, xs: Sequence[int], options: SweepOptions, measure: PointMeasurement) -> None:
+        """Measure at every x in turn, round by round; after a failure that x and larger ones are left out."""
         xs = list(xs)
-        for number in range(course.rounds):
+        for number in range(options.rounds):
             for index, x in enumerate(list(xs)):
-                course.told(number * len(xs) + index, course.rounds * len(xs))
-                await course.settled()
+                options.report_progress(number * len(xs) + index, options.rounds * len(xs))
+                await options.wait_until_fast()
                 try:
-                    with plain_errors():
-                        found = await sample(x, number * 100 + index)
+                    with unwrap_groups():
+                        values = await measure(x, number * 100 + index)
                 except CupolaError as error:
                     self.problem = f"at {x} {self.over}: {error}"
                     xs = xs[:index]
                     break
-                for what, value in found.items():
+                for what, value in values.items():
                     self.values.setdefault(what, {}).setdefault(x, []).append(value)
 
     def curves(self) -> list[Curve]:
-        """Return a fitted curve for everything that was measured."""
-        found = []
+        """Return a fitted curve for every measured quantity."""
+        curves = []
         for what, by_x in self.values.items():
             points = [Point(x, Figure(self.units[what], tuple(by_x[x]))) for x in sorted(by_x)]
-            growth = fit([(point.x, max(point.figure.median, 1e-9)) for point in points])
-            found.append(Curve(self.over, what, self.target, tuple(points), *growth, problem=self.problem))
-        return found
+            growth = fit_power_law([(point.x, max(point.figure.median, 1e-9)) for point in points])
+            curves.append(Curve(self.over, what, self.target, tuple(points), *growth, problem=self.problem))
+        return curves
 
 
-async def over_prompts(target: Target, prompts: Prompts, bounds: tuple[int, int], course: Course) -> Sweep:
-    """Measure the first token and the following ones behind ever longer prompts, between two bounds in tokens."""
+async def sweep_prompt_tokens(
+    target: Target, prompts: PromptFactory, bounds: tuple[int, int], options: SweepOptions
+) -> Sweep:
+    """Measure the times of the first and of further tokens over prompt lengths between two bounds in tokens."""
     units = {"time to first token": "ms", "time per further token": "ms"}
     sweep = Sweep("prompt tokens", units, target.title)
 
-    async def sample(tokens: int, number: int) -> dict[str, float]:
-        answer = await target.ask(await prompts.prompt(_FIRST + number, tokens), _NEW_TOKENS)
-        return {"time to first token": 1000 * answer.ttft_s} | _further(answer)
+    async def measure(tokens: int, number: int) -> dict[str, float]:
+        response = await target.generate(await prompts.prompt(_FIRST_PROMPT + number, tokens), _NEW_TOKENS)
+        return {"time to first token": 1000 * response.ttft_s} | _time_per_token(response)
 
     shortest, longest = bounds
     lengths = {min(max(tokens, shortest), longest - _NEW_TOKENS - 8) for tokens in PROMPT_TOKENS}
-    await sweep.run(sorted(lengths), course, sample)
+    await sweep.run(sorted(lengths), options, measure)
     return sweep
 
 
-async def over_streams(target: Target, prompts: Prompts, tokens: int, course: Course) -> Sweep:
-    """Measure ever more answers at a time."""
+async def sweep_streams(target: Target, prompts: PromptFactory, tokens: int, options: SweepOptions) -> Sweep:
+    """Measure throughput and time to first token over the number of concurrent requests."""
     units = {"tokens per second of all": "tokens/s", "time to first token": "ms"}
     sweep = Sweep("streams", units, target.title)
 
-    async def sample(streams: int, number: int) -> dict[str, float]:
-        asked = [await prompts.prompt(_FIRST + 1000 * (number + 1) + each, tokens) for each in range(streams)]
-        answers = await ask_all(target, asked, _NEW_TOKENS, streams)
-        ttft_ms = 1000 * statistics.median(answer.ttft_s for answer in answers)
-        return {"tokens per second of all": tokens_of(answers) / span_s(answers), "time to first token": ttft_ms}
+    async def measure(streams: int, number: int) -> dict[str, float]:
+        first = _FIRST_PROMPT + _STREAMS_STRIDE * (number + 1)
+        batch = [await prompts.prompt(first + stream, tokens) for stream in range(streams)]
+        responses = await generate_all(target, batch, _NEW_TOKENS, streams)
+        speed = total_tokens(responses) / span_s(responses)
+        return {"tokens per second of all": speed, "time to first token": 1000 * median_ttft_s(responses)}
 
-    await sweep.run(STREAMS, course, sample)
+    await sweep.run(STREAMS, options, measure)
     return sweep
 
 
-async def over_residents(residents: Residents, prompts: Prompts, tokens: int, course: Course) -> Sweep:
-    """Measure memory, and the speed of one, with ever more models loaded."""
+async def sweep_residents(
+    residents: "ResidentCopies", prompts: PromptFactory, tokens: int, options: SweepOptions
+) -> Sweep:
+    """Measure the memory of all loaded models and the speed of one over the number of loaded models."""
     units = {"memory": "MB", "time per further token": "ms"}
     sweep = Sweep("resident models", units, "in process")
 
-    async def sample(count: int, number: int) -> dict[str, float]:
-        await residents.keep(count)
-        answer = await residents.ask(await prompts.prompt(_FIRST + 900_000 + number, tokens), _NEW_TOKENS)
-        found = {"memory": residents.memory_bytes() / 1e6}
-        return found | _further(answer)
+    async def measure(count: int, number: int) -> dict[str, float]:
+        await residents.load(count)
+        prompt = await prompts.prompt(_FIRST_PROMPT + _RESIDENTS_OFFSET + number, tokens)
+        response = await residents.generate(prompt, _NEW_TOKENS)
+        return {"memory": residents.memory_bytes() / 1e6} | _time_per_token(response)
 
-    await sweep.run(RESIDENTS, course, sample)
+    await sweep.run(RESIDENTS, options, measure)
     return sweep
 
 
-def _further(answer: Answer) -> dict[str, float]:
-    """Return the time per token after the first one; nothing if the answer came in one piece."""
-    return {"time per further token": 1000 / answer.decode_per_s} if answer.decode_per_s else {}
+class ResidentCopies:
+    """Copies of one model in an engine, of which a given number is loaded."""
+
+    def __init__(self, engine: Engine, copies: list[str]) -> None:
+        self._engine, self._copies = engine, copies
+        self._first = EngineTarget("first", "first", copies[0], lambda: nullcontext(engine))
+        self._first.engine = engine
+
+    async def load(self, count: int) -> None:
+        """Load the first `count` copies and unload the others."""
+        for model in self._copies[count:]:
+            await self._engine.unload(model)
+        for model in self._copies[:count]:
+            await self._engine.load(model, ttl_s=0)
+
+    async def generate(self, prompt: Prompt, new_tokens: int) -> TimedResponse:
+        """Run one turn on the first copy."""
+        return await self._first.generate(prompt, new_tokens)
+
+    def memory_bytes(self) -> int:
+        """Return the memory that the workers of all loaded copies take now."""
+        return sum(status.memory_bytes for status in self._engine.residents())
 
 
 @asynccontextmanager
-async def residents_of(host: Host, model: CachedModel, count: int) -> AsyncIterator[Residents]:
-    """Make copies of a model, linked where the file system can, and open an engine over them."""
-    with tempfile.TemporaryDirectory(prefix="cupola-bench-", dir=_beside(model.path)) as folder:
-        async with host.open_engine(f"cache.dir={folder}", "models.memory_budget_mb=1000000") as engine:
-            copies = [_named(model.info, number) for number in range(count)]
+async def open_copies(launcher: Launcher, model: CachedModel, count: int) -> AsyncIterator[ResidentCopies]:
+    """Open an engine over a temporary cache with `count` copies of a model, hard links where possible."""
+    folder_of_cache = model.path.parent if os.access(model.path.parent, os.W_OK) else None  # the same file system
+    with tempfile.TemporaryDirectory(prefix="cupola-bench-", dir=folder_of_cache) as folder:
+        async with launcher.open_engine(f"cache.dir={folder}", "models.memory_budget_mb=1000000") as engine:
+            copies = [_copy_info(model.info, number) for number in range(count)]
             for info in copies:
-                await _copy(engine.cache, model, info)
-            yield Residents(engine, [info.id for info in copies])
+                await _copy_files(engine.cache, model, info)
+            yield ResidentCopies(engine, [info.id for info in copies])
 
 
-async def _copy(cache: CacheStore, model: CachedModel, info: ModelInfo) -> None:
+async def _copy_files(cache: CacheStore, model: CachedModel, info: ModelInfo) -> None:
     async with await cache.reserve(info) as staging:
         for path in model.path.iterdir():
             if path.is_file() and not path.name.startswith("cupola."):
-                _link(path, staging.path / path.name)
+                _link_or_copy(path, staging.path / path.name)
         await staging.commit()
 
 
-def _named(info: ModelInfo, number: int) -> ModelInfo:
+def _copy_info(info: ModelInfo, number: int) -> ModelInfo:
     return structs.replace(info, id=f"benchmark-copy-{number}:1", alias=f"benchmark-copy-{number}", parent=info.id)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def _beside(path: Path) -> Path | None:
-    """Return a folder of the same file system to write into, if that may be done."""
-    return path.parent if os.access(path.parent, os.W_OK) else None
+def _time_per_token(response: TimedResponse) -> dict[str, float]:
+    """Return the time per token after the first one; nothing if the response arrived in one piece."""
+    return {"time per further token": 1000 / response.decode_per_s} if response.decode_per_s else {}

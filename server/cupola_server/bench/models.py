@@ -1,4 +1,4 @@
-"""Decides which models a run measures, and where, and has them in the cache."""
+"""The models of a benchmark: which ones are measured and where, the digest of their files, and what placement gets."""
 
 import hashlib
 import logging
@@ -8,102 +8,112 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cupola.contracts import CachedModel, ProgressEvent
+from cupola.contracts import CachedModel, Progress
 from cupola.engine import Engine
 from cupola.errors import CupolaError, NoProviderError
 from cupola.measurements import Measurement, Measurements
 from cupola_server.bench.adapters import ALL
 from cupola_server.bench.results import CellResult, Result, Skipped, TargetResult
 
+logger = logging.getLogger(__name__)
+
+_FILES_OF_CACHES = {"cupola.manifest.json", "inference_model.json"}
+
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """Made by the command line, and by tests.
+class Launcher:
+    """What starts engines and services for a benchmark, with the settings of the command line.
 
     Attributes:
-        open_engine: Opens an engine; its arguments are settings, "section.key=value".
-        command: Starts the program with the settings of this one.
-        measurements: Where placement looks for what was measured; None keeps nothing.
+        open_engine: Opens an engine; its arguments are further settings, "section.key=value".
+        command: Command line of the program `cupola`, with its global options.
+        measurements_path: The file that placement reads measured speeds from; None to record nothing.
     """
 
     open_engine: Callable[..., AbstractAsyncContextManager[Engine]]
     command: Sequence[str]
-    measurements: Path | None = None
+    measurements_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """A model, and the execution provider that was asked for; empty leaves the choice to placement."""
+class SelectedModel:
+    """A model to measure, and the short name of the requested provider; empty to leave it to placement."""
 
     model: CachedModel
     provider: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What makes an engine run it there."""
+        """The settings with which an engine runs it on that provider."""
         return (f"models.provider={self.provider}",) if self.provider else ()
 
     @property
-    def options(self) -> str:
-        """The table of settings that its provider reads."""
-        return f"providers.{self.provider or _short(self.model.info.provider)}"
+    def provider_section(self) -> str:
+        """The section of the settings that its provider reads, such as "providers.cpu"."""
+        return f"providers.{self.provider or _short_name(self.model.info.provider)}"
 
 
-async def choose(
-    host: Host,
+async def select_models(
+    launcher: Launcher,
     engine: Engine,
     names: Sequence[str],
     providers: Sequence[str],
-    progress: Callable[[ProgressEvent], None],
-) -> tuple[list[Chosen], list[Skipped]]:
-    """Return the models that names and providers mean, downloaded if need be, and what cannot be had.
+    progress: Progress,
+) -> tuple[list[SelectedModel], list[Skipped]]:
+    """Return the models to measure, downloaded if need be, and those that cannot be measured.
+
+    Args:
+        launcher: Opens engines for other providers.
+        engine: An open engine.
+        names: Names of models.
+        providers: Names of execution providers or "all"; empty to leave the choice to placement.
+        progress: Called with the progress of downloads.
 
     Raises:
-        CupolaError: A model is unknown, or none can be had.
+        NoProviderError: No model is usable on any of the providers.
+        CupolaError: A model is unknown or cannot be downloaded.
     """
-    found: list[Chosen] = []
+    selected: list[SelectedModel] = []
     skipped: list[Skipped] = []
     for name in names:
         if not providers:
-            found.append(Chosen(await engine.download(name, progress)))
+            selected.append(SelectedModel(await engine.download(name, progress)))
             continue
-        await engine.resolve(name)  # so that devices are known, and whether there is such a model
-        for provider in _expanded(providers, engine):
+        await engine.resolve(name)  # raises if the model is unknown, and makes the devices known
+        for provider in _expand_providers(providers, engine):
             try:
-                async with host.open_engine(f"models.provider={provider}") as other:
-                    found.append(Chosen(await other.download(name, progress), provider))
+                async with launcher.open_engine(f"models.provider={provider}") as other:
+                    selected.append(SelectedModel(await other.download(name, progress), provider))
             except CupolaError as error:
                 skipped.append(Skipped(f"{name} on {provider}", str(error)))
-    if not found:
-        reasons = "; ".join(one.reason for one in skipped)
+    if not selected:
+        reasons = "; ".join(model.reason for model in skipped)
         raise NoProviderError(model=", ".join(names), needs=", ".join(providers), available=reasons)
-    return list({(one.model.info.id, one.provider): one for one in found}.values()), skipped
+    unique = {(chosen.model.info.id, chosen.provider): chosen for chosen in selected}
+    return list(unique.values()), skipped
 
 
-def _expanded(providers: Sequence[str], engine: Engine) -> list[str]:
-    """Return short names; "all" means every one that has a device here."""
-    usable = [_short(device.provider) for device in engine.devices()]
-    asked = [name for provider in providers for name in (usable if provider == ALL else [_short(provider)])]
-    return list(dict.fromkeys(asked))
+def hash_model(folder: Path) -> str:
+    """Return a SHA-256 over the names and contents of a model's files, without the files that caches add."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in _FILES_OF_CACHES:
+            with path.open("rb") as file:
+                digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
-def _short(provider: str) -> str:
-    return provider.removesuffix("ExecutionProvider").lower()
+def record_measurements(result: Result, models: Sequence[SelectedModel], path: Path) -> None:
+    """Record for placement how fast each model ran in process, with its usual number of threads.
 
-
-logger = logging.getLogger(__name__)
-
-
-def record(result: Result, chosen: Sequence[Chosen], path: Path) -> None:
-    """Record how fast each model ran in process, with the settings that it runs with otherwise.
-
-    What others disturbed in most of its rounds is not recorded. A file that cannot be written costs a warning.
+    A target that other programs disturbed in most rounds is not recorded. A file that cannot be written is logged.
     """
-    devices = {one.model.info.id: one.model.info.device for one in chosen}
+    devices = {selected.model.info.id: selected.model.info.device for selected in models}
     for target in result.targets:
         decode, prefill = target.cell("decode", 1), target.cell("prefill", 1, result.plan.prompt_tokens[-1])
-        is_usual = target.name.startswith("in-process") and "-thread" not in target.name
-        if not is_usual or not _is_quiet(decode):
+        has_usual_settings = target.name.startswith("in-process") and "-thread" not in target.name
+        if not has_usual_settings or not _is_quiet(decode):
             continue
         assert decode
         speed, prompt = decode.figure("decode_per_s"), prefill.figure("prefill_per_s") if prefill else None
@@ -116,32 +126,29 @@ def record(result: Result, chosen: Sequence[Chosen], path: Path) -> None:
             decode_tokens_per_s=speed.median,
             prefill_tokens_per_s=prompt.median if prompt else 0.0,
             measured_at_unix=datetime.fromisoformat(result.machine.when).timestamp(),
-            versions=_versions(result, target),
+            versions=_runtime_versions(result, target),
         )
         try:
             Measurements(path).record(measurement)
         except OSError as error:
-            logger.warning("What was measured cannot be kept in %s: %s", path, error)
+            logger.warning("The measured speed cannot be recorded in %s: %s", path, error)
+
+
+def _expand_providers(providers: Sequence[str], engine: Engine) -> list[str]:
+    """Return short names of providers; "all" stands for every provider that has a device on this machine."""
+    usable = [_short_name(device.provider) for device in engine.devices()]
+    names = [name for provider in providers for name in (usable if provider == ALL else [_short_name(provider)])]
+    return list(dict.fromkeys(names))
+
+
+def _short_name(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider").lower()
 
 
 def _is_quiet(cell: CellResult | None) -> bool:
     return cell is not None and 2 * sum(sample.noisy for sample in cell.samples) <= len(cell.samples)
 
 
-def _versions(result: Result, target: TargetResult) -> dict[str, str]:
+def _runtime_versions(result: Result, target: TargetResult) -> dict[str, str]:
     runtimes = {name: version for name, version in result.machine.versions.items() if name.startswith("onnxruntime")}
     return {**runtimes, **target.versions}
-
-
-_NOT_MODEL = {"cupola.manifest.json", "inference_model.json"}
-
-
-def digest_of(folder: Path) -> str:
-    """Return a SHA-256 over the names and contents of a model's files; what caches add does not count."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in _NOT_MODEL:
-            with path.open("rb") as file:
-                whole.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-                whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()

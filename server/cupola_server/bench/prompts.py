@@ -1,4 +1,4 @@
-"""Prompts of a wished length that share no beginning, the same for everybody in a round."""
+"""Prompts of a given number of tokens that share no prefix, the same for every target of a round."""
 
 import hashlib
 import itertools
@@ -14,67 +14,67 @@ _WORDS = (
     "river", "copper", "meadow", "lantern", "harbour", "velvet", "thunder", "orchard", "marble", "falcon",
     "winter", "garden", "silver", "bridge", "candle", "forest", "island", "market", "mirror", "needle",
 )  # fmt: skip
-_TRIES = 8
+_MAX_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is asked, as messages and as the tokens that the model's template makes of them."""
+    """A prompt as chat messages, and as the token ids that the model's chat template makes of them."""
 
     messages: tuple[Message, ...]
     tokens: tuple[int, ...]
 
 
-class Prompts:
-    """Makes prompts and remembers them.
+class PromptFactory:
+    """Makes prompts and remembers them, so that all targets of a round get the same ones.
 
     Args:
-        tokenize: Renders a chat with the model's template and returns its tokens.
+        tokenize: Renders a chat with the model's template and returns its token ids.
     """
 
     def __init__(self, tokenize: Tokenize) -> None:
         self._tokenize = tokenize
-        self._made: dict[tuple[int, int], Prompt] = {}
+        self._prompts: dict[tuple[int, int], Prompt] = {}
 
     async def prompt(self, number: int, tokens: int) -> Prompt:
-        """Return prompt `number` of that length; within a token or two where words do not fit exactly.
+        """Return prompt `number` of the given length, off by a token or two where words do not fit exactly.
 
         Raises:
-            PromptTooShortError: The template alone is longer.
+            PromptTooShortError: The chat template alone is longer.
         """
-        found = self._made.get((number, tokens))
-        if found is None:
-            found = self._made[number, tokens] = await self._make(number, tokens)
-        return found
+        prompt = self._prompts.get((number, tokens))
+        if prompt is None:
+            prompt = self._prompts[number, tokens] = await self._fit_length(number, tokens)
+        return prompt
 
     @property
     def digest(self) -> str:
-        """Tells sets of prompts apart."""
-        whole = hashlib.sha256()
-        for key in sorted(self._made):
-            whole.update(repr((key, self._made[key].tokens)).encode())
-        return whole.hexdigest()
+        """SHA-256 of all prompts so far, as hexadecimal digits."""
+        digest = hashlib.sha256()
+        for key in sorted(self._prompts):
+            digest.update(repr((key, self._prompts[key].tokens)).encode())
+        return digest.hexdigest()
 
-    async def _make(self, number: int, wished: int) -> Prompt:
-        least = await self._of(number, 0)
-        if len(least.tokens) > wished:
-            raise PromptTooShortError(wished=wished, least=len(least.tokens))
-        words, best = wished - len(least.tokens), least
-        for _ in range(_TRIES):
-            made = await self._of(number, words)
-            if abs(len(made.tokens) - wished) < abs(len(best.tokens) - wished):
-                best = made
-            if len(best.tokens) == wished:
+    async def _fit_length(self, number: int, tokens: int) -> Prompt:
+        empty = await self._with_words(number, 0)
+        if len(empty.tokens) > tokens:
+            raise PromptTooShortError(requested_tokens=tokens, minimum_tokens=len(empty.tokens))
+        words, best = tokens - len(empty.tokens), empty
+        for _ in range(_MAX_ATTEMPTS):
+            prompt = await self._with_words(number, words)
+            if abs(len(prompt.tokens) - tokens) < abs(len(best.tokens) - tokens):
+                best = prompt
+            if len(best.tokens) == tokens:
                 break
-            words = max(0, words + wished - len(made.tokens))
+            words = max(0, words + tokens - len(prompt.tokens))
         return best
 
-    async def _of(self, number: int, words: int) -> Prompt:
-        """Make a prompt of so many words. It begins with its own number, so no cache of beginnings helps."""
+    async def _with_words(self, number: int, words: int) -> Prompt:
+        """Make a prompt with so many filler words. It begins with its number, so that no prefix cache applies."""
         start = number % len(_WORDS)
-        pool = " ".join(itertools.islice(itertools.cycle(_WORDS[start:] + _WORDS[:start]), words))
+        text = " ".join(itertools.islice(itertools.cycle(_WORDS[start:] + _WORDS[:start]), words))
         messages = (
             Message("system", f"{number} is the number of the story."),
-            Message("user", f"Tell a very long story about all of this: {pool}"),
+            Message("user", f"Tell a very long story about all of this: {text}"),
         )
         return Prompt(messages, tuple(await self._tokenize(ChatPrompt(messages))))

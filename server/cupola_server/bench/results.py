@@ -1,6 +1,5 @@
-"""What a run found, as it is stored: one JSON file holds everything that a report or a comparison needs."""
+"""Results of a benchmark as they are stored: one JSON file holds all that reports and comparisons need."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,11 +20,22 @@ UNITS: dict[str, tuple[str, bool | None]] = {
     "cpu_ms_per_token": ("ms", False),
     "energy_j_per_token": ("J", False),
 }
-"""Unit of every value of a sample, and whether more of it is better."""
+"""Unit of each value of a sample, and whether more of it is better."""
 
 
 class Machine(Struct, frozen=True):
-    """Where and with what it was measured."""
+    """The machine and the software that were measured.
+
+    Attributes:
+        when: UTC time of the measurement, ISO 8601.
+        platform: Operating system and its version, as `platform.platform` reports it.
+        processor: Name of the processor model.
+        cores: Number of physical cores that could be used.
+        memory_bytes: Total memory in bytes.
+        python: Version of Python.
+        versions: Versions of the installed packages that influence speed, by name.
+        energy: Why energy was not measured; empty if it was.
+    """
 
     when: str
     platform: str
@@ -38,7 +48,16 @@ class Machine(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What is asked for; two results with one plan can be put together."""
+    """The load that every target gets. Results can be merged if their plans are equal.
+
+    Attributes:
+        models: Ids of the models.
+        streams: Numbers of concurrent requests to measure.
+        prompt_tokens: Lengths of prompts in tokens, sorted.
+        new_tokens: Length of responses in tokens.
+        noise_bound: Cores that other processes may use on average before a sample counts as disturbed.
+        slow_bound: How many times slower than at its best memory may be before a sample counts as disturbed.
+    """
 
     models: tuple[str, ...]
     streams: tuple[int, ...] = (1, 2, 4, 8)
@@ -49,22 +68,27 @@ class Plan(Struct, frozen=True):
 
 
 class Times(Struct, frozen=True):
-    """How times are distributed: to the first token, and between tokens."""
+    """Distributions of times in milliseconds.
+
+    Attributes:
+        ttft: Times to the first token, one for each response.
+        gaps: Times between consecutive pieces of text, of all responses.
+    """
 
     ttft: Histogram = field(default_factory=Histogram)
     gaps: Histogram = field(default_factory=Histogram)
 
 
 class Sample(Struct, frozen=True, omit_defaults=True):
-    """One round of one measurement.
+    """The measurement of one cell in one round.
 
     Attributes:
-        values: By the names in `UNITS`.
-        others_cores: How many cores everybody else used meanwhile.
-        slowness: How many times slower memory was than at its best of late, before or after, whichever is more.
-        tries: How often it was taken before it was quiet, or given up.
-        noisy: One of both was more than the plan allows, each time.
-        times: Of its answers, where they are long enough to tell something.
+        values: Values by the names in `UNITS`, in the units given there.
+        others_cores: Cores that other processes used on average meanwhile.
+        slowness: Time to read memory over its least of the last two minutes; the larger one of before and after.
+        tries: How often it was measured.
+        noisy: Whether every try was disturbed more than the plan allows.
+        times: Distributions of its times; empty except for the kind "decode".
     """
 
     values: dict[str, float]
@@ -76,14 +100,17 @@ class Sample(Struct, frozen=True, omit_defaults=True):
 
 
 class CellResult(Struct, frozen=True):
-    """One measurement of one target.
+    """The result of one cell for one target.
 
     Attributes:
-        kind: "decode", "prefill", "requests" or "repeat".
-        samples: One a round.
-        asked_tokens: Tokens of answers that were asked for in all rounds, and
-        got_tokens: that came; fewer mean that answers ended by themselves.
-        problem: Why there is nothing.
+        kind: "decode", "prefill", "requests" or "repeat"; see `cells.Cell`.
+        streams: Requests at a time.
+        prompt_tokens: Length of each prompt in tokens.
+        new_tokens: Length of each response in tokens.
+        samples: One for each round.
+        asked_tokens: Requested number of response tokens in all rounds.
+        got_tokens: Received number of response tokens; less if responses ended early.
+        problem: Why there are no samples, or no more of them.
     """
 
     kind: str
@@ -97,42 +124,54 @@ class CellResult(Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What it is, the same for every target."""
+        """Kind, streams and prompt tokens, which identify the cell within a target."""
         return self.kind, self.streams, self.prompt_tokens
 
     @property
     def is_noisy(self) -> bool:
-        """Whether others disturbed every round."""
+        """Whether every round was disturbed."""
         return bool(self.samples) and all(sample.noisy for sample in self.samples)
 
     def times(self, which: str) -> list[Histogram]:
-        """Return how its times to the first token ("ttft") or between tokens ("gaps") are distributed, by round.
+        """Return the distributions of "ttft" or "gaps", one for each round that has any times.
 
-        It is those of undisturbed rounds, if there are any.
+        Disturbed rounds count only where every round was disturbed.
         """
-        found = [getattr(sample.times, which) for sample in self._counted().values()]
-        return [times for times in found if times.total]
+        histograms = [getattr(sample.times, which) for sample in self._counted_samples().values()]
+        return [histogram for histogram in histograms if histogram.total]
 
     def figure(self, name: str) -> Figure | None:
-        """Return one of its values over the undisturbed rounds, or over all if there is none; None if not taken."""
-        values = self._rounds(name)
-        return Figure(*_unit(name, [*values.values()])) if values else None
+        """Return one of the values in `UNITS` over the rounds; None if it was not measured.
 
-    def over(self, other: "CellResult", name: str) -> Figure | None:
-        """Divide by another target's value, round by round, so that what slowed a whole round down cancels out."""
-        mine, theirs = self._rounds(name), other._rounds(name)
-        ratios = [mine[number] / theirs[number] for number in mine if theirs.get(number)]
+        Disturbed rounds count only where every round was disturbed.
+        """
+        values = tuple(self._values(name).values())
+        unit, more_is_better = UNITS[name]
+        return Figure(unit, values, more_is_better) if values else None
+
+    def ratio_to(self, other: "CellResult", name: str) -> Figure | None:
+        """Return a value over that of another target, round by round, so that what slows a whole round cancels out."""
+        own, others = self._values(name), other._values(name)
+        ratios = [own[number] / others[number] for number in own if others.get(number)]
         return Figure("times", tuple(ratios), UNITS[name][1]) if ratios else None
 
-    def _rounds(self, name: str) -> dict[int, float]:
-        return {number: sample.values[name] for number, sample in self._counted().items() if name in sample.values}
+    def _values(self, name: str) -> dict[int, float]:
+        samples = self._counted_samples()
+        return {number: sample.values[name] for number, sample in samples.items() if name in sample.values}
 
-    def _counted(self) -> dict[int, Sample]:
+    def _counted_samples(self) -> dict[int, Sample]:
         return {number: sample for number, sample in enumerate(self.samples) if self.is_noisy or not sample.noisy}
 
 
 class Quality(Struct, frozen=True):
-    """How good a variant's predictions are: perplexity on a short text, and nats per token from the reference's."""
+    """The quality of a model's predictions on a short text.
+
+    Attributes:
+        perplexity: e to the mean negative log probability of the text's tokens, in nats.
+        divergence: KL divergence from the reference model's predictions in nats per token; None without a reference.
+        reference: Id of the reference model.
+        tokens: Number of tokens that were evaluated.
+    """
 
     perplexity: float
     divergence: float | None
@@ -141,7 +180,22 @@ class Quality(Struct, frozen=True):
 
 
 class TargetResult(Struct, frozen=True):
-    """Everything about one of those that were compared."""
+    """The results of one target.
+
+    Attributes:
+        name: Identifies the target, the same in every run.
+        title: Name for tables and charts.
+        model: The model's id or, where only the peer knows it, its name there.
+        model_digest: SHA-256 of the model's files; empty where they are unknown.
+        versions: Versions of packages that the target reports, by name.
+        settings: Settings that the target reports, by name.
+        note: A remark for readers of the report.
+        load_s: Seconds from start until ready, for each round.
+        peak_bytes: Sum of the peak memory of its processes in bytes, for each round.
+        cells: One result for each cell of the plan.
+        quality: Quality of its model; None for peers.
+        quality_problem: Why quality is missing.
+    """
 
     name: str
     title: str
@@ -157,38 +211,50 @@ class TargetResult(Struct, frozen=True):
     quality_problem: str = ""
 
     def cell(self, kind: str, streams: int | None = None, prompt_tokens: int | None = None) -> CellResult | None:
-        """Find a measurement; the first that fits."""
+        """Return the first matching cell; None matches any number of streams or prompt tokens."""
         for cell in self.cells:
-            fits = streams in (None, cell.streams) and prompt_tokens in (None, cell.prompt_tokens)
-            if cell.kind == kind and fits:
+            matches = streams in (None, cell.streams) and prompt_tokens in (None, cell.prompt_tokens)
+            if cell.kind == kind and matches:
                 return cell
         return None
 
 
 class Skipped(Struct, frozen=True):
-    """What was asked for and could not be measured, and why."""
+    """Something that was requested and could not be measured.
+
+    Attributes:
+        name: Name of the target, model or curve.
+        reason: Why it could not be measured.
+    """
 
     name: str
     reason: str
 
 
 class Point(Struct, frozen=True):
-    """One point of a curve."""
+    """One point of a curve.
+
+    Attributes:
+        x: Number of what the curve is over.
+        figure: The values at x, one for each round.
+    """
 
     x: float
     figure: Figure
 
 
 class Curve(Struct, frozen=True):
-    """How a cost grows.
+    """How a cost grows, as points and as the power law that fits them.
 
     Attributes:
-        over: "prompt tokens", "streams" or "resident models".
-        what: What grows.
-        exponent: Of the power law that fits best: 1 is in proportion.
-        bends_at: Where two lines fit much better than one; None where they do not.
-        exponent_after: Of the second line.
-        problem: Why there are no more points.
+        over: What x counts: "prompt tokens", "streams" or "resident models".
+        what: Name of the cost.
+        target: Title of the target.
+        points: Measured points, sorted by x.
+        exponent: Exponent of the power law; 1 means proportional.
+        bends_at: The x from which on a second power law fits much better; None if one law fits all points.
+        exponent_after: Exponent of the second power law.
+        problem: Why there are no points at larger x.
     """
 
     over: str
@@ -202,7 +268,18 @@ class Curve(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """A whole run."""
+    """The result of a benchmark.
+
+    Attributes:
+        machine: Where it was measured.
+        plan: What was measured.
+        targets: Results of the targets.
+        skipped: What could not be measured.
+        curves: How cost grows.
+        prompts_digest: SHA-256 of the token ids of all prompts.
+        pieces: The `Machine.when` of every run that was merged into this result.
+        format: Version of the file format.
+    """
 
     machine: Machine
     plan: Plan
@@ -213,99 +290,40 @@ class Result(Struct, frozen=True):
     pieces: tuple[str, ...] = ()
     format: str = FORMAT
 
+    @property
+    def rounds(self) -> int:
+        """The number of rounds, those of the target with the most."""
+        return max((len(cell.samples) for target in self.targets for cell in target.cells), default=0)
+
     def target(self, name: str) -> TargetResult | None:
-        """Find a target by its name."""
+        """Return a target by its name."""
         return next((target for target in self.targets if target.name == name), None)
 
 
-def read(path: Path) -> Result:
+def read_result(path: Path) -> Result:
     """Read a result file.
 
     Raises:
-        ResultFileError: It is none, or cannot be read.
+        ResultFileError: The file cannot be read, or is no result of this format.
     """
     try:
         result = msgspec.json.decode(path.read_bytes(), type=Result)
     except OSError as error:
         raise ResultFileError(path=str(path), detail=f"cannot be read: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
-        raise ResultFileError(path=str(path), detail=f"is not one that `cupola bench` wrote: {error}") from error
+        raise ResultFileError(path=str(path), detail=f"is not a result of `cupola bench`: {error}") from error
     if result.format != FORMAT:
-        raise ResultFileError(path=str(path), detail=f"has the format {result.format!r}, not {FORMAT!r}")
+        raise ResultFileError(path=str(path), detail=f"has the format {result.format!r}; expected {FORMAT!r}")
     return result
 
 
-def write(result: Result, path: Path) -> None:
+def write_result(result: Result, path: Path) -> None:
     """Write a result file.
 
     Raises:
-        ResultFileError: The folder is missing or not writable.
+        ResultFileError: The file cannot be written.
     """
     try:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     except OSError as error:
         raise ResultFileError(path=str(path), detail=f"cannot be written: {error.strerror or error}") from error
-
-
-def joined(first: Result, second: Result, path: Path) -> Result:
-    """Put the rounds of a second piece behind those of the first.
-
-    Raises:
-        ResultFileError: They are not of one plan, one machine and one set of models.
-    """
-    _ensure_alike(first, second, path)
-    targets = [_joined_target(one, second.target(one.name)) for one in first.targets]
-    known = {target.name for target in targets}
-    targets += [target for target in second.targets if target.name not in known]
-    return msgspec.structs.replace(
-        first,
-        targets=tuple(targets),
-        skipped=tuple(one for one in first.skipped if second.target(one.name) is None),
-        curves=(*[one for one in first.curves if not _has(second.curves, one)], *second.curves),
-        pieces=(*first.pieces, *second.pieces),
-    )
-
-
-def _ensure_alike(first: Result, second: Result, path: Path) -> None:
-    same_machine = (first.machine.processor, first.machine.cores) == (second.machine.processor, second.machine.cores)
-    what = "plan" if first.plan != second.plan else "" if same_machine else "machine"
-    for target in second.targets:
-        other = first.target(target.name)
-        if other and other.model_digest != target.model_digest:
-            what = f"model under the name {target.name!r}"
-    if what:
-        raise ResultFileError(path=str(path), detail=f"is of another {what}; give this run a file of its own")
-
-
-def _joined_target(first: TargetResult, second: TargetResult | None) -> TargetResult:
-    if second is None:
-        return first
-    others = {cell.key: cell for cell in second.cells}
-    return msgspec.structs.replace(
-        first,
-        load_s=first.load_s + second.load_s,
-        peak_bytes=first.peak_bytes + second.peak_bytes,
-        cells=tuple(_joined_cell(cell, others.get(cell.key)) for cell in first.cells),
-        quality=second.quality or first.quality,
-    )
-
-
-def _joined_cell(first: CellResult, second: CellResult | None) -> CellResult:
-    if second is None:
-        return first
-    return msgspec.structs.replace(
-        first,
-        samples=first.samples + second.samples,
-        asked_tokens=first.asked_tokens + second.asked_tokens,
-        got_tokens=first.got_tokens + second.got_tokens,
-        problem=first.problem or second.problem,
-    )
-
-
-def _unit(name: str, values: Sequence[float]) -> tuple[str, tuple[float, ...], bool | None]:
-    unit, more_is_better = UNITS[name]
-    return unit, tuple(values), more_is_better
-
-
-def _has(curves: Sequence[Curve], wanted: Curve) -> bool:
-    return any((one.over, one.what, one.target) == (wanted.over, wanted.what, wanted.target) for one in curves)

@@ -1,172 +1,183 @@
-"""A whole run: round after round it starts everything, warms it up, measures it in turn, and stops it."""
+"""Runs the rounds of a benchmark: each starts every target, warms it up, measures all cells in turn, and stops it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from cupola.contracts import ProgressEvent
+from cupola.contracts import Progress, ProgressEvent
 from cupola.errors import CupolaError
-from cupola_server.bench.cells import Cell, Measurer, Opened, cells_of, warm_up
-from cupola_server.bench.errors import plain_errors
-from cupola_server.bench.machine import MemoryPace, peak_bytes
-from cupola_server.bench.prompts import Prompts
+from cupola_server.bench.cells import Cell, CellMeasurer, RunningTarget, plan_cells, warm_up
+from cupola_server.bench.errors import unwrap_groups
+from cupola_server.bench.machine import MemoryProbe, peak_bytes
+from cupola_server.bench.prompts import PromptFactory
 from cupola_server.bench.results import CellResult, Plan, Skipped, TargetResult
-from cupola_server.bench.targets import Started, Target
+from cupola_server.bench.targets import Startup, Target
 
-Progress = Callable[[ProgressEvent], None]
-_WARM, _WARM_ROUND = 400_000_000, 10_000
+_WARM_UP_FIRST, _WARM_UP_ROUND_STRIDE, _WARM_UP_TARGET_STRIDE = 400_000_000, 10_000, 100
+"""Prompt numbers of warm-ups, above those of all cells."""
 
 
 @dataclass(slots=True)
-class Findings:
-    """What was found of one target so far; `started` is what it told when it last started."""
+class TargetRecord:
+    """What has been measured of one target so far.
+
+    Attributes:
+        target: The target.
+        cells: Results so far, in the order of the plan.
+        startup: What it reported at its last start; None if it never started.
+        load_s: Seconds until it was ready, for each round.
+        peak_bytes: Peak memory of its processes, for each round.
+    """
 
     target: Target
     cells: list[CellResult]
-    started: Started | None = None
+    startup: Startup | None = None
     load_s: list[float] = field(default_factory=list)
     peak_bytes: list[int] = field(default_factory=list)
 
     def result(self) -> TargetResult:
-        """Return it as it is stored."""
-        assert self.started
+        """Return it as it is stored; the target must have started at least once."""
+        assert self.startup
         return TargetResult(
             name=self.target.name,
             title=self.target.title,
             model=self.target.model,
-            versions=dict(self.started.versions),
-            settings=dict(self.started.settings),
+            versions=dict(self.startup.versions),
+            settings=dict(self.startup.settings),
             note=self.target.note,
             load_s=tuple(self.load_s),
             peak_bytes=tuple(self.peak_bytes),
             cells=tuple(self.cells),
         )
 
-    def give_up(self, problem: str) -> None:
-        """Ask no more of it; what was found stays."""
+    def stop_measuring(self, problem: str) -> None:
+        """Measure no further cell of it; samples taken so far are kept."""
         self.cells = [structs.replace(cell, problem=cell.problem or problem) for cell in self.cells]
 
 
 @dataclass(slots=True)
-class Run:
-    """One piece of a comparison.
+class Runner:
+    """Runs rounds over all targets.
 
     Attributes:
         targets: What is compared.
         plan: What is measured.
-        prompts: Where prompts come from.
-        pace: Tells how fast memory is.
-        clients: Processes that only ask.
-        progress: Is told how far it is.
-        first_round: Number of rounds that earlier pieces took, so that no prompt comes twice.
-        skipped: What could not be started, and why.
+        prompts: Makes the prompts.
+        memory: Measures how fast memory is.
+        clients: Ids of the processes that send the requests.
+        progress: Called with the progress.
+        first_round: Number of rounds that earlier runs measured, so that no prompt is used twice.
+        skipped: Targets that never started, and why.
     """
 
     targets: Sequence[Target]
     plan: Plan
-    prompts: Prompts
-    pace: MemoryPace
+    prompts: PromptFactory
+    memory: MemoryProbe
     clients: tuple[int, ...]
     progress: Progress
     first_round: int = 0
     skipped: list[Skipped] = field(default_factory=list)
-    _found: list[Findings] = field(default_factory=list)
+    _records: list[TargetRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        cells = cells_of(self.plan)
-        self._found = [Findings(target, [cell.empty() for cell in cells]) for target in self.targets]
+        cells = plan_cells(self.plan)
+        self._records = [TargetRecord(target, [cell.empty_result() for cell in cells]) for target in self.targets]
 
-    async def rounds(self, count: int, budget_s: float, began_at: float) -> int:
-        """Measure everything so many times, interleaved; the other way round in every other round.
+    async def run(self, rounds: int, budget_s: float, began_at: float) -> int:
+        """Measure all cells of all targets in every round, interleaved, in reversed order in every other.
 
-        Every round starts every target anew, since how fast a process is differs from one start to the next. Stops
-        early when another round would not end within the budget; the first one is always taken.
+        Each round starts every target anew, because the speed of a process differs from one start to the next. No
+        round is started that would not end within the budget, except for the first. A target that fails keeps the
+        samples it has.
 
         Args:
-            count: Rounds.
-            budget_s: Seconds since `began_at` for everything; 0 for no limit.
-            began_at: When the whole run began, on the clock of `time.monotonic`.
+            rounds: Number of rounds.
+            budget_s: Seconds from `began_at` for everything; 0 for no limit.
+            began_at: Start of the whole benchmark on the clock of `time.monotonic`.
 
         Returns:
-            How many rounds were taken.
+            The number of rounds that were measured.
         """
-        measurer = Measurer(self.prompts, self.plan, self.pace)
+        measurer = CellMeasurer(self.prompts, self.plan, self.memory)
         longest_s = 0.0
-        for number in range(count):
+        for number in range(rounds):
             started = time.monotonic()
             if number and budget_s and started - began_at + longest_s > budget_s:
                 return number
             async with AsyncExitStack() as stack:
-                opened = await self._open_all(stack, self.first_round + number)
-                await self._measure(measurer, opened, number, count)
-                for findings, one in opened:
-                    if memory := peak_bytes(one.started.roots, one.started.alone):
-                        findings.peak_bytes.append(memory)
+                running = await self._start_all(stack, self.first_round + number)
+                await self._measure_cells(measurer, running, number, rounds)
+                for record, target in running:
+                    if memory := peak_bytes(target.startup.process_trees, target.startup.processes):
+                        record.peak_bytes.append(memory)
             longest_s = max(longest_s, time.monotonic() - started)
-        return count
+        return rounds
 
     def results(self) -> list[TargetResult]:
-        """Return what was found, of every target that ever started."""
-        return [findings.result() for findings in self._found if findings.started]
+        """Return the results of all targets that started at least once."""
+        return [record.result() for record in self._records if record.startup]
 
-    async def _open_all(self, stack: AsyncExitStack, number: int) -> list[tuple[Findings, Opened]]:
-        """Start every target that can be started, and warm it up; they stop with the stack."""
-        opened = []
-        for index, findings in enumerate(self._found):
-            self._tell(f"start round {number + 1}", index, len(self._found), "targets")
-            first_prompt = _WARM + number * _WARM_ROUND + index * 100
-            if one := await self._open(stack, findings, first_prompt):
-                opened.append((findings, one))
-        return opened
+    async def _start_all(self, stack: AsyncExitStack, number: int) -> list[tuple[TargetRecord, RunningTarget]]:
+        """Start and warm up every target that can be started; the stack stops them."""
+        running = []
+        for index, record in enumerate(self._records):
+            self._report_progress(f"start round {number + 1}", index, len(self._records), "targets")
+            first_prompt = _WARM_UP_FIRST + number * _WARM_UP_ROUND_STRIDE + index * _WARM_UP_TARGET_STRIDE
+            if target := await self._start(stack, record, first_prompt):
+                running.append((record, target))
+        return running
 
-    async def _open(self, stack: AsyncExitStack, findings: Findings, first_prompt: int) -> Opened | None:
-        """Start one target in a stack of its own, so that one that fails is stopped at once."""
-        if all(cell.problem for cell in findings.cells):
+    async def _start(self, stack: AsyncExitStack, record: TargetRecord, first_prompt: int) -> RunningTarget | None:
+        """Start one target in a stack of its own, so that a target that fails to warm up is stopped at once."""
+        if all(cell.problem for cell in record.cells):
             return None
-        target = findings.target
-        async with AsyncExitStack() as own:
+        target = record.target
+        async with AsyncExitStack() as own_stack:
             try:
-                with plain_errors():
-                    started = await own.enter_async_context(target.open())
+                with unwrap_groups():
+                    startup = await own_stack.enter_async_context(target.open())
                     await warm_up(target, self.prompts, self.plan, first_prompt)
             except CupolaError as error:
-                if findings.started is None:
+                if record.startup is None:
                     self.skipped.append(Skipped(target.name, str(error)))
-                findings.give_up(str(error))
+                record.stop_measuring(str(error))
                 return None
-            stack.push_async_exit(own.pop_all().__aexit__)
-        findings.started = started
-        if started.roots:
-            findings.load_s.append(started.load_s)
-        return Opened(target, started, self.clients)
+            stack.push_async_exit(own_stack.pop_all().__aexit__)
+        record.startup = startup
+        if startup.process_trees:
+            record.load_s.append(startup.load_s)
+        return RunningTarget(target, startup, self.clients)
 
-    async def _measure(
-        self, measurer: Measurer, opened: Sequence[tuple[Findings, Opened]], number: int, count: int
+    async def _measure_cells(
+        self, measurer: CellMeasurer, running: Sequence[tuple[TargetRecord, RunningTarget]], number: int, rounds: int
     ) -> None:
-        cells = cells_of(self.plan)
-        in_turn = opened if number % 2 else [*reversed(opened)]
+        cells = plan_cells(self.plan)
+        in_turn = running if number % 2 else [*reversed(running)]
         for index, cell in enumerate(cells):
-            for place, (findings, one) in enumerate(in_turn):
-                done = (number * len(cells) + index) * len(opened) + place
-                self._tell("measure", done, count * len(cells) * len(opened), "measurements")
-                result = findings.cells[index]
-                limit = one.target.streams_limit
+            for place, (record, target) in enumerate(in_turn):
+                done = (number * len(cells) + index) * len(running) + place
+                self._report_progress("measure", done, rounds * len(cells) * len(running), "measurements")
+                result = record.cells[index]
+                limit = target.target.max_streams
                 if limit and cell.streams > limit:
-                    findings.cells[index] = structs.replace(result, problem=f"it answers {limit} at a time")
+                    record.cells[index] = structs.replace(result, problem=f"it handles only {limit} at a time")
                 elif not result.problem:
-                    findings.cells[index] = await _added(measurer, result, one, cell, self.first_round + number)
+                    record.cells[index] = await _add_sample(measurer, result, target, cell, self.first_round + number)
 
-    def _tell(self, phase: str, done: int, total: int, unit: str) -> None:
+    def _report_progress(self, phase: str, done: int, total: int, unit: str) -> None:
         self.progress(ProgressEvent(phase, done, total, unit))
 
 
-async def _added(measurer: Measurer, result: CellResult, opened: Opened, cell: Cell, number: int) -> CellResult:
-    """Take one sample. A target that fails keeps what it has, and is not asked that again."""
+async def _add_sample(
+    measurer: CellMeasurer, result: CellResult, target: RunningTarget, cell: Cell, number: int
+) -> CellResult:
+    """Measure one sample; if the target fails, return the samples so far with the problem."""
     try:
-        with plain_errors():
-            return await measurer.add(result, cell, opened, number)
+        with unwrap_groups():
+            return await measurer.add_sample(result, cell, target, number)
     except CupolaError as error:
         return structs.replace(result, problem=str(error))

@@ -1,4 +1,4 @@
-"""Numbers with their spread: what the rounds gave, and where a second run is expected."""
+"""Statistics of a benchmark: medians and percentiles with the interval of a second run, and the fit of growth."""
 
 import math
 import statistics
@@ -7,26 +7,35 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
+CLASS_WIDTH = 1.02
+_LOG_CLASS_WIDTH = math.log(CLASS_WIDTH)
+_BOOTSTRAP_DRAWS = 400
+
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
-"""Student's t for 95 % on both sides, by degrees of freedom from 1."""
+"""Two-sided 95 % quantiles of Student's t, by degrees of freedom from 1."""
 _Z95 = 1.960
+"""The two-sided 95 % quantile of the normal distribution."""
+
+_MAX_ERROR_RATIO, _MIN_SLOPE_CHANGE = 0.25, 0.25
+"""A bend must leave less than this share of one line's squared error, and change the slope by at least this much."""
+_MIN_POINTS_FOR_BEND = 5
 
 
 class Histogram(Struct, frozen=True):
-    """How times are distributed, in classes 2 % wide. Two of them add up to the histogram of both.
+    """A distribution of times in logarithmic classes 2 % wide. The sum of two is the histogram of all their times.
 
     Attributes:
-        counts: Number of times in each class; class n begins at 1.02**n milliseconds.
+        counts: Number of times by class; class n holds times from 1.02**n to 1.02**(n + 1) milliseconds.
     """
 
     counts: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, times_s: Iterable[float]) -> "Histogram":
-        """Count times in seconds."""
+    def from_times(cls, times_s: Iterable[float]) -> "Histogram":
+        """Count times in seconds. Times below 1 µs count as 1 µs."""
         counts: dict[int, int] = {}
         for time_s in times_s:
-            index = math.floor(math.log(max(time_s * 1000, 1e-3)) / _STEP)
+            index = math.floor(math.log(max(time_s * 1000, 1e-3)) / _LOG_CLASS_WIDTH)
             counts[index] = counts.get(index, 0) + 1
         return cls(counts)
 
@@ -36,28 +45,34 @@ class Histogram(Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """How many times were counted."""
+        """The number of times."""
         return sum(self.counts.values())
 
     def quantile_ms(self, share: float) -> float:
-        """Return the time that this share of all does not exceed, in milliseconds, to within 2 %; 0 for none."""
-        wanted, seen = share * self.total, 0
+        """Return the time in milliseconds that this share (0 to 1) of all times does not exceed, to within 2 %.
+
+        An empty histogram returns 0.
+        """
+        rank, seen = share * self.total, 0
         for index in sorted(self.counts):
             seen += self.counts[index]
-            if seen >= wanted:
-                return _middle_ms(index)
+            if seen >= rank:
+                return math.exp((index + 0.5) * _LOG_CLASS_WIDTH)
         return 0.0
 
 
 class Figure(Struct, frozen=True):
-    """One quantity: a value per round, and the value to quote.
+    """One measured quantity: a value for each round, the value to quote, and the interval of a second run.
+
+    The interval comes from Student's t on the logarithms of the values. Times and speeds are products of many factors,
+    so their logarithms are closer to normal than they are; a second run differs from this one by both standard errors.
 
     Attributes:
         unit: "tokens/s", "ms", "times" and so on.
-        values: In the order of the rounds.
-        more_is_better: Which way is good; None where neither is.
+        values: One value for each round, in the order of the rounds.
+        more_is_better: Whether a larger value is better; None where neither is.
         pooled: The value to quote where it is not the median: a percentile over the times of all rounds.
-        error: Standard error of the pooled value's logarithm.
+        error: Standard error of the logarithm of `pooled`.
     """
 
     unit: str
@@ -67,11 +82,17 @@ class Figure(Struct, frozen=True):
     error: float = 0.0
 
     @classmethod
-    def quantile(cls, unit: str, rounds: Sequence[Histogram], share: float) -> "Figure":
-        """Make the figure of a percentile over the times of all rounds, of which less is better."""
-        whole = sum(rounds, Histogram())
-        values = tuple(found.quantile_ms(share) for found in rounds)
-        return cls(unit, values, False, whole.quantile_ms(share), quantile_error(rounds, share))
+    def from_histograms(cls, unit: str, rounds: Sequence[Histogram], share: float) -> "Figure":
+        """Return a percentile over the times of all rounds in milliseconds; less is better.
+
+        Args:
+            unit: Unit to show.
+            rounds: The times of each round.
+            share: Which percentile, 0 to 1.
+        """
+        pooled = sum(rounds, Histogram())
+        values = tuple(histogram.quantile_ms(share) for histogram in rounds)
+        return cls(unit, values, False, pooled.quantile_ms(share), quantile_error(rounds, share))
 
     @property
     def median(self) -> float:
@@ -80,20 +101,20 @@ class Figure(Struct, frozen=True):
 
     @property
     def low(self) -> float:
-        """The lowest value to expect of a second run."""
+        """The lower end of the 95 % interval of a second run."""
         return self.median / self._factor
 
     @property
     def high(self) -> float:
-        """The highest value to expect of a second run."""
+        """The upper end of the 95 % interval of a second run."""
         return self.median * self._factor
 
     @property
     def spread(self) -> float:
-        """How far from this one the value of a second run, of as many rounds, may lie; as a share of it.
+        """Half the width of the interval as a share of the value: 0.05 for ±5 %.
 
-        Nineteen of twenty lie within. Two values differ by the standard error times the root of 2, and Student's t
-        allows for the few rounds that the error is known from.
+        19 of 20 second runs with as many rounds give a value within it. The difference of two runs has the square root
+        of 2 times the standard error of one, and Student's t allows for an error estimated from few rounds.
         """
         return self._factor - 1
 
@@ -103,103 +124,97 @@ class Figure(Struct, frozen=True):
         if count < 2 or min(self.values) <= 0:
             return 1.0
         if self.pooled is None:
-            # the median of n values has a standard error 1.2533 times that of their mean
+            # For normal values the median's standard error is sqrt(pi / 2) = 1.2533 times that of the mean.
             error = math.sqrt(math.pi / 2 / count) * statistics.stdev(map(math.log, self.values))
-            return math.exp(_t95(count - 1) * math.sqrt(2) * error)
-        return max(math.exp(_t95(count - 1) * math.sqrt(2) * self.error), CLASS_WIDTH)
+            return math.exp(_student_t95(count - 1) * math.sqrt(2) * error)
+        return max(math.exp(_student_t95(count - 1) * math.sqrt(2) * self.error), CLASS_WIDTH)
 
     def __str__(self) -> str:
         if self.low == self.high:
-            return f"{number(self.median)} {self.unit}"
-        return f"{number(self.median)} {self.unit} ({number(self.low)} to {number(self.high)})"
-
-
-def number(value: float) -> str:
-    """Write a number with three digits that count: "0.0123", "4.56", "789", "12,345"."""
-    if not value or not math.isfinite(value):
-        return "0" if not value else str(value)
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}"
-
-
-def _t95(freedom: int) -> float:
-    if freedom <= len(_T95):
-        return _T95[freedom - 1]
-    return _Z95 + (_Z95**3 + _Z95) / (4 * freedom)  # Cornish and Fisher; off by less than 0.01 from here on
-
-
-CLASS_WIDTH = 1.02
-_STEP = math.log(CLASS_WIDTH)
-_DRAWS = 400
-
-
-def quantile_error(rounds: Sequence[Histogram], share: float) -> float:
-    """Return the standard error of the logarithm of a quantile over all rounds; 0 for fewer than two.
-
-    Times of one round resemble each other, so it is rounds that are drawn again (the bootstrap, over clusters); always
-    the same draws, so that a report of a file is always the same.
-    """
-    if len(rounds) < 2:
-        return 0.0
-    import numpy as np  # noqa: PLC0415
-
-    classes = sorted({index for found in rounds for index in found.counts})
-    counts = np.array([[found.counts.get(index, 0) for index in classes] for found in rounds])
-    often = np.random.default_rng(1).multinomial(len(rounds), [1 / len(rounds)] * len(rounds), _DRAWS)
-    seen = (often @ counts).cumsum(axis=1)
-    found = np.array(classes)[(seen >= share * seen[:, -1:]).argmax(axis=1)]
-    return float(statistics.stdev(found.tolist())) * _STEP * math.sqrt(len(rounds) / (len(rounds) - 1))
-
-
-def _middle_ms(index: int) -> float:
-    return math.exp((index + 0.5) * _STEP)
-
-
-_BETTER, _DIFFERENT = 0.25, 0.25
-"""Two lines must leave less than this share of one line's error, and differ by at least so much in slope."""
-_LEAST_POINTS = 5
+            return f"{format_number(self.median)} {self.unit}"
+        return f"{format_number(self.median)} {self.unit} ({format_number(self.low)} to {format_number(self.high)})"
 
 
 class Growth(NamedTuple):
-    """y grows as x to the power of `exponent`; beyond `bends_at` as x to the power of `exponent_after`."""
+    """A power law: y grows as x to the power of `exponent`, and beyond `bends_at` to that of `exponent_after`."""
 
     exponent: float
     bends_at: float | None = None
     exponent_after: float | None = None
 
 
-def fit(points: Sequence[tuple[float, float]]) -> Growth:
-    """Fit a power law through points with positive coordinates, sorted by x; one bend if that is much better.
+def quantile_error(rounds: Sequence[Histogram], share: float) -> float:
+    """Return the standard error of the logarithm of a quantile over the times of all rounds; 0 for fewer than two.
 
-    A law with a bend is two lines on logarithmic scales that meet at one of the inner points.
+    Times within a round are correlated, so whole rounds are resampled: the bootstrap over clusters (Davison and
+    Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). The seed is fixed, so that reports of one
+    file are always equal.
+    """
+    if len(rounds) < 2:
+        return 0.0
+    import numpy as np  # noqa: PLC0415
+
+    classes = sorted({index for histogram in rounds for index in histogram.counts})
+    # shape (rounds, classes)
+    counts = np.array([[histogram.counts.get(index, 0) for index in classes] for histogram in rounds])
+    # shape (draws, rounds)
+    weights = np.random.default_rng(1).multinomial(len(rounds), [1 / len(rounds)] * len(rounds), _BOOTSTRAP_DRAWS)
+    seen = (weights @ counts).cumsum(axis=1)  # shape (draws, classes)
+    quantiles = np.array(classes)[(seen >= share * seen[:, -1:]).argmax(axis=1)]
+    unbiased = math.sqrt(len(rounds) / (len(rounds) - 1))
+    return float(statistics.stdev(quantiles.tolist())) * _LOG_CLASS_WIDTH * unbiased
+
+
+def fit_power_law(points: Sequence[tuple[float, float]]) -> Growth:
+    """Fit a power law, with one bend if that fits much better.
+
+    It is the least-squares line on logarithmic scales; with a bend it is two lines that meet at one of the inner
+    points.
+
+    Args:
+        points: Pairs (x, y) of positive numbers, sorted by x.
     """
     logs = [(math.log(x), math.log(y)) for x, y in points]
     if len(logs) < 2:
         return Growth(0.0)
-    slope, error = _line(logs)
-    if len(logs) < _LEAST_POINTS:
+    slope, error = _fit_line(logs)
+    if len(logs) < _MIN_POINTS_FOR_BEND:
         return Growth(slope)
-    bends = [(*_bent(logs, at), at) for at in range(1, len(logs) - 1)]
-    best_error, before, after, at = min(bends)
-    if best_error < _BETTER * error and abs(after - before) > _DIFFERENT:
-        return Growth(before, points[at][0], after)
+    bends = [(*_fit_bent_line(logs, index), index) for index in range(1, len(logs) - 1)]
+    least_error, before, after, index = min(bends)
+    if least_error < _MAX_ERROR_RATIO * error and abs(after - before) > _MIN_SLOPE_CHANGE:
+        return Growth(before, points[index][0], after)
     return Growth(slope)
 
 
-def _line(logs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return slope and squared error of the best line."""
+def format_number(value: float) -> str:
+    """Format a number with three significant digits: "0.0123", "4.56", "789", "12,345"."""
+    if not value or not math.isfinite(value):
+        return "0" if not value else str(value)
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def _student_t95(freedom: int) -> float:
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    return _Z95 + (_Z95**3 + _Z95) / (4 * freedom)  # Cornish-Fisher expansion; off by less than 0.01 from here on
+
+
+def _fit_line(logs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return slope and squared error of the least-squares line."""
     mean_x = sum(x for x, _ in logs) / len(logs)
     mean_y = sum(y for _, y in logs) / len(logs)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs)
     return slope, sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in logs)
 
 
-def _bent(logs: Sequence[tuple[float, float]], at: int) -> tuple[float, float, float]:
-    """Return squared error and slopes of the best two lines that meet at one x.
+def _fit_bent_line(logs: Sequence[tuple[float, float]], index: int) -> tuple[float, float, float]:
+    """Return squared error and both slopes of the best two lines that meet at the x of one point.
 
     With u = min(x - bend, 0) and v = max(x - bend, 0) it is the least-squares fit of y = a + b·u + c·v.
     """
-    bend = logs[at][0]
+    bend = logs[index][0]
     rows = [(1.0, min(x - bend, 0.0), max(x - bend, 0.0)) for x, _ in logs]
     ys = [y for _, y in logs]
     matrix = [[sum(row[i] * row[j] for row in rows) for j in range(3)] for i in range(3)]
@@ -210,7 +225,7 @@ def _bent(logs: Sequence[tuple[float, float]], at: int) -> tuple[float, float, f
 
 
 def _solve(matrix: list[list[float]], vector: list[float]) -> list[float]:
-    """Solve three equations by elimination with pivots."""
+    """Solve three linear equations by Gauss-Jordan elimination with partial pivoting."""
     rows = [[*row, value] for row, value in zip(matrix, vector, strict=True)]
     for column in range(3):
         pivot = max(range(column, 3), key=lambda row: abs(rows[row][column]))

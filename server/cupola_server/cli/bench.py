@@ -13,8 +13,8 @@ from cupola_server.cli.tables import show_json
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cupola_server.bench.benchmark import Wishes
-    from cupola_server.bench.models import Host
+    from cupola_server.bench.benchmark import BenchmarkOptions
+    from cupola_server.bench.models import Launcher
     from cupola_server.bench.results import Result
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -122,24 +122,25 @@ def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, o
     machine that does nothing else. What is beyond --noise-bound or --slow-bound is measured again, and marked if that
     does not help. Few rounds tell little: ± says where a second run would end.
     """
-    from cupola_server.bench import results  # noqa: PLC0415
-    from cupola_server.bench.benchmark import Comparison  # noqa: PLC0415
+    from cupola_server.bench.benchmark import Benchmark  # noqa: PLC0415
+    from cupola_server.bench.comparison import merge_results  # noqa: PLC0415
+    from cupola_server.bench.results import read_result, write_result  # noqa: PLC0415
     from cupola_server.cli.progress import shown_progress  # noqa: PLC0415
 
-    wishes = _wishes(invocation, asked)
-    earlier = results.read(save) if save and save.exists() else None
+    options = _benchmark_options(invocation, asked)
+    earlier = read_result(save) if save and save.exists() else None
 
     async def work() -> "Result":
-        with shown_progress(wishes.models[0]) as progress:
-            first_round = _rounds_of(earlier) if earlier else 0
-            return await Comparison(_host(invocation), wishes, progress, first_round).run()
+        with shown_progress(options.models[0]) as progress:
+            first_round = earlier.rounds if earlier else 0
+            return await Benchmark(_launcher(invocation), options, progress, first_round).run()
 
     found = run(lambda: _until_told_to_end(work))
     if found is None:
         raise click.exceptions.Exit(128 + signal.SIGTERM)
     if save:
-        found = results.joined(earlier, found, save) if earlier else found
-        results.write(found, save)
+        found = merge_results(earlier, found, save) if earlier else found
+        write_result(found, save)
     _show(found, html, output)
 
 
@@ -149,9 +150,9 @@ def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, o
 @click.option("-o", "--output", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
 def report(file: Path, html: Path | None, output: str) -> None:
     """Show a stored result again."""
-    from cupola_server.bench import results  # noqa: PLC0415
+    from cupola_server.bench.results import read_result  # noqa: PLC0415
 
-    _show(results.read(file), html, output)
+    _show(read_result(file), html, output)
 
 
 @bench.command("compare", short_help="Compare two stored results, also for CI.")
@@ -163,14 +164,15 @@ def report(file: Path, html: Path | None, output: str) -> None:
 )  # fmt: skip
 def compare(before: Path, after: Path, threshold: float | None) -> None:
     """Print how AFTER compares with BEFORE, two stored results; for CI with --threshold."""
-    from cupola_server.bench import comparison, results  # noqa: PLC0415
+    from cupola_server.bench.comparison import compare_results, find_regressions, print_changes  # noqa: PLC0415
+    from cupola_server.bench.results import read_result  # noqa: PLC0415
 
-    changes = comparison.changes(results.read(before), results.read(after))
-    comparison.show(changes, threshold)
-    if threshold is not None and (worse := comparison.worse(changes, threshold)):
-        names = "; ".join(f"{one.target}: {one.what}" for one in worse)
+    changes = compare_results(read_result(before), read_result(after))
+    print_changes(changes, threshold)
+    if threshold is not None and (regressions := find_regressions(changes, threshold)):
+        names = "; ".join(f"{change.target}: {change.what}" for change in regressions)
         raise click.ClickException(
-            f"{len(worse)} of {len(changes)} figures are worse by more than {threshold:g} %: {names}"
+            f"{len(regressions)} of {len(changes)} figures are worse by more than {threshold:g} %: {names}"
         )
 
 
@@ -193,8 +195,8 @@ async def _until_told_to_end(work: "Callable[[], Awaitable[Result]]") -> "Result
     return found
 
 
-def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":
-    from cupola_server.bench.benchmark import WAYS, Wishes  # noqa: PLC0415
+def _benchmark_options(invocation: Invocation, asked: dict[str, Any]) -> "BenchmarkOptions":
+    from cupola_server.bench.benchmark import INTERFACES, BenchmarkOptions  # noqa: PLC0415
     from cupola_server.bench.results import Plan  # noqa: PLC0415
 
     models = asked["models"] or (invocation.settings().models.default,)
@@ -206,12 +208,12 @@ def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":
         noise_bound=asked["noise_bound"],
         slow_bound=asked["slow_bound"],
     )
-    return Wishes(
+    return BenchmarkOptions(
         models=models,
         plan=plan,
         providers=asked["providers"],
         threads=asked["threads"] or (),
-        ways=asked["ways"] or WAYS,
+        interfaces=asked["ways"] or INTERFACES,
         peers=asked["peers"],
         commands=asked["commands"],
         rounds=asked["rounds"],
@@ -221,33 +223,29 @@ def _wishes(invocation: Invocation, asked: dict[str, Any]) -> "Wishes":
     )
 
 
-def _host(invocation: Invocation) -> "Host":
-    from cupola_server.bench.models import Host  # noqa: PLC0415
+def _launcher(invocation: Invocation) -> "Launcher":
+    from cupola_server.bench.models import Launcher  # noqa: PLC0415
 
     command = [sys.executable, "-m", "cupola_server.cli"]
     command += ["--config", str(invocation.config)] if invocation.config else []
     command += [word for override in invocation.overrides for word in ("--set", override)]
-    return Host(
+    return Launcher(
         lambda *overrides: invocation.engine(invocation.settings(*overrides)),
         command,
         invocation.settings().measurements_path,
     )
 
 
-def _rounds_of(result: "Result") -> int:
-    return max((len(cell.samples) for target in result.targets for cell in target.cells), default=0)
-
-
 def _show(result: "Result", html: Path | None, output: str) -> None:
-    from cupola_server.bench.markdown import markdown, show  # noqa: PLC0415
+    from cupola_server.bench.markdown import print_report, render_markdown  # noqa: PLC0415
 
     if html:
-        from cupola_server.bench.page import page  # noqa: PLC0415
+        from cupola_server.bench.page import render_page  # noqa: PLC0415
 
-        html.write_text(page(result), "utf-8")
+        html.write_text(render_page(result), "utf-8")
     if output == "json":
         show_json(result)
     elif output == "markdown":
-        click.echo(markdown(result), nl=False)
+        click.echo(render_markdown(result), nl=False)
     else:
-        show(result)
+        print_report(result)

@@ -1,4 +1,4 @@
-"""Adapters, their environments, and peers that behave badly."""
+"""Adapters and their environments; peers, also those that fail."""
 
 import json
 import sys
@@ -10,11 +10,11 @@ from cupola.frontend import Message
 from cupola_server.bench.adapters import (
     ALL,
     Adapter,
-    adapters,
-    adapters_named,
-    environment_of,
-    python_for,
+    environment_path,
+    find_adapters,
+    prepare_interpreter,
     read_adapter,
+    select_adapters,
 )
 from cupola_server.bench.errors import PeerError, UnknownPeerError
 from cupola_server.bench.peers import CommandTarget, Job, PeerTarget, RemoteTarget
@@ -71,13 +71,13 @@ def job(tmp_path):
     return Job("tiny:1", tmp_path, threads=1, streams=4, context=128)
 
 
-def test_an_adapter_tells_about_itself_in_its_metadata(adapter):
+def test_an_adapter_is_described_by_its_inline_metadata(adapter):
     found = adapter("")
     assert (found.name, found.title, found.requirements) == ("some-body", "Somebody", ("nothing==1",))
-    assert (found.variants, found.speaks) == (("plain", "fancy"), "lines")
+    assert (found.variants, found.protocol) == (("plain", "fancy"), "lines")
 
 
-def test_other_programs_are_no_adapters(tmp_path):
+def test_scripts_without_adapter_metadata_are_not_adapters(tmp_path):
     plain, script = tmp_path / "a.py", tmp_path / "b.py"
     plain.write_text("print()\n")
     script.write_text('# /// script\n# dependencies = ["x"]\n# ///\n')
@@ -85,39 +85,39 @@ def test_other_programs_are_no_adapters(tmp_path):
     assert read_adapter(script) is None
 
 
-def test_the_checkout_brings_adapters_for_the_peers_that_are_compared():
-    found = {adapter.name: adapter for adapter in adapters()}
+def test_the_checkout_contains_adapters_for_all_compared_peers():
+    found = {adapter.name: adapter for adapter in find_adapters()}
     assert {"foundry-local-1", "foundry-local-2", "llama-cpp", "raw-genai"} <= set(found)
     assert found["foundry-local-2"].requirements == ("foundry-local-sdk==2.2.1",)
     assert found["foundry-local-1"].variants == ("default", "tuned")
 
 
-def test_a_name_means_an_adapter_one_variant_or_all():
-    assert [variant for _, variant in adapters_named("foundry-local-2")] == ["default", "tuned"]
-    assert [(one.name, variant) for one, variant in adapters_named("foundry-local-2-tuned")] == [
+def test_a_name_selects_an_adapter_one_variant_or_all():
+    assert [variant for _, variant in select_adapters("foundry-local-2")] == ["default", "tuned"]
+    assert [(adapter.name, variant) for adapter, variant in select_adapters("foundry-local-2-tuned")] == [
         ("foundry-local-2", "tuned")
     ]
-    assert len(adapters_named(ALL)) >= 6
+    assert len(select_adapters(ALL)) >= 6
 
 
-def test_a_file_is_a_peer(adapter):
+def test_the_path_of_an_adapter_selects_it(adapter):
     path = adapter("").path
-    assert [variant for _, variant in adapters_named(str(path))] == ["plain", "fancy"]
+    assert [variant for _, variant in select_adapters(str(path))] == ["plain", "fancy"]
 
 
-def test_an_unknown_peer_is_told_with_those_that_there_are():
-    with pytest.raises(UnknownPeerError, match="No peer is called 'olama'. There are: foundry-local-1"):
-        adapters_named("olama")
-    assert "run the command in a checkout" in str(UnknownPeerError(name="x", known=()))
+def test_the_error_for_an_unknown_peer_lists_the_available_ones():
+    with pytest.raises(UnknownPeerError, match="Unknown peer 'olama'. Available: foundry-local-1"):
+        select_adapters("olama")
+    assert "Run the command in a checkout" in str(UnknownPeerError(name="x", known=()))
 
 
 @pytest.mark.anyio
-async def test_a_peer_that_speaks_in_lines_is_asked_in_lines(adapter, job):
+async def test_a_peer_with_the_lines_protocol_gets_requests_as_lines(adapter, job):
     target = PeerTarget(adapter(LINES), "fancy", job)
-    assert (target.name, target.title, target.streams_limit) == ("some-body-fancy", "Somebody, fancy", 1)
-    async with target.open() as started:
-        assert (started.versions, started.settings) == ({"thing": "1"}, {"variant": "fancy", "build": "fancy"})
-        answer = await target.ask(PROMPT, 2)
+    assert (target.name, target.title, target.max_streams) == ("some-body-fancy", "Somebody, fancy", 1)
+    async with target.open() as startup:
+        assert (startup.versions, startup.settings) == ({"thing": "1"}, {"variant": "fancy", "build": "fancy"})
+        answer = await target.generate(PROMPT, 2)
     assert (answer.prompt_tokens, answer.completion_tokens) == (3, 2)
     assert answer.ttft_s == pytest.approx(0.1)
 
@@ -126,59 +126,59 @@ async def test_a_peer_that_speaks_in_lines_is_asked_in_lines(adapter, job):
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [
-        ("import sys; sys.exit('no such device')", "it ended. Its last words: no such device"),
-        ("pass", "it ended. It gave no reason"),
-        ("print('{\"load_s\": nonsense', flush=True)", "its adapter said"),
+        ("import sys; sys.exit('no such device')", "its process ended. Its error output: no such device"),
+        ("pass", "its process ended. It wrote no error output"),
+        ("print('{\"load_s\": nonsense', flush=True)", "its adapter printed invalid JSON"),
     ],
 )
-async def test_a_peer_that_does_not_start_is_told_with_its_last_words(adapter, job, program, sentence):
+async def test_the_error_for_a_peer_that_does_not_start_has_its_error_output(adapter, job, program, sentence):
     with pytest.raises(PeerError, match=sentence):
         async with PeerTarget(adapter(program), "plain", job).open():
-            pytest.fail("it must not open")
+            pytest.fail("the target must not open")
 
 
 @pytest.mark.anyio
-async def test_a_peer_that_dies_in_mid_answer_is_told(adapter, job):
+async def test_the_error_for_a_peer_that_dies_during_a_response_has_its_error_output(adapter, job):
     program = LINES.partition("for line")[0] + "sys.stdin.readline(); sys.exit('crash')\n"
     target = PeerTarget(adapter(program), "plain", job)
     async with target.open():
         with pytest.raises(PeerError, match="crash"):
-            await target.ask(PROMPT, 1)
+            await target.generate(PROMPT, 1)
 
 
 @pytest.mark.anyio
-async def test_what_cannot_be_installed_is_told_with_the_reason(tmp_path, monkeypatch):
+async def test_the_error_for_packages_that_cannot_be_installed_has_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     adapter = Adapter(tmp_path / "x.py", "x", "X", (str(tmp_path / "no-such-package"),))
-    with pytest.raises(PeerError, match="x cannot be measured: it cannot be installed: .*no-such-package"):
-        await python_for(adapter)
-    assert not (environment_of(adapter) / "whole").exists()
+    with pytest.raises(PeerError, match="x cannot be measured: its packages cannot be installed: .*no-such-package"):
+        await prepare_interpreter(adapter)
+    assert not (environment_path(adapter) / "whole").exists()
 
 
 @pytest.mark.anyio
-async def test_an_environment_is_made_once_and_anew_for_other_packages(tmp_path, monkeypatch):
+async def test_an_environment_is_kept_until_its_packages_change(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     adapter = Adapter(tmp_path / "x.py", "x", "X", ())
-    python = await python_for(adapter)
+    python = await prepare_interpreter(adapter)
     assert python.exists()
-    (environment_of(adapter) / "kept").touch()
-    assert await python_for(adapter) == python
-    assert (environment_of(adapter) / "kept").exists()
-    assert environment_of(adapter) != environment_of(Adapter(adapter.path, "x", "X", ("y",)))
+    (environment_path(adapter) / "kept").touch()
+    assert await prepare_interpreter(adapter) == python
+    assert (environment_path(adapter) / "kept").exists()
+    assert environment_path(adapter) != environment_path(Adapter(adapter.path, "x", "X", ("y",)))
 
 
 @pytest.mark.anyio
-async def test_a_command_is_a_peer_once_it_lists_a_model(tmp_path):
+async def test_a_command_is_ready_once_its_server_lists_a_model(tmp_path):
     program = tmp_path / "server.py"
     program.write_text(SERVER)
     target = CommandTarget(f"{sys.executable} {program} {{port}} {{threads}}", "tiny:1", threads=2)
-    async with target.open() as started:
-        assert started.roots
-        assert (await target.ask(PROMPT, 1)).completion_tokens == 1
+    async with target.open() as startup:
+        assert startup.process_trees
+        assert (await target.generate(PROMPT, 1)).completion_tokens == 1
         remote = RemoteTarget(target._client.url)
         async with remote.open():
             assert remote.model == "theirs"
-            assert (await remote.ask(PROMPT, 1)).prompt_tokens == 3
+            assert (await remote.generate(PROMPT, 1)).prompt_tokens == 3
 
 
 @pytest.mark.anyio
@@ -187,13 +187,13 @@ async def test_a_command_is_a_peer_once_it_lists_a_model(tmp_path):
     [
         (f"{sys.executable} -c \"import sys; sys.exit('bad flag')\"", "bad flag"),
         ("/no/such/server", "cannot be started"),
-        (f"{sys.executable} {{gpu}}", "none of {port}, {threads}"),
+        (f"{sys.executable} {{gpu}}", "Available: {port}, {threads}"),
     ],
 )
-async def test_a_command_that_is_no_server_is_told(command, sentence):
+async def test_the_error_for_a_command_that_starts_no_server_has_the_reason(command, sentence):
     with pytest.raises(PeerError, match=sentence):
         async with CommandTarget(command, "tiny:1", threads=2).open():
-            pytest.fail("it must not open")
+            pytest.fail("the target must not open")
 
 
 def test_adapters_import_nothing_of_cupola():
@@ -203,7 +203,7 @@ def test_adapters_import_nothing_of_cupola():
         assert "from cupola" not in path.read_text("utf-8")
 
 
-def test_the_argument_of_an_adapter_is_what_a_job_reads(job, tmp_path):
+def test_an_adapter_reads_its_argument_as_a_job(job, tmp_path):
     given = {"model": str(tmp_path), "variant": "x", "threads": 1, "streams": 1, "context": 1, "work": str(tmp_path)}
     program = "import json, sys; from job import Job; print(json.dumps(str(Job.from_arguments())))"
     import subprocess  # noqa: PLC0415

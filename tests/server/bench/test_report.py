@@ -1,4 +1,4 @@
-"""The same result as a table, as Markdown and as a page."""
+"""One result as a table, as Markdown and as an HTML page."""
 
 import re
 from html.parser import HTMLParser
@@ -6,19 +6,18 @@ from html.parser import HTMLParser
 import pytest
 from msgspec import structs
 
-from cupola_server.bench import comparison
 from cupola_server.bench.charts import log_ticks
-from cupola_server.bench.markdown import markdown, show
-from cupola_server.bench.page import page
-from cupola_server.bench.report import growth_text
+from cupola_server.bench.markdown import print_report, render_markdown
+from cupola_server.bench.page import render_page
+from cupola_server.bench.report import describe_growth
 from cupola_server.bench.results import Curve
-from server.bench.findings import cell, result, target
+from server.bench.example_results import cell, result, target
 
 VOID = {"meta", "br"}
 
 
 class Strict(HTMLParser):
-    """Remembers tags that are open, addresses, and text."""
+    """Collects open tags, addresses and text."""
 
     def __init__(self):
         super().__init__()
@@ -48,8 +47,8 @@ def parsed(html):
     return parser
 
 
-def test_a_page_is_whole_by_itself_and_escapes_what_it_shows():
-    html = page(result())
+def test_a_page_loads_nothing_and_escapes_its_text():
+    html = render_page(result())
     found = parsed(html)
     assert found.addresses == []
     assert not {"script", "link", "img", "iframe"} & found.tags
@@ -60,25 +59,25 @@ def test_a_page_is_whole_by_itself_and_escapes_what_it_shows():
     assert {"svg", "polyline", "circle", "table"} <= found.tags
 
 
-def test_a_page_shows_every_chart_that_there_are_figures_for():
-    text = parsed(page(result())).text
+def test_a_page_shows_a_chart_for_every_kind_of_figure():
+    text = parsed(render_page(result())).text
     for title in (
-        "All answers together",
-        "To the first token",
-        "Between tokens",
-        "Speed against quality",
-        "How it grows",
+        "Total throughput",
+        "Time to the first token, one request at a time",
+        "Time between tokens, 4 requests at a time",
+        "Speed and quality",
+        "Growth",
     ):
         assert title in text
 
 
-def test_a_page_of_a_result_with_nothing_measured_is_a_page_as_well():
+def test_a_result_without_targets_and_curves_has_a_page():
     empty = structs.replace(result(), targets=(), curves=())
-    assert "it cannot be <installed>" in parsed(page(empty)).text
+    assert "it cannot be <installed>" in parsed(render_page(empty)).text
 
 
-def test_a_page_knows_dark_and_paper():
-    html = page(result())
+def test_a_page_has_styles_for_dark_mode_print_and_phones():
+    html = render_page(result())
     assert "prefers-color-scheme:dark" in html
     assert "@media print" in html
     assert 'name="viewport"' in html
@@ -92,72 +91,56 @@ def test_a_logarithmic_axis_has_round_numbers(bottom, top, ticks):
     assert log_ticks(bottom, top) == pytest.approx(ticks)
 
 
-def test_markdown_has_a_line_a_target_with_medians_and_spread():
-    text = markdown(result())
+def test_markdown_has_a_line_with_medians_and_spread_for_each_target():
+    text = render_markdown(result())
     assert "| Cupola in-process | 100 ±5% |" in text
     assert "| Cupola http | 90.0 ±5% |" in text
     assert "Not measured: other. it cannot be <installed>" in text
 
 
-def test_a_spread_that_says_nothing_is_written_as_such():
-    wild = cell("decode", 1, 64, [{"decode_per_s": each} for each in (10.0, 50.0, 300.0)])
-    assert "50.0 ±>100%" in markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(wild,)),)))
+def test_a_spread_above_100_percent_is_written_as_such():
+    wild = cell("decode", 1, 64, [{"decode_per_s": speed} for speed in (10.0, 50.0, 300.0)])
+    assert "50.0 ±>100%" in render_markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(wild,)),)))
 
 
-def test_speeds_are_compared_with_our_service_round_by_round():
-    text = markdown(result())
+def test_speeds_are_shown_as_multiples_of_the_service():
+    text = render_markdown(result())
     assert "**Speed, as a multiple of Cupola http**" in text
     assert "| Cupola in-process | 1.11 ±0% |" in text
     assert "| Cupola http | 1.00 ±0% |" in text
-    assert "as a multiple" not in markdown(structs.replace(result(), targets=result().targets[:1]))
+    assert "as a multiple" not in render_markdown(structs.replace(result(), targets=result().targets[:1]))
 
 
-def test_a_table_shows_the_same(capsys):
-    show(result())
+def test_a_table_shows_the_same_figures(capsys):
+    print_report(result())
     shown = capsys.readouterr().out
     assert "Cupola in-process" in shown
     assert "100 ±5%" in re.sub(r"\s+", " ", shown)
 
 
-def test_what_others_disturbed_is_marked_and_counted():
+def test_disturbed_samples_are_marked_and_counted():
     noisy = cell("decode", 1, 64, [{"decode_per_s": 50.0}] * 3, noisy=True)
-    text = markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(noisy,)),)))
+    text = render_markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(noisy,)),)))
     assert "~50.0" in text
-    assert "In 3 of 3 samples others used more than 0.1 cores, or memory was more than 1.15 times slower" in text
+    disturbed = "other processes used more than 0.1 cores, or memory was more than 1.15 times slower"
+    assert f"3 of 3 samples were disturbed: {disturbed}" in text
 
 
-def test_answers_that_ended_early_are_told():
+def test_a_note_says_that_responses_ended_early():
     short = cell("decode", 1, 64, [{"decode_per_s": 50.0}] * 2, got=0.5)
-    text = markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(short,)),)))
-    assert "answers ended early, after 50% of the tokens asked for" in text
+    text = render_markdown(structs.replace(result(), targets=(target("a", 1.0, cells=(short,)),)))
+    assert "responses ended early, after 50% of the requested tokens" in text
 
 
-def test_curves_alone_are_told_without_a_word_of_rounds_that_there_were_not():
-    text = markdown(structs.replace(result(), targets=(), skipped=()))
-    assert "Points of curves are medians of 2 interleaved rounds" in text
-    assert "started anew" not in text
+def test_remarks_on_curves_alone_do_not_mention_rounds_of_targets():
+    text = render_markdown(structs.replace(result(), targets=(), skipped=()))
+    assert "Each point of a curve is the median of 2 interleaved rounds" in text
+    assert "targets anew" not in text
 
 
-def test_a_curve_is_told_in_a_sentence():
+def test_the_growth_of_a_curve_is_one_sentence():
     (curve,) = result().curves
-    assert growth_text(curve).endswith("to the power of 1.00.")
+    assert describe_growth(curve).endswith("to the power of 1.00.")
     bent = structs.replace(curve, bends_at=128.0, exponent_after=2.0, problem="at 512: too long")
-    assert growth_text(bent).endswith("1.00 up to 128, then 2.00 (at 512: too long).")
+    assert describe_growth(bent).endswith("1.00 up to 128, then 2.00 (at 512: too long).")
     assert isinstance(bent, Curve)
-
-
-@pytest.mark.parametrize(
-    ("speed", "threshold", "fails"), [(100, 5, False), (95, 6, False), (80, 5, True), (80, 50, False)]
-)
-def test_a_comparison_fails_past_the_threshold_and_outside_the_spread(speed, threshold, fails):
-    found = comparison.changes(result(100.0), result(float(speed)))
-    assert bool(comparison.worse(found, threshold)) is fails
-
-
-def test_a_comparison_knows_that_more_milliseconds_are_worse():
-    slower = [{"ttft_ms": 30.0, "prefill_per_s": 1000.0}] * 3
-    cells = tuple(one for one in target("http", 90.0).cells if one.kind != "prefill")
-    after = structs.replace(result(), targets=(target("http", 90.0, cells=(*cells, cell("prefill", 1, 256, slower))),))
-    (worse,) = comparison.worse(comparison.changes(result(), after), 10)
-    assert worse.what == "Time to the first token: prompt of 256"
-    assert worse.worse_percent == pytest.approx(50)

@@ -1,24 +1,24 @@
-"""Rounds over targets that answer at once: what starts when, and what a failure costs."""
+"""Rounds over targets that respond at once: the order of starts and measurements, and failures."""
 
 import time
 from contextlib import asynccontextmanager
 
 import pytest
 
-from cupola_server.bench.client import Answer
+from cupola_server.bench.client import TimedResponse
 from cupola_server.bench.errors import PeerError
-from cupola_server.bench.machine import MemoryPace
-from cupola_server.bench.prompts import Prompts
+from cupola_server.bench.machine import MemoryProbe
+from cupola_server.bench.prompts import PromptFactory
 from cupola_server.bench.results import Plan
-from cupola_server.bench.runner import Run
-from cupola_server.bench.targets import Started, Target
+from cupola_server.bench.runner import Runner
+from cupola_server.bench.targets import Startup, Target
 
 pytestmark = pytest.mark.anyio
 PLAN = Plan(models=("m:1",), streams=(1, 2), prompt_tokens=(64, 128), new_tokens=4, noise_bound=99.0, slow_bound=99.0)
 
 
 class Instant(Target):
-    """Answers at once; notes in a shared log when it starts, answers and stops."""
+    """Responds at once; appends to a shared log when it starts, responds and stops."""
 
     def __init__(self, name, log, fails_at=None):
         self.name = self.title = name
@@ -27,34 +27,36 @@ class Instant(Target):
     @asynccontextmanager
     async def open(self):
         if self._starts == self._fails_at:
-            raise PeerError(name=self.name, detail="it has had enough")
+            raise PeerError(name=self.name, detail="it failed to start")
         self._starts += 1
         self._log.append(("start", self.name))
         try:
-            yield Started(0.5, (), settings={"start": str(self._starts)})
+            yield Startup(0.5, (), settings={"start": str(self._starts)})
         finally:
             self._log.append(("stop", self.name))
 
-    async def ask(self, prompt, new_tokens):
-        self._log.append(("ask", self.name))
+    async def generate(self, prompt, new_tokens):
+        self._log.append(("generate", self.name))
         now = time.perf_counter()
-        return Answer(now, [now + 0.001 * (1 + n) for n in range(new_tokens)], now + 0.01, 64, new_tokens)
+        return TimedResponse(now, [now + 0.001 * (1 + n) for n in range(new_tokens)], now + 0.01, 64, new_tokens)
 
 
 async def tokenize(prompt):
     return "".join(message.content for message in prompt.messages).split()
 
 
-async def run(targets, rounds=3, **given):
-    found = Run(targets, PLAN, Prompts(tokenize), MemoryPace(lambda: 1.0, 0.0), (), lambda event: None, **given)
-    assert await found.rounds(rounds, 0.0, time.monotonic()) == rounds
+async def run(targets, rounds=3, **options):
+    found = Runner(
+        targets, PLAN, PromptFactory(tokenize), MemoryProbe(lambda: 1.0, 0.0), (), lambda event: None, **options
+    )
+    assert await found.run(rounds, 0.0, time.monotonic()) == rounds
     return found
 
 
-async def test_every_round_starts_everything_anew_and_measures_it_in_turn():
+async def test_every_round_starts_all_targets_anew_and_measures_them_in_turn():
     log = []
     found = await run([Instant("a", log), Instant("b", log)])
-    starts = [entry for entry in log if entry[0] != "ask"]
+    starts = [entry for entry in log if entry[0] != "generate"]
     assert starts == [("start", "a"), ("start", "b"), ("stop", "b"), ("stop", "a")] * 3
     for result in found.results():
         assert [len(cell.samples) for cell in result.cells] == [3] * 7
@@ -64,16 +66,18 @@ async def test_every_round_starts_everything_anew_and_measures_it_in_turn():
     assert len(turns) >= 2 + 7  # warm-up, then cell after cell
 
 
-async def test_what_never_starts_is_skipped_and_what_fails_later_keeps_what_it_has():
+async def test_a_target_that_never_starts_is_skipped_and_one_that_fails_later_keeps_its_samples():
     found = await run([Instant("a", []), Instant("never", [], fails_at=0), Instant("later", [], fails_at=2)])
     a, later = found.results()
     assert (a.name, later.name) == ("a", "later")
     assert [len(cell.samples) for cell in later.cells] == [2] * 7
-    assert {cell.problem for cell in later.cells} == {"later cannot be measured: it has had enough"}
+    assert {cell.problem for cell in later.cells} == {"later cannot be measured: it failed to start"}
     (skipped,) = found.skipped
-    assert (skipped.name, skipped.reason) == ("never", "never cannot be measured: it has had enough")
+    assert (skipped.name, skipped.reason) == ("never", "never cannot be measured: it failed to start")
 
 
-async def test_a_budget_ends_the_rounds_but_not_before_the_first():
-    found = Run([Instant("a", [])], PLAN, Prompts(tokenize), MemoryPace(lambda: 1.0, 0.0), (), lambda event: None)
-    assert await found.rounds(5, 0.001, time.monotonic()) == 1
+async def test_a_budget_ends_the_rounds_after_the_first_at_the_earliest():
+    found = Runner(
+        [Instant("a", [])], PLAN, PromptFactory(tokenize), MemoryProbe(lambda: 1.0, 0.0), (), lambda event: None
+    )
+    assert await found.run(5, 0.001, time.monotonic()) == 1

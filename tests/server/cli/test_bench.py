@@ -51,7 +51,7 @@ def test_a_run_is_stored_shown_again_and_compared(machine, tmp_path):
         assert (alone["asked_tokens"], alone["got_tokens"]) == (48, 48)  # 2 rounds of 6 answers of 4 tokens
         assert alone["samples"][0]["values"]["cpu_ms_per_token"] >= 0
     together = [cell for cell in stored["targets"][2]["cells"] if cell["kind"] == "decode" and cell["streams"] == 2]
-    assert together[0]["problem"] == "it answers 1 at a time"
+    assert together[0]["problem"] == "it handles only 1 at a time"
     assert html.read_text().startswith("<!doctype html>")
 
     more = machine.run(*words[:-2], "--output", "json")
@@ -102,7 +102,10 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason(machine, tmp_path):
         "--peer-command", f"{sys.executable} -c exit(3)", "--peer", "http://127.0.0.1:9/v1",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert "Not measured: broken. broken cannot be measured: it ended. Its last words: it needs another" in run.stdout
+    assert (
+        "Not measured: broken. broken cannot be measured: its process ended. Its error output: it needs another"
+        in run.stdout
+    )
     assert run.stdout.count("Not measured:") == 3
 
 
@@ -111,11 +114,11 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason(machine, tmp_path):
     [
         (("--streams", "0"), "is no list of numbers"),
         (("--streams", "one"), "is no list of numbers"),
-        (("--peer", "nobody"), "No peer is called 'nobody'"),
+        (("--peer", "nobody"), "Unknown peer 'nobody'. Available: "),
         (("no-such-model",), "no-such-model"),
         (("compare", "missing.json", "missing.json"), "cannot be read"),
         (("report", "missing.json"), "cannot be read"),
-        (("--prompt-tokens", "4"), "No prompt can have 4 tokens"),
+        (("--prompt-tokens", "4"), "A prompt of 4 tokens is too short"),
     ],
 )
 def test_misuse_is_told_in_a_sentence(machine, words, sentence):

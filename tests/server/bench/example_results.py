@@ -1,4 +1,4 @@
-"""Results as a run would find them, for tests of what is made of them."""
+"""Results as a benchmark produces them, for tests of reports and comparisons."""
 
 from cupola_server.bench.results import (
     CellResult,
@@ -22,8 +22,8 @@ MACHINE = Machine(
 
 
 def cell(kind, streams, prompt_tokens, values, *, noisy=False, got=1.0):
-    some = Histogram.of([0.01, 0.02, 0.03, 0.5])
-    times = Times(some, some) if kind == "decode" else Times()
+    histogram = Histogram.from_times([0.01, 0.02, 0.03, 0.5])
+    times = Times(histogram, histogram) if kind == "decode" else Times()
     samples = tuple(Sample(value, 0.2 if noisy else 0.0, noisy=noisy, times=times) for value in values)
     asked = 8 * streams * len(samples)
     return CellResult(kind, streams, prompt_tokens, 8, samples, asked_tokens=asked, got_tokens=int(asked * got))
@@ -31,8 +31,8 @@ def cell(kind, streams, prompt_tokens, values, *, noisy=False, got=1.0):
 
 def target(name, speed, **fields):
     values = [
-        {"total_per_s": speed * each, "decode_per_s": speed * each, "ttft_ms": 9.0, "cpu_ms_per_token": 5.0}
-        for each in (1, 1.01, 0.99)
+        {"total_per_s": speed * factor, "decode_per_s": speed * factor, "ttft_ms": 9.0, "cpu_ms_per_token": 5.0}
+        for factor in (1, 1.01, 0.99)
     ]
     cells = [cell("decode", streams, 64, values) for streams in (1, 4)]
     cells.append(cell("prefill", 1, 256, [{"prefill_per_s": 10 * speed, "ttft_ms": 20.0}] * 3))
@@ -49,11 +49,11 @@ def result(speed=100.0, **fields):
     targets = (target("in-process", speed, quality=quality), target("http", 0.9 * speed))
     points = tuple(Point(float(x), Figure("ms", (1.0 * x, 1.1 * x))) for x in (64, 128, 256))
     curves = (Curve("prompt tokens", "time to first token", "Cupola over HTTP", points, 1.0),)
-    given = {
+    fields = {
         "targets": targets,
         "skipped": (Skipped("other", "it cannot be <installed>"),),
         "curves": curves,
         "pieces": ("1",),
         **fields,
     }
-    return Result(MACHINE, PLAN, **given)
+    return Result(MACHINE, PLAN, **fields)
