@@ -30,7 +30,7 @@ def serve(
     fallback: str | None,
 ) -> None:
     """Serve the models over HTTP until Ctrl+C."""
-    from cupola_server.hosting import KEYS_VARIABLE  # noqa: PLC0415 - brings the server
+    from cupola_server.service import KEYS_VARIABLE  # noqa: PLC0415 - brings the server
 
     overrides = []
     if host is not None:
@@ -49,8 +49,8 @@ def serve(
 
 
 async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[str, ...]) -> int:
-    from cupola_server.hosting import run_service  # noqa: PLC0415
-    from cupola_server.request_ids import label_logs  # noqa: PLC0415
+    from cupola_server.middleware import label_logs  # noqa: PLC0415
+    from cupola_server.service import run_service  # noqa: PLC0415
 
     plugins = invocation.usable_plugins(settings)
     label_logs()
@@ -68,7 +68,7 @@ async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[s
     def stopping() -> None:
         _say(f"Stopping; running answers have {settings.server.drain_timeout_s:g} s. Ctrl+C again stops at once.")
 
-    return await run_service(settings, plugins, listening=announce, stopping=stopping)
+    return await run_service(settings, plugins, on_listening=announce, on_stopping=stopping)
 
 
 async def _preload(engine: "EngineView", name: str) -> None:

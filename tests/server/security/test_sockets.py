@@ -14,9 +14,8 @@ import pytest
 
 from cupola.errors import SettingsError
 from cupola.settings import ServerSettings
-from cupola_server.activation import activated_sockets
-from cupola_server.listening import open_listeners
-from cupola_server.serving import serve
+from cupola_server.listeners import activated_sockets, open_listeners
+from cupola_server.server import serve
 from cupola_server.unix_socket import SocketFileError
 from server.fake_engine import running
 from server.security.test_hosts import app
