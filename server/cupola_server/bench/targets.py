@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -191,13 +190,10 @@ class ServerProcess:
         name: The target's name, for errors.
         command: Program and arguments.
         environment: Variables beside those of this process.
-        folder: Working directory.
     """
 
-    def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str] = {}, folder: Path | None = None
-    ) -> None:
-        self._name, self._command, self._folder = name, list(command), folder
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] = {}) -> None:
+        self._name, self._command = name, list(command)
         self._environment = {**os.environ, **environment}
         self._process: Process
         self._lines: BufferedByteReceiveStream
@@ -211,7 +207,6 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 env=self._environment,
-                cwd=self._folder,
                 start_new_session=True,
             )
         except OSError as error:
