@@ -13,8 +13,7 @@ from cupola.errors import CupolaError
 from cupola.frontend import EngineView, ProgressEvent
 from cupola_server.foundry.schema import DownloadRequest
 from cupola_server.foundry.service import CaseInsensitiveDecoder
-from cupola_server.openai.conversation import unsupported
-from cupola_server.openai.errors import ErrorReply, Headers, describe
+from cupola_server.openai.errors import ErrorReply, Headers, describe, unsupported
 from cupola_server.openai.exchange import Exchange
 
 _TEXT: Headers = (

@@ -9,11 +9,11 @@ import msgspec
 from cupola.frontend import ChatPrompt, EngineView, ServiceView
 from cupola_server.foundry.errors import NotStoppableError
 from cupola_server.foundry.schema import RegisterRequest, ServiceStatus, ShuttingDown, TokenCount, WebServiceStatus
-from cupola_server.openai.answers import ChatTurns
+from cupola_server.openai.chat import to_chat_params
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openai.schema import ChatRequest
-from cupola_server.openai.translate import to_chat_ask
+from cupola_server.openai.turns import ChatTurns
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class TokenCounter:
     async def count(self, exchange: Exchange) -> None:
         """Count the tokens of a chat completion request. Loads the model if needed."""
         request = self._decoder.decode(await exchange.json_body())
-        prompt = (await self._turns.prepare(to_chat_ask(request))).request.prompt
+        prompt = (await self._turns.prepare(to_chat_params(request))).request.prompt
         assert isinstance(prompt, ChatPrompt)
         tokens = await self._engine.tokenize(request.model, prompt)
         await exchange.reply(200, msgspec.json.encode(TokenCount(token_count=len(tokens))))

@@ -8,7 +8,7 @@ from cupola.errors import CupolaError
 from cupola.frontend import DownloadStatus, EngineView, ModelInfo, ProgressEvent
 from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange
-from cupola_server.openai.replies import event
+from cupola_server.openai.replies import sse_event
 
 _INTERVAL_S = 0.1
 
@@ -50,13 +50,13 @@ class Downloading:
     async def _streamed(self, exchange: Exchange, info: ModelInfo) -> None:
         latest = _Latest()
         failure: CupolaError | None = None
-        await exchange.start_events(event(msgspec.json.encode(self._now(info, ProgressEvent("download", 0, 0)))))
+        await exchange.start_events(sse_event(msgspec.json.encode(self._now(info, ProgressEvent("download", 0, 0)))))
         async with anyio.create_task_group() as tasks:
 
             async def tell() -> None:
                 while True:
                     progress = await latest.next()
-                    await exchange.send_events(event(msgspec.json.encode(self._now(info, progress))))
+                    await exchange.send_events(sse_event(msgspec.json.encode(self._now(info, progress))))
                     await anyio.sleep(_INTERVAL_S)  # nobody can read faster; what comes meanwhile is left out
 
             tasks.start_soon(tell)
@@ -67,7 +67,7 @@ class Downloading:
             tasks.cancel_scope.cancel()
         if failure:
             raise failure
-        await exchange.end_events(event(msgspec.json.encode(_done(info))))
+        await exchange.end_events(sse_event(msgspec.json.encode(_done(info))))
 
     def _now(self, info: ModelInfo, progress: ProgressEvent) -> Download:
         status = next((each for each in self._engine.downloads() if each.info.id == info.id), None)

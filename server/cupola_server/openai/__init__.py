@@ -1,6 +1,6 @@
-"""The OpenAI front-end: chat completions, responses and models under /v1, in OpenAI's shapes.
+"""The OpenAI front-end: chat completions, responses, embeddings and models under /v1.
 
-Loaded through the entry point `openai`. Importing this package loads no web framework: that waits for `app`.
+Loaded through the entry point `openai`. Importing this package does not import the web framework; calling `app` does.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,9 +15,9 @@ class OpenAIFrontend(ApiFrontend):
     """Serves the engine to clients written for OpenAI's API.
 
     Args:
-        settings: Where responses are stored, and for how long.
-        tool_formats: The formats in which models write tool calls, the most telling sign first. A plugin that knows
-            another one contributes this front-end with it, and the built-in plugin `openai` is disabled.
+        settings: Set where responses are stored, and for how long.
+        tool_formats: The supported formats of tool calls, the most specific first. To add a format, a plugin
+            contributes this front-end with it, and the settings disable the built-in plugin `openai`.
     """
 
     name = "openai"
@@ -28,8 +28,8 @@ class OpenAIFrontend(ApiFrontend):
         self._tool_formats = tool_formats
 
     def app(self, engine: EngineView) -> ASGIApp:
-        """Build the ASGI application."""
-        from cupola_server.openai.app import build_app  # noqa: PLC0415 - brings starlette, which only serving needs
+        """Create the ASGI application."""
+        from cupola_server.openai.app import build_app  # noqa: PLC0415 - imports starlette, which only a server needs
 
         return build_app(engine, self._settings, self._tool_formats)
 

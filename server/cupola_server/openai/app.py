@@ -1,4 +1,4 @@
-"""The front-end's routes: one entry each, from which both the routing and the OpenAPI document come."""
+"""The routes of the front-end, from which both the routing and the OpenAPI document are made."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,16 +16,16 @@ from cupola_server.openai.schema import ChatCompletion, ChatCompletionChunk, Cha
 from cupola_server.openai.schema.completions import TextCompletion, TextCompletionRequest
 from cupola_server.openai.schema.embeddings import EmbeddingsReply, EmbeddingsRequest
 from cupola_server.openai.schema.tokenize import DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest
-from cupola_server.openai.tokenize import TokenCounting
+from cupola_server.openai.tokenize import Tokenization
 from cupola_server.openai.tools import ToolFormat
 from cupola_server.openapi import Api, Operation
 
 RUNS_A_MODEL = (404, 409, 429, 500, 501, 502, 503, 504, 507)
-"""What may go wrong when a request needs a model."""
+"""The error statuses of requests that need a model."""
 
 
 def build_app(engine: EngineView, settings: Settings, tool_formats: Sequence[ToolFormat]) -> ASGIApp:
-    """Build the ASGI application of the front-end over an engine."""
+    """Create the ASGI application of the front-end."""
     chat = _chat(ChatCompletions(engine, tool_formats))
     responses = _responses(Responses(engine, ResponseStore.from_settings(settings), tool_formats))
     return Api([*chat, *responses, *_models(engine), *_texts(engine), *_tokens(engine)])
@@ -36,7 +36,7 @@ def _chat(chat: ChatCompletions) -> Iterator[Operation]:
         method="POST",
         path="/v1/chat/completions",
         handler=chat.create,
-        summary="Answer a chat",
+        summary="Create a chat completion",
         request=ChatRequest,
         reply=ChatCompletion,
         events=ChatCompletionChunk,
@@ -49,7 +49,7 @@ def _responses(responses: Responses) -> Iterator[Operation]:
         method="POST",
         path="/v1/responses",
         handler=responses.create,
-        summary="Write a response",
+        summary="Create a response",
         request=ResponseRequest,
         reply=Response,
         events=Event,
@@ -72,7 +72,7 @@ def _stored_responses(responses: Responses) -> Iterator[Operation]:
         method="GET",
         path="/v1/responses/{id}",
         handler=responses.retrieve,
-        summary="Show a stored response",
+        summary="Get a stored response",
         query=RetrieveQuery,
         reply=Response,
         errors=(404,),
@@ -81,7 +81,7 @@ def _stored_responses(responses: Responses) -> Iterator[Operation]:
         method="DELETE",
         path="/v1/responses/{id}",
         handler=responses.delete,
-        summary="Forget a stored response",
+        summary="Delete a stored response",
         reply=DeletedResponse,
         errors=(404,),
     )
@@ -97,7 +97,7 @@ def _stored_responses(responses: Responses) -> Iterator[Operation]:
         method="GET",
         path="/v1/responses/{id}/input_items",
         handler=responses.input_items,
-        summary="List what went into a stored response",
+        summary="List the input items of a stored response",
         query=InputItemsQuery,
         reply=ItemList,
         errors=(404,),
@@ -107,13 +107,17 @@ def _stored_responses(responses: Responses) -> Iterator[Operation]:
 def _models(engine: EngineView) -> Iterator[Operation]:
     models = Models(engine)
     yield Operation(
-        method="GET", path="/v1/models", handler=models.list, summary="List what can run now", reply=ModelList
+        method="GET",
+        path="/v1/models",
+        handler=models.list,
+        summary="List the models available without a download",
+        reply=ModelList,
     )
     yield Operation(
         method="GET",
         path="/v1/models/{id:path}",
         handler=models.retrieve,
-        summary="Show one model",
+        summary="Get a model",
         reply=Model,
         errors=(404,),
     )
@@ -124,7 +128,7 @@ def _texts(engine: EngineView) -> Iterator[Operation]:
         method="POST",
         path="/v1/completions",
         handler=TextCompletions(engine).create,
-        summary="Continue texts",
+        summary="Create a text completion",
         request=TextCompletionRequest,
         reply=TextCompletion,
         events=TextCompletion,
@@ -134,7 +138,7 @@ def _texts(engine: EngineView) -> Iterator[Operation]:
         method="POST",
         path="/v1/embeddings",
         handler=EmbeddingVectors(engine).create,
-        summary="Turn texts into vectors",
+        summary="Create embeddings",
         request=EmbeddingsRequest,
         reply=EmbeddingsReply,
         errors=RUNS_A_MODEL,
@@ -142,12 +146,12 @@ def _texts(engine: EngineView) -> Iterator[Operation]:
 
 
 def _tokens(engine: EngineView) -> Iterator[Operation]:
-    counting = TokenCounting(engine)
+    tokenization = Tokenization(engine)
     yield Operation(
         method="POST",
         path="/tokenize",
-        handler=counting.tokenize,
-        summary="Tell the tokens of a prompt",
+        handler=tokenization.tokenize,
+        summary="Convert a prompt to tokens",
         request=TokenizeRequest,
         reply=TokenizeReply,
         errors=RUNS_A_MODEL,
@@ -155,8 +159,8 @@ def _tokens(engine: EngineView) -> Iterator[Operation]:
     yield Operation(
         method="POST",
         path="/detokenize",
-        handler=counting.detokenize,
-        summary="Tell the text of tokens",
+        handler=tokenization.detokenize,
+        summary="Convert tokens to text",
         request=DetokenizeRequest,
         reply=DetokenizeReply,
         errors=RUNS_A_MODEL,

@@ -1,9 +1,9 @@
-"""From OpenAI's messages to the engine's."""
+"""Translates OpenAI's messages to the engine's."""
 
 from collections.abc import Sequence
 
 from cupola.frontend import Message, ToolCall
-from cupola_server.openai.errors import FieldError
+from cupola_server.openai.errors import FieldError, unsupported
 from cupola_server.openai.schema.messages import (
     AssistantCustomCall,
     AssistantMessage,
@@ -17,16 +17,16 @@ from cupola_server.openai.schema.messages import (
     ToolMessage,
 )
 
-TEXT_ONLY = "models here answer with text only"
-NO_FUNCTIONS = "functions are the older form of tools; use 'tools', 'tool_choice' and messages of the role 'tool'"
-NO_CUSTOM_TOOLS = "custom tools are not available; use tools of the type 'function'"
+TEXT_ONLY = "only text is supported"
+NO_FUNCTIONS = "it was replaced by tools; use 'tools', 'tool_choice' and messages with the role 'tool'"
+NO_CUSTOM_TOOLS = "custom tools are not supported; use tools of type 'function'"
 
 
 def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     """Translate a conversation.
 
     Raises:
-        FieldError: Names the message, and what about it cannot be honoured.
+        FieldError: A message is invalid or not supported.
     """
     translated = tuple(_message(message, f"messages[{i}]") for i, message in enumerate(messages))
     called: set[str] = set()
@@ -34,14 +34,9 @@ def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
         called.update(call.id for call in message.tool_calls)
         if message.role == "tool" and message.tool_call_id not in called:
             param = f"messages[{i}].tool_call_id"
-            detail = f"'{param}' answers no call: no assistant's message before it has a tool call with this id."
+            detail = f"'{param}' matches no tool call in an earlier assistant message."
             raise FieldError(param=param, code="invalid_value", detail=detail)
     return translated
-
-
-def unsupported(param: str, reason: str) -> FieldError:
-    """Make the error for what is understood and not possible."""
-    return FieldError(param=param, code="unsupported_value", detail=f"'{param}' is not supported: {reason}.")
 
 
 def _message(message: ChatMessage, where: str) -> Message:
@@ -61,9 +56,9 @@ def _assistant(message: AssistantMessage, where: str) -> Message:
         if getattr(message, name) is not None:
             raise unsupported(f"{where}.{name}", reason)
     if message.content and message.refusal:
-        raise unsupported(f"{where}.refusal", "an assistant's message has either 'content' or 'refusal'")
+        raise unsupported(f"{where}.refusal", "an assistant message has either 'content' or 'refusal'")
     if message.content is None and message.refusal is None and not message.tool_calls:
-        detail = f"'{where}.content' is missing, and nothing else says what the assistant answered."
+        detail = f"'{where}.content' is missing. An assistant message needs 'content', 'refusal' or 'tool_calls'."
         raise FieldError(param=f"{where}.content", code="missing_required_parameter", detail=detail)
     return Message(
         "assistant",
@@ -92,4 +87,4 @@ def _part_text(part: Part, where: str, refusals: bool) -> str:
     if isinstance(part, RefusalPart) and refusals:
         return part.refusal
     kind = part.__struct_config__.tag
-    raise unsupported(f"{where}.type", f"{kind!r} is not a kind of content that a text model can read here")
+    raise unsupported(f"{where}.type", f"{kind!r} content is not supported, only text")

@@ -1,22 +1,22 @@
-"""Errors as OpenAI's clients know them. Nothing else decides which status an error has.
+"""The errors of the HTTP API in OpenAI's format. Only this module maps errors to statuses.
 
 CupolaError
 ├── RequestError
 │   ├── InvalidParameterError
-│   │   └── FieldError          a field of the body is wrong; has OpenAI's code for it
-│   ├── BodyError               the body is no JSON object
-│   ├── BodyTooLargeError
-│   ├── BodyTimeoutError        the body came too slowly
-│   ├── ApiKeyError             the request brings no known API key
-│   ├── HostRefusedError        the service is called by a name that is not its own
-│   ├── OriginRefusedError      a web page asks that may not
-│   ├── MediaTypeError          the body is not announced as JSON
-│   ├── PathNotFoundError
-│   ├── MethodNotAllowedError
-│   └── ResponseNotFoundError   no response of that id is stored
-├── ResponseStoreError          responses cannot be stored
-├── NotReadyError               the service cannot answer requests now
-└── ServerStoppingError         the service stops and gives the request up
+│   │   └── FieldError          a field of the body is invalid; has OpenAI's error code
+│   ├── BodyError               the body is not a JSON object
+│   ├── BodyTooLargeError       the body exceeds the size limit
+│   ├── BodyTimeoutError        the body did not arrive in time
+│   ├── ApiKeyError             the request has no valid API key
+│   ├── HostRefusedError        the Host header names another host
+│   ├── OriginRefusedError      a web page of another origin sent the request
+│   ├── MediaTypeError          the content type is not JSON
+│   ├── PathNotFoundError       the path is unknown
+│   ├── MethodNotAllowedError   the path does not support the method
+│   └── ResponseNotFoundError   no response with this id is stored
+├── ResponseStoreError          responses cannot be stored or read
+├── NotReadyError               the service cannot process requests now
+└── ServerStoppingError         the service is stopping and aborted the request
 """
 
 import re
@@ -50,7 +50,6 @@ from cupola.errors import (
     WorkerError,
     WorkerHungError,
 )
-from cupola_server.openai.schema import ErrorBody, ErrorObject
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -61,69 +60,78 @@ _PATH = re.compile(r"""(?<![\w./\\:])(?:[A-Za-z]:[\\/]|/|\\\\)(?:[^\s"'<>|:/\\]+
 
 @dataclass(eq=False, kw_only=True)
 class FieldError(InvalidParameterError):
-    """A field of the body is missing, unknown, of the wrong type, out of range or not supported."""
+    """A field of the request is missing, unknown, invalid or not supported."""
 
     code: str
 
 
+def unsupported(param: str, reason: str) -> FieldError:
+    """Create the error for a valid field that is not supported."""
+    return FieldError(param=param, code="unsupported_value", detail=f"'{param}' is not supported: {reason}.")
+
+
 @dataclass(eq=False, kw_only=True)
 class BodyError(RequestError):
-    """The body is no JSON object."""
+    """The body is not a JSON object."""
 
 
 @dataclass(eq=False, kw_only=True)
 class BodyTooLargeError(RequestError):
-    """The body is longer than the service reads."""
+    """The body exceeds the size limit."""
 
     detail: str = ""
     limit_bytes: int
 
     def __str__(self) -> str:
-        return f"The body of a request may have {self.limit_bytes} bytes at most."
+        return f"The request body exceeds the limit of {self.limit_bytes} bytes."
 
 
 @dataclass(eq=False, kw_only=True)
 class BodyTimeoutError(RequestError):
     """The body did not arrive in time."""
 
-    detail: str = "The body of the request came too slowly. Send it again."
+    detail: str = "The request body did not arrive in time. Try again."
 
 
 @dataclass(eq=False, kw_only=True)
 class ApiKeyError(RequestError):
-    """The request brings no API key, or one that is not known. The error does not hold it."""
+    """The request has no API key or an unknown one. The error does not contain the key."""
 
 
 @dataclass(eq=False, kw_only=True)
 class HostRefusedError(RequestError):
-    """The service is called by a name that is not its own."""
+    """The Host header names a host that the service does not serve."""
 
     detail: str = ""
     host: str
 
     def __str__(self) -> str:
-        return f"The service does not answer by the name {self.host!r}. The setting server.allowed_hosts can list it."
+        return (
+            f"The service does not accept requests for host {self.host!r}. To allow it, add it to server.allowed_hosts."
+        )
 
 
 @dataclass(eq=False, kw_only=True)
 class OriginRefusedError(RequestError):
-    """A web page of another origin asks."""
+    """A web page of another origin sent the request."""
 
     detail: str = ""
     origin: str
 
     def __str__(self) -> str:
-        return f"Web pages of {self.origin} may not use this service. The setting server.cors_origins can list it."
+        return (
+            f"Web pages of {self.origin} may not use this service. Add the origin to server.cors_origins to allow it."
+        )
 
 
 @dataclass(eq=False, kw_only=True)
 class MediaTypeError(RequestError):
-    """The body is not announced as plain JSON."""
+    """The content type is not JSON, or the body is compressed."""
 
 
 @dataclass(eq=False, kw_only=True)
 class PathNotFoundError(RequestError):
-    """Nothing answers under this path."""
+    """The path is unknown."""
 
     detail: str = ""
     method: str
@@ -135,7 +143,7 @@ class PathNotFoundError(RequestError):
 
 @dataclass(eq=False, kw_only=True)
 class MethodNotAllowedError(RequestError):
-    """The path knows other methods. `allow` lists them, separated by commas."""
+    """The path does not support the method. `allow` lists the supported ones, separated by commas."""
 
     detail: str = ""
     method: str
@@ -143,12 +151,12 @@ class MethodNotAllowedError(RequestError):
     allow: str
 
     def __str__(self) -> str:
-        return f"{self.method} is not possible on {self.path[:200]}, only {self.allow}."
+        return f"{self.method} is not supported for {self.path[:200]}. Supported: {self.allow}."
 
 
 @dataclass(eq=False, kw_only=True)
 class ResponseNotFoundError(RequestError):
-    """No response of that id is stored: it never was, or it was deleted, or it made room for newer ones."""
+    """No response with this id is stored. It may have been deleted or replaced by newer ones."""
 
     detail: str = ""
     response: str
@@ -159,20 +167,20 @@ class ResponseNotFoundError(RequestError):
 
 @dataclass(eq=False, kw_only=True)
 class ResponseStoreError(CupolaError):
-    """Responses cannot be stored, or not be read."""
+    """Responses cannot be stored or read."""
 
     detail: str
 
     def __str__(self) -> str:
         return (
             f'The store of responses cannot be used: {self.detail}. Send "store": false, '
-            f"or let the setting responses.dir name a folder that the service may write."
+            f"or set responses.dir to a writable folder."
         )
 
 
 @dataclass(eq=False, kw_only=True)
 class NotReadyError(CupolaError):
-    """The service lives and cannot answer requests now."""
+    """The service is running but cannot process requests now."""
 
     detail: str
 
@@ -182,15 +190,37 @@ class NotReadyError(CupolaError):
 
 @dataclass(eq=False, kw_only=True)
 class ServerStoppingError(CupolaError):
-    """The service stops and did not wait longer for this request."""
+    """The service is stopping and aborted the request."""
 
     def __str__(self) -> str:
-        return "The service is stopping. Try again when it is back."
+        return "The service is stopping. Try again after it has restarted."
+
+
+class ErrorObject(Struct):
+    """OpenAI's error object.
+
+    Attributes:
+        message: A sentence for people.
+        type: The class of the error, such as "invalid_request_error".
+        param: The field that the error is about.
+        code: The error code for programs.
+    """
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Struct):
+    """The body of every error response."""
+
+    error: ErrorObject
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """An error, ready to be sent: as a reply of its own, or as an event of a stream that broke off."""
+    """An error to send, as a response or as the last event of a stream that failed."""
 
     status: int
     error: ErrorObject
@@ -203,12 +233,12 @@ class ErrorReply:
 
 @dataclass(frozen=True, slots=True)
 class ErrorShape:
-    """How a dialect writes errors.
+    """The error format of an API.
 
     Attributes:
-        body: The Struct of it.
-        media_type: What it is announced as.
-        encode: Makes the body.
+        body: The type of the body.
+        media_type: The content type.
+        encode: Encodes the body.
     """
 
     body: type[Struct]
@@ -221,20 +251,22 @@ OPENAI_ERRORS = ErrorShape(ErrorBody, "application/json", ErrorReply.encode)
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How one class of errors looks to a client. `sentence` replaces a message that names files of this machine."""
+    """How a class of errors is sent to clients. `message` replaces messages that contain local paths."""
 
     status: int
     type: str
     code: str | None
     param: str | None = None
     retry: bool = True
-    sentence: str = ""
+    message: str = ""
 
 
-_DAMAGED = "A file of this model is damaged or of a kind that is not supported. The service's log names it."
-_NO_CACHE = "The model cache cannot be used. The service's log says why."
-_DISK_FULL = "There is not enough room for this model on the disk of the service."
-_INTERNAL = _Kind(500, _SERVER, "internal_error", sentence="The service failed on this request. Its log says why.")
+_DAMAGED = "A file of this model is damaged or in an unsupported format. See the service's log for details."
+_NO_CACHE = "The model cache cannot be used. See the service's log for details."
+_DISK_FULL = "The service's disk has too little free space for this model."
+_INTERNAL = _Kind(
+    500, _SERVER, "internal_error", message="The service failed to process this request. See its log for details."
+)
 _KINDS: dict[type[Exception], _Kind] = {
     RequestError: _Kind(400, _REQUEST, None),
     ContextLengthExceededError: _Kind(400, _REQUEST, "context_length_exceeded", "messages"),
@@ -253,9 +285,9 @@ _KINDS: dict[type[Exception], _Kind] = {
     HostRefusedError: _Kind(421, _REQUEST, "host_not_allowed"),
     QueueFullError: _Kind(429, "rate_limit_error", "queue_full"),
     LoadError: _Kind(500, _SERVER, "model_load_failed", "model", retry=False),
-    ModelFormatError: _Kind(500, _SERVER, "model_damaged", "model", retry=False, sentence=_DAMAGED),
+    ModelFormatError: _Kind(500, _SERVER, "model_damaged", "model", retry=False, message=_DAMAGED),
     ResponseStoreError: _Kind(500, _SERVER, "store_unusable", "store", retry=False),
-    CacheError: _Kind(500, _SERVER, "cache_unusable", retry=False, sentence=_NO_CACHE),
+    CacheError: _Kind(500, _SERVER, "cache_unusable", retry=False, message=_NO_CACHE),
     NoProviderError: _Kind(501, _SERVER, "no_provider", "model", retry=False),
     CatalogError: _Kind(502, _SERVER, "catalog_unreachable"),
     DownloadError: _Kind(502, _SERVER, "download_failed", "model"),
@@ -268,14 +300,14 @@ _KINDS: dict[type[Exception], _Kind] = {
     MemoryBudgetError: _Kind(503, _SERVER, "memory_budget_exceeded", "model"),
     NotReadyError: _Kind(503, _SERVER, "not_ready"),
     ServerStoppingError: _Kind(503, _SERVER, "server_stopping"),
-    DiskFullError: _Kind(507, _SERVER, "disk_full", retry=False, sentence=_DISK_FULL),
+    DiskFullError: _Kind(507, _SERVER, "disk_full", retry=False, message=_DISK_FULL),
 }
 
 
 def describe(error: Exception) -> ErrorReply:
-    """Turn any error into what the client is told: never a stack trace, never a path of this machine."""
-    kind = next((_KINDS[step] for step in type(error).__mro__ if step in _KINDS), _INTERNAL)
-    message = kind.sentence or str(error)
+    """Convert an error for the client, without stack traces and local paths."""
+    kind = next((_KINDS[base] for base in type(error).__mro__ if base in _KINDS), _INTERNAL)
+    message = kind.message or str(error)
     if kind.status >= 500:
         message = _PATH.sub(r"\1", message)
     param = error.param if isinstance(error, InvalidParameterError) else kind.param
@@ -291,5 +323,5 @@ def _headers(error: Exception, kind: _Kind) -> Headers:
     if isinstance(error, MethodNotAllowedError):
         return ((b"allow", error.allow.encode()),)
     if not kind.retry:
-        return ((b"x-should-retry", b"false"),)  # read by OpenAI's clients, which try every 5xx again otherwise
+        return ((b"x-should-retry", b"false"),)  # OpenAI's clients retry every 5xx otherwise
     return ()

@@ -1,4 +1,4 @@
-"""One request over HTTP and its reply, on bare ASGI: a streamed token passes through as little as possible."""
+"""An HTTP request and its response on plain ASGI, so that streamed tokens pass through little code."""
 
 import logging
 import re
@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from cupola.contracts import Receive, Scope, Send
+from cupola_server.openai.decoding import decode_query, is_too_deep
 from cupola_server.openai.errors import (
     OPENAI_ERRORS,
     BodyError,
@@ -21,27 +22,25 @@ from cupola_server.openai.errors import (
     PathNotFoundError,
     describe,
 )
-from cupola_server.openai.nesting import is_too_deep
-from cupola_server.openai.query import decode_query
-from cupola_server.openai.replies import event
+from cupola_server.openai.replies import sse_event
 
 logger = logging.getLogger(__name__)
 Q = TypeVar("Q", bound=Struct)
 
 ROUTE = "cupola.route"
-"""Where a scope says which route answers: the path with its parameters unfilled, for metrics."""
+"""The scope key of the path template of the route, for metrics."""
 
 _MEDIA_TYPE = re.compile(rb"application/json\s*(;\s*charset=\"?utf-?8\"?\s*)?;?", re.IGNORECASE)
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _EVENTS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # a proxy that gathers events would undo streaming
+    (b"x-accel-buffering", b"no"),  # proxies must not buffer the stream
 )
 
 
 class Exchange:
-    """A request, and the one reply to it. As soon as the body is read, the client's leaving cancels the handler."""
+    """A request and its response. After the body is read, a disconnect of the client cancels the handler."""
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, tasks: TaskGroup, errors: ErrorShape = OPENAI_ERRORS
@@ -55,14 +54,14 @@ class Exchange:
         self._errors = errors
         self._state = "waiting"
         self._outlives_client = False
-        self._last_events: Callable[[ErrorReply], bytes] = _error_event
+        self._error_events: Callable[[ErrorReply], bytes] = _error_event
 
     async def json_body(self) -> bytearray:
-        """Read the body, whose length and time the guard around all front-ends bounds.
+        """Read the body. The guard around all front-ends limits its size and time.
 
         Raises:
-            MediaTypeError: It is not announced as JSON.
-            BodyError: It is nested too deeply.
+            MediaTypeError: The content type is not JSON.
+            BodyError: The body is nested too deeply.
         """
         _check_media_type(self._headers)
         body = bytearray()
@@ -79,42 +78,42 @@ class Exchange:
         return body
 
     def query(self, kind: type[Q]) -> Q:
-        """Decode the parameters of the URL.
+        """Decode the query parameters.
 
         Raises:
-            FieldError: One is unknown or wrong.
+            FieldError: A parameter is unknown or invalid.
         """
         return decode_query(self._query_string, kind)
 
     async def reply(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Send a whole reply, of JSON unless the headers announce something else."""
+        """Send a complete response, JSON unless the headers set another content type."""
         self._state = "done"
         await send_json(self._send, status, body, headers)
 
     def outlive_client(self) -> None:
-        """Let the handler go on when the client has its reply and leaves."""
+        """Let the handler continue after the client has disconnected."""
         self._outlives_client = True
 
-    async def start_events(self, first: bytes, failing: Callable[[ErrorReply], bytes] | None = None) -> None:
-        """Begin a stream of server-sent events.
+    async def start_events(self, first: bytes, error_events: Callable[[ErrorReply], bytes] | None = None) -> None:
+        """Start a stream of server-sent events.
 
         Args:
-            first: The first of them.
-            failing: Makes the last events of a stream that breaks off; without it that is one with the error's object.
+            first: The first events.
+            error_events: Creates the last events of a stream that fails; by default one with the error object.
         """
-        await self.start_stream(_EVENTS, first, failing)
+        await self.start_stream(_EVENTS, first, error_events)
 
     async def start_stream(
-        self, headers: Headers, first: bytes, failing: Callable[[ErrorReply], bytes] | None = None
+        self, headers: Headers, first: bytes, error_events: Callable[[ErrorReply], bytes] | None = None
     ) -> None:
-        """Begin a stream of whatever the headers announce; `send_events` and `end_events` go on with it."""
+        """Start a stream with these headers, to be continued with `send_events` and `end_events`."""
         self._state = "streaming"
-        self._last_events = failing or self._last_events
+        self._error_events = error_events or self._error_events
         await self._send({"type": "http.response.start", "status": 200, "headers": list(headers)})
         await self.send_events(first)
 
     async def send_events(self, events: bytes) -> None:
-        """Go on with the stream. Waits while the client does not read."""
+        """Continue the stream. Waits while the client does not read."""
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     async def end_events(self, last: bytes) -> None:
@@ -123,7 +122,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": last})
 
     async def fail(self, error: Exception) -> None:
-        """Tell the client and the log, as far as the reply has not ended."""
+        """Log an error, and send it unless the response has ended."""
         reply = describe(error)
         if reply.error.code == "internal_error":
             logger.error("%s %s failed", self.method, self.path, exc_info=error)
@@ -133,7 +132,7 @@ class Exchange:
             media = (b"content-type", self._errors.media_type.encode())
             await self.reply(reply.status, self._errors.encode(reply), (media, *reply.headers))
         elif self._state == "streaming":
-            await self.end_events(self._last_events(reply))
+            await self.end_events(self._error_events(reply))
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -150,13 +149,13 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class Endpoint:
-    """An ASGI application for one path: a handler per method, and the boundary behind which no error passes.
+    """An ASGI application for one path, with a handler per method. It catches all errors of handlers.
 
     Args:
-        path: The path as routes write it, for metrics.
-        errors: How errors are written.
-        head: Whether GET answers HEAD as well; not where it changes something.
-        handlers: What answers, by method.
+        path: The path template, for metrics.
+        errors: The format of errors.
+        head: Whether the GET handler also serves HEAD; not where GET changes state.
+        handlers: The handlers by method.
     """
 
     def __init__(
@@ -168,7 +167,7 @@ class Endpoint:
         self._handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         if self._path:
             scope[ROUTE] = self._path
         async with anyio.create_task_group() as tasks:
@@ -188,7 +187,7 @@ class Endpoint:
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    """Send a whole reply, of JSON unless the headers announce something else."""
+    """Send a complete response, JSON unless the headers set another content type."""
     length = (b"content-length", str(len(body)).encode())
     media = () if any(name == b"content-type" for name, _ in headers) else _JSON
     await send({"type": "http.response.start", "status": status, "headers": [*media, length, *headers]})
@@ -196,13 +195,13 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers = ())
 
 
 async def send_error(send: Send, error: Exception) -> None:
-    """Send an error as the whole reply, in OpenAI's shape."""
+    """Send an error as a complete response in OpenAI's format."""
     reply = describe(error)
     await send_json(send, reply.status, reply.encode(), reply.headers)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the shape of an ASGI app
-    """Answer for every path that nobody knows."""
+    """Send the error for unknown paths."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close"})
     else:
@@ -210,11 +209,11 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa
 
 
 def _error_event(reply: ErrorReply) -> bytes:
-    return event(reply.encode())
+    return sse_event(reply.encode())
 
 
 def _check_media_type(headers: dict[bytes, bytes]) -> None:
     if not _MEDIA_TYPE.fullmatch(headers.get(b"content-type", b"")):
-        raise MediaTypeError(detail="The body must be sent with the header 'Content-Type: application/json', in UTF-8.")
+        raise MediaTypeError(detail="The body must be UTF-8 JSON with the header 'Content-Type: application/json'.")
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise MediaTypeError(detail="Compressed bodies are not supported. Send the body without 'Content-Encoding'.")

@@ -1,23 +1,28 @@
 """GET /v1/models and GET /v1/models/{id}."""
 
-from cupola.frontend import EngineView
+import msgspec
+
+from cupola.frontend import EngineView, ModelStatus
 from cupola_server.openai.exchange import Exchange
-from cupola_server.openai.replies import model, model_list
+from cupola_server.openai.schema import (
+    Model,
+    ModelList,
+)
 
 _EMBEDDINGS = "embeddings"
 _TASKS = {"chat-completion", "chat-completions", "coding", "vision-language-chat", "text-generation", _EMBEDDINGS}
 
 
 class Models:
-    """Shows the models that this front-end can run."""
+    """Serves the models that this front-end can run."""
 
     def __init__(self, engine: EngineView) -> None:
         self._engine = engine
 
     async def list(self, exchange: Exchange) -> None:
-        """List the models that answer without a download: the loaded ones first, those for embeddings last.
+        """List the models available without a download: loaded ones first, embedding models last.
 
-        Clients offer every listed model to their users, so what is merely in a catalog is left out.
+        Clients offer all listed models to their users, so models that are not downloaded are omitted.
         """
         ready = [
             status
@@ -25,8 +30,25 @@ class Models:
             if (status.cached or status.loaded) and status.info.task in _TASKS
         ]
         ready.sort(key=lambda status: (status.info.task == _EMBEDDINGS, not status.loaded))
-        await exchange.reply(200, model_list(ready))
+        await exchange.reply(200, msgspec.json.encode(ModelList(data=tuple(map(_describe, ready)))))
 
     async def retrieve(self, exchange: Exchange) -> None:
-        """Show one model, downloaded or not, by any name that a chat request may use."""
-        await exchange.reply(200, model(await self._engine.resolve(exchange.path_params["id"])))
+        """Send one model, downloaded or not, by any name that a chat request may use."""
+        status = await self._engine.resolve(exchange.path_params["id"])
+        await exchange.reply(200, msgspec.json.encode(_describe(status)))
+
+
+def _describe(status: ModelStatus) -> Model:
+    info = status.info
+    return Model(
+        id=info.id,
+        created=info.created_unix,
+        owned_by=info.publisher,
+        alias=info.alias,
+        cached=status.cached,
+        loaded=status.loaded,
+        device=info.device,
+        provider=info.provider,
+        context_length=info.context_length or None,
+        max_output_tokens=info.max_output_tokens,
+    )

@@ -1,4 +1,4 @@
-"""The four forms of a prompt without messages: a text, several texts, the tokens of one, those of several."""
+"""Prompts without messages, in their four forms: a string, strings, a list of tokens, or several of those."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,54 +6,59 @@ from typing import Any
 
 from cupola_server.openai.errors import FieldError
 
-Given = str | Sequence[str | int | Sequence[int]]
+PromptField = str | Sequence[str | int | Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What was given, sorted out.
+    """The prompts or inputs of a request.
 
     Attributes:
-        items: Texts, or lists of tokens; none is empty.
-        param: The request's field.
-        is_list: Whether the client sent a list of them, so that errors name one by its number.
+        items: Strings or token ids, none of them empty.
+        param: The field of the request.
+        is_list: Whether the client sent a list, so that errors name an item by its index.
     """
 
     items: tuple[str | tuple[int, ...], ...]
     param: str
     is_list: bool
 
-    def where(self, number: int) -> str:
-        """Return what the client calls one of them."""
-        return f"{self.param}[{number}]" if self.is_list else self.param
+    def param_of(self, index: int) -> str:
+        """Return the client's name of one item."""
+        return f"{self.param}[{index}]" if self.is_list else self.param
 
 
-def sorted_out(given: Given, param: str, *, most: int) -> Prompts:
-    """Sort out what was given.
+def parse_prompts(value: PromptField, param: str, *, limit: int) -> Prompts:
+    """Parse the prompts of a request.
+
+    Args:
+        value: The field's value.
+        param: The field's name.
+        limit: The maximum number of items.
 
     Raises:
-        FieldError: There is none, one is empty, there are more than `most`, or texts and tokens are mixed.
+        FieldError: There are no items or too many, one is empty, or strings and tokens are mixed.
     """
-    kinds = [] if isinstance(given, str) else [type(one) for one in given]
-    for number, kind in enumerate(kinds):
+    kinds = [] if isinstance(value, str) else [type(item) for item in value]
+    for index, kind in enumerate(kinds):
         if kind is not kinds[0]:
-            raise _wrong(f"{param}[{number}]", "it is of another kind than the item before it")
-    prompts = _prompts(given, param)
-    if not 1 <= len(prompts.items) <= most:
-        raise _wrong(param, f"it has {len(prompts.items)} items, and 1 to {most} are possible")
-    for number, one in enumerate(prompts.items):
-        if not one:
-            raise _wrong(prompts.where(number), "it is empty")
+            raise _invalid(f"{param}[{index}]", "its type differs from that of the first item")
+    prompts = _parse(value, param)
+    if not 1 <= len(prompts.items) <= limit:
+        raise _invalid(param, f"it has {len(prompts.items)} items, but 1 to {limit} are allowed")
+    for index, item in enumerate(prompts.items):
+        if not item:
+            raise _invalid(prompts.param_of(index), "it is empty")
     return prompts
 
 
-def _prompts(given: Any, param: str) -> Prompts:
-    if isinstance(given, str):
-        return Prompts((given,), param, is_list=False)
-    if given and isinstance(given[0], int):
-        return Prompts((tuple(given),), param, is_list=False)
-    return Prompts(tuple(one if isinstance(one, str) else tuple(one) for one in given), param, is_list=True)
+def _parse(value: Any, param: str) -> Prompts:
+    if isinstance(value, str):
+        return Prompts((value,), param, is_list=False)
+    if value and isinstance(value[0], int):
+        return Prompts((tuple(value),), param, is_list=False)
+    return Prompts(tuple(item if isinstance(item, str) else tuple(item) for item in value), param, is_list=True)
 
 
-def _wrong(param: str, problem: str) -> FieldError:
+def _invalid(param: str, problem: str) -> FieldError:
     return FieldError(param=param, code="invalid_value", detail=f"Invalid value for '{param}': {problem}.")

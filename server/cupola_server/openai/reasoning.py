@@ -1,19 +1,19 @@
-"""Reasoning: what a model thinks before it answers, told from the answer by the model's markers."""
+"""Separates a model's reasoning from its answer by the markers that the model writes."""
 
 from dataclasses import dataclass
 
-from cupola_server.openai.pieces import ReasoningDelta
+from cupola_server.openai.stream_events import ReasoningDelta
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningFormat:
-    """How one family of models marks its reasoning.
+    """The markers that a family of models writes around its reasoning.
 
     Attributes:
-        sign: What shows in a chat template that its model reasons like this.
-        opening: What reasoning begins with: the first thing of an answer, or the last of the prompt.
-        closing: What ends it.
-        special_tokens: The markers are special tokens, which must be asked for to be seen.
+        sign: Text in a chat template that identifies this format.
+        opening: The marker before the reasoning, at the start of the answer or the end of the prompt.
+        closing: The marker after the reasoning.
+        special_tokens: Whether the markers are special tokens, which decoding skips unless they are requested.
     """
 
     sign: str
@@ -37,47 +37,47 @@ REASONING_FORMATS = (
 
 
 def find_reasoning_format(template: str) -> ReasoningFormat | None:
-    """Return the format whose sign is in a template; None if the template knows of no reasoning."""
+    """Return the format whose sign a template contains; None if there is none."""
     return next((known for known in REASONING_FORMATS if known.sign in template), None)
 
 
 class ReasoningSplitter:
-    """Splits one answer into reasoning and the rest, as it comes.
+    """Splits one answer into reasoning and the rest while it is generated.
 
-    Line ends around the reasoning belong to the markers.
+    Whitespace around the reasoning counts as part of the markers.
 
     Args:
         format_: The markers.
-        opened: The prompt ended with the opening marker.
+        opened: Whether the prompt ended with the opening marker.
 
     Attributes:
-        passed: The reasoning is over, or there is none: whatever comes is the answer.
+        is_done: Whether the reasoning has ended, or there is none, so that all further text belongs to the answer.
     """
 
     def __init__(self, format_: ReasoningFormat, *, opened: bool) -> None:
-        self.passed = False
+        self.is_done = False
         self._format = format_
         self._held = ""
         self._step = self._begin_reasoning if opened else self._decide
 
     def feed(self, text: str) -> tuple[list[ReasoningDelta], str]:
-        """Read on; returns reasoning, and the text of the answer that follows it."""
-        if self.passed:
+        """Process more text. Returns the reasoning in it, and the text of the answer after it."""
+        if self.is_done:
             return [], text
         self._held += text
         reasoning: list[ReasoningDelta] = []
         while self._step(reasoning):
             pass
-        return reasoning, self._rest() if self.passed else ""
+        return reasoning, self._rest() if self.is_done else ""
 
     def finish(self) -> tuple[list[ReasoningDelta], str]:
-        """Return what was held back, once the answer is over."""
+        """Return the text held back, at the end of the answer."""
         rest = self._rest()
-        if self.passed or self._step == self._decide:
+        if self.is_done or self._step == self._decide:
             return [], rest
         return ([ReasoningDelta(rest)] if rest.strip() else []), ""
 
-    # Each step takes what it can from `_held`, and says whether it is worth another look.
+    # Each step consumes part of `_held` and returns whether the next step can continue immediately.
 
     def _decide(self, reasoning: list[ReasoningDelta]) -> bool:  # noqa: ARG002 - one of the steps
         text = self._held.lstrip()
@@ -86,7 +86,7 @@ class ReasoningSplitter:
             self._step = self._begin_reasoning
             return True
         if not self._format.opening.startswith(text):
-            self.passed = True
+            self.is_done = True
         return False
 
     def _begin_reasoning(self, reasoning: list[ReasoningDelta]) -> bool:  # noqa: ARG002 - one of the steps
@@ -109,7 +109,7 @@ class ReasoningSplitter:
 
     def _begin_answer(self, reasoning: list[ReasoningDelta]) -> bool:  # noqa: ARG002 - one of the steps
         self._held = self._held.lstrip()
-        self.passed = bool(self._held)
+        self.is_done = bool(self._held)
         return False
 
     def _rest(self) -> str:
@@ -118,7 +118,7 @@ class ReasoningSplitter:
 
 
 def overlap(text: str, *markers: str) -> int:
-    """Return how much of the end of a text may be the beginning of a marker."""
+    """Return the length of the end of a text that may be the start of a marker."""
     longest = min(len(text), max((len(marker) for marker in markers), default=0) - 1)
     sizes = range(longest, 0, -1)
     return next((size for size in sizes if any(marker.startswith(text[-size:]) for marker in markers)), 0)

@@ -3,25 +3,24 @@
 import msgspec
 
 from cupola.frontend import ChatPrompt, EngineView, TextPrompt
-from cupola_server.openai.answers import ChatTurns
-from cupola_server.openai.conversation import unsupported
+from cupola_server.openai.chat import to_chat_params
 from cupola_server.openai.decoding import BodyDecoder
-from cupola_server.openai.errors import FieldError
+from cupola_server.openai.errors import FieldError, unsupported
 from cupola_server.openai.exchange import Exchange
 from cupola_server.openai.schema import ChatRequest
 from cupola_server.openai.schema.tokenize import DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest
-from cupola_server.openai.translate import to_chat_ask
+from cupola_server.openai.turns import ChatTurns
 
-# Field: the only value that can be honoured, and why.
+# Field: the only supported value, and why.
 _FIXED = {
-    "add_special_tokens": (True, "the tokens are those that the model would get"),
-    "continue_final_message": (False, "the last message of a chat is never continued"),
-    "return_token_strs": (False, "POST /detokenize tells the text of tokens"),
+    "add_special_tokens": (True, "the result is what the model receives"),
+    "continue_final_message": (False, "continuing the last message is not supported"),
+    "return_token_strs": (False, "use POST /detokenize instead"),
 }
 
 
-class TokenCounting:
-    """Turns prompts into tokens and back, as the model's own tokenizer does."""
+class Tokenization:
+    """Converts prompts to tokens and back with the model's tokenizer."""
 
     def __init__(self, engine: EngineView) -> None:
         self._engine = engine
@@ -30,7 +29,7 @@ class TokenCounting:
         self._detokenize = BodyDecoder(DetokenizeRequest)
 
     async def tokenize(self, exchange: Exchange) -> None:
-        """Tell the tokens of a prompt."""
+        """Send the tokens of a prompt."""
         request = self._tokenize.decode(await exchange.json_body())
         _check(request)
         tokens = await self._engine.tokenize(request.model, await self._prompt(request))
@@ -39,7 +38,7 @@ class TokenCounting:
         await exchange.reply(200, msgspec.json.encode(reply))
 
     async def detokenize(self, exchange: Exchange) -> None:
-        """Tell the text of tokens."""
+        """Send the text of tokens."""
         request = self._detokenize.decode(await exchange.json_body())
         text = await self._engine.detokenize(request.model, request.tokens)
         await exchange.reply(200, msgspec.json.encode(DetokenizeReply(prompt=text)))
@@ -53,7 +52,7 @@ class TokenCounting:
             tools=request.tools,
             chat_template_kwargs=request.chat_template_kwargs,
         )
-        prompt = (await self._turns.prepare(to_chat_ask(chat))).request.prompt
+        prompt = (await self._turns.prepare(to_chat_params(chat))).request.prompt
         assert isinstance(prompt, ChatPrompt)
         if request.add_generation_prompt is not False:
             return prompt
@@ -62,11 +61,11 @@ class TokenCounting:
 
 
 def _check(request: TokenizeRequest) -> None:
-    for name, (possible, reason) in _FIXED.items():
-        if getattr(request, name) not in (None, possible):
+    for name, (supported, reason) in _FIXED.items():
+        if getattr(request, name) not in (None, supported):
             raise unsupported(name, reason)
     if (request.prompt is None) == (request.messages is None):
-        detail = "Send either 'prompt', a text, or 'messages', a chat."
+        detail = "Send either 'prompt' or 'messages', but not both."
         raise FieldError(param="prompt", code="invalid_value", detail=detail)
     for name in ("tools", "chat_template_kwargs", "add_generation_prompt"):
         if request.messages is None and getattr(request, name):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from cupola_server.openai.schema.errors import ErrorBody
+from cupola_server.openai.errors import ErrorBody
 from cupola_server.openapi.routes import Operation
 
 _OPENAPI = "3.2.0"  # the first that describes the events of a stream

@@ -35,7 +35,7 @@ def test_an_added_folder_answers_under_the_name_it_was_given(machine, tmp_path):
     answered = machine.run("model", "run", "mine", "--prompt", "hello", "--max-tokens", "5", **ALL)
     assert answered.returncode == 0, answered.stderr
     again = machine.run("model", "add", str(folder), *words, **ALL)
-    assert (again.returncode, "already holds" in again.stderr) == (1, True)
+    assert (again.returncode, "The name is taken by" in again.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
 from cupola.frontend import Settings
 from cupola.plugins import load_plugins
 from cupola_server.app import compose
-from cupola_server.openai import translate
-from cupola_server.openai.responses import checks
+from cupola_server.openai import chat
+from cupola_server.openai.responses import params
 from server.fake_engine import FakeEngine
 
 EXAMPLES = {GenerationMode.POSITIVE: 40, GenerationMode.NEGATIVE: 20}
@@ -38,7 +38,7 @@ MUST_SUCCEED = {
     "/tokenize": {JSON},
 }
 """Kinds of replies without which the test would prove nothing about an operation."""
-REFUSED = {*translate._REFUSED, *checks._REQUEST, "best_of", "suffix"} - {"prompt"}
+REFUSED = {*chat._REFUSED, *params._REQUEST, "best_of", "suffix"} - {"prompt"}
 """Fields of which most values are refused, though the document allows them: too many such requests prove little."""
 
 

@@ -16,7 +16,7 @@ from openai.types.responses import (
 )
 
 from cupola_server.openai.responses import schema as response_schema
-from cupola_server.openai.schema import ChatRequest, StreamOptions, formats, messages, tools
+from cupola_server.openai.schema import ChatRequest, StreamOptions, fields, messages, tools
 from cupola_server.openai.schema.completions import TextCompletionRequest
 from cupola_server.openai.schema.embeddings import EmbeddingsRequest
 
@@ -71,7 +71,7 @@ INNER = [
     (chat.ChatCompletionAllowedToolChoiceParam, tools.AllowedToolsChoice),
     (chat.ChatCompletionAllowedToolsParam, tools.AllowedTools),
     (shared_params.FunctionDefinition, tools.FunctionDefinition),
-    (shared_params.ResponseFormatJSONSchema, formats.JsonSchemaFormat),
+    (shared_params.ResponseFormatJSONSchema, fields.JsonSchemaFormat),
     (shared_params.Reasoning, response_schema.ReasoningConfig),
     (responses.EasyInputMessageParam, response_schema.MessageInput),
     (responses.ResponseOutputMessageParam, response_schema.MessageInput),

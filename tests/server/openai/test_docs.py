@@ -7,17 +7,17 @@ import msgspec
 import pytest
 
 from cupola.frontend import Settings
-from cupola_server.openai import OpenAIFrontend, translate
-from cupola_server.openai.responses import checks
+from cupola_server.openai import OpenAIFrontend, chat
+from cupola_server.openai.responses import params
 from server.fake_engine import FakeEngine
 
 PAGE = (Path(__file__).parents[3] / "docs" / "openai.md").read_text("utf-8")
 OPERATIONS = OpenAIFrontend(Settings()).app(FakeEngine()).operations
 BODIES = [operation for operation in OPERATIONS if operation.request]
 REFUSED = {
-    "/v1/chat/completions": set(translate._REFUSED),
+    "/v1/chat/completions": set(chat._REFUSED),
     "/v1/completions": {"best_of", "suffix"},
-    "/v1/responses": set(checks._REQUEST),
+    "/v1/responses": set(params._REQUEST),
     "/v1/responses/input_tokens": {"truncation", "conversation", "personality"},
     "/tokenize": {"add_special_tokens", "continue_final_message", "return_token_strs"},
 }

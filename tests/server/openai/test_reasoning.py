@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cupola.frontend import TurnText
-from cupola_server.openai.pieces import ContentDelta, ReasoningDelta
-from cupola_server.openai.reading import AnswerReader
+from cupola_server.openai.answer_parser import AnswerParser
 from cupola_server.openai.reasoning import (
     REASONING_FORMATS,
     THINK,
     ReasoningSplitter,
     find_reasoning_format,
 )
+from cupola_server.openai.stream_events import ContentDelta, ReasoningDelta
 
 words = st.text(st.characters(codec="ascii", categories=["L", "Zs"]) | st.sampled_from("<>/\n"), max_size=20)
 
@@ -49,7 +49,7 @@ def test_what_only_looks_like_reasoning_is_the_answer(text):
 @given(cuts=st.lists(st.integers(0, 100)))
 def test_a_marker_that_holds_an_ending_token_is_seen_before_such_tokens_are_dropped(cuts):
     harmony = find_reasoning_format("<|channel|>analysis")
-    reader = AnswerReader(
+    reader = AnswerParser(
         ReasoningSplitter(harmony, opened=False), None, call_id=lambda: "", special_tokens=True, logprobs=False
     )
     tokens = [harmony.opening, "I ", "see.", "<|end|>", harmony.closing.removeprefix("<|end|>"), "Four.", "<|return|>"]
@@ -71,9 +71,9 @@ def test_reasoning_comes_as_it_is_thought():
     splitter = ReasoningSplitter(THINK, opened=True)
     assert splitter.feed("\nLet me ")[0][0].text == "Let me"
     assert splitter.feed("see.")[0][0].text == " see."
-    assert not splitter.passed
+    assert not splitter.is_done
     assert splitter.feed("</think>4") == ([], "4")
-    assert splitter.passed
+    assert splitter.is_done
 
 
 @pytest.mark.parametrize(

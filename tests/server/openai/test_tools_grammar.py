@@ -7,7 +7,7 @@ from cupola.errors import InvalidParameterError
 from cupola.frontend import Guidance
 from cupola_server.openai.tools import FunctionTool
 from cupola_server.openai.tools.formats import GENERIC, HERMES, LLAMA3, MISTRAL, PHI4
-from cupola_server.openai.tools.grammar import after_reasoning, calls_grammar, explained
+from cupola_server.openai.tools.grammar import after_reasoning, calls_grammar, schema_error
 
 BYTES = LLTokenizer("byte")
 CITY = {
@@ -114,7 +114,7 @@ def test_a_schema_that_cannot_be_enforced_is_said_to_be_that_of_its_function():
     error = InvalidParameterError(
         param="tools", detail=LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(grammar.text))
     )
-    better = explained(error, grammar, tools)
+    better = schema_error(error, grammar, tools)
     assert str(better) == "The parameters of the function 'g' cannot be enforced: Invalid type: objct."
     assert better.param == "tools"
 

@@ -6,7 +6,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola_server.openai.nesting import DEPTH_LIMIT, is_too_deep
+from cupola_server.openai.decoding import DEPTH_LIMIT, is_too_deep
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='a"\\[]{}é', max_size=8),

@@ -1,4 +1,4 @@
-"""POST /v1/responses and what belongs to it: stored responses, their input, deleting and cancelling them.
+"""The Responses API: /v1/responses with stored and background responses.
 
-Called by the front-end's routes. Asking the model is `openai.answers`'; here are the shapes, the events and the store.
+The model runs through `openai.turns`, as for chat completions; this package has the formats, events and the store.
 """

@@ -1,4 +1,4 @@
-"""The events of a streamed response, in the order in which a stream knows them."""
+"""The events of a streamed response."""
 
 from collections.abc import Iterable
 
@@ -7,69 +7,69 @@ from msgspec import Struct
 
 from cupola_server.openai.responses.items import OutputItem, OutputText, ReasoningText
 from cupola_server.openai.responses.response import Response
-from cupola_server.openai.schema.completion import ContentLogprob
+from cupola_server.openai.schema.chat_completion import ContentLogprob
 
 
-class StreamEvent(Struct, tag_field="type"):
-    """An event. Numbers go up by one from 0, over all events of a stream."""
+class ResponseEvent(Struct, tag_field="type"):
+    """The base of all events. `sequence_number` counts the events of a stream from 0."""
 
     sequence_number: int
 
 
-class ResponseCreated(StreamEvent, tag="response.created"):
-    """The turn is accepted."""
+class ResponseCreated(ResponseEvent, tag="response.created"):
+    """The request was accepted."""
 
     response: Response
 
 
-class ResponseInProgress(StreamEvent, tag="response.in_progress"):
-    """The model is at work."""
+class ResponseInProgress(ResponseEvent, tag="response.in_progress"):
+    """The model is generating."""
 
     response: Response
 
 
-class ResponseCompleted(StreamEvent, tag="response.completed"):
-    """The answer is whole. The last event."""
+class ResponseCompleted(ResponseEvent, tag="response.completed"):
+    """The response is complete. The last event."""
 
     response: Response
 
 
-class ResponseIncomplete(StreamEvent, tag="response.incomplete"):
-    """The answer came to the limit of tokens. The last event."""
+class ResponseIncomplete(ResponseEvent, tag="response.incomplete"):
+    """The response reached the token limit. The last event."""
 
     response: Response
 
 
-class ResponseFailed(StreamEvent, tag="response.failed"):
-    """The answer broke off. The last event, after `StreamError`."""
+class ResponseFailed(ResponseEvent, tag="response.failed"):
+    """The response failed. The last event, after `StreamError`."""
 
     response: Response
 
 
-class StreamError(StreamEvent, tag="error"):
-    """Why the answer breaks off."""
+class StreamError(ResponseEvent, tag="error"):
+    """The error that ends the stream."""
 
     code: str | None
     message: str
     param: str | None
 
 
-class OutputItemAdded(StreamEvent, tag="response.output_item.added"):
-    """An item begins."""
+class OutputItemAdded(ResponseEvent, tag="response.output_item.added"):
+    """An item starts."""
 
     output_index: int
     item: OutputItem
 
 
-class OutputItemDone(StreamEvent, tag="response.output_item.done"):
-    """An item is done; here it is whole."""
+class OutputItemDone(ResponseEvent, tag="response.output_item.done"):
+    """An item is complete."""
 
     output_index: int
     item: OutputItem
 
 
-class PartEvent(StreamEvent):
-    """An event of one part of an item."""
+class PartEvent(ResponseEvent):
+    """The base of events about a part of an item."""
 
     item_id: str
     output_index: int
@@ -77,13 +77,13 @@ class PartEvent(StreamEvent):
 
 
 class ContentPartAdded(PartEvent, tag="response.content_part.added"):
-    """A part begins."""
+    """A part starts."""
 
     part: OutputText | ReasoningText
 
 
 class ContentPartDone(PartEvent, tag="response.content_part.done"):
-    """A part is done; here it is whole."""
+    """A part is complete."""
 
     part: OutputText | ReasoningText
 
@@ -96,39 +96,39 @@ class TextDelta(PartEvent, tag="response.output_text.delta"):
 
 
 class TextDone(PartEvent, tag="response.output_text.done"):
-    """The whole text."""
+    """The complete text."""
 
     text: str
     logprobs: tuple[ContentLogprob, ...] = ()
 
 
-class ReasoningMore(PartEvent, tag="response.reasoning_text.delta"):
-    """More thoughts."""
+class ReasoningDeltaEvent(PartEvent, tag="response.reasoning_text.delta"):
+    """More reasoning."""
 
     delta: str
 
 
 class ReasoningDone(PartEvent, tag="response.reasoning_text.done"):
-    """The whole thought."""
+    """The complete reasoning."""
 
     text: str
 
 
-class CallEvent(StreamEvent):
-    """An event of a function call."""
+class CallEvent(ResponseEvent):
+    """The base of events about a function call."""
 
     item_id: str
     output_index: int
 
 
 class ArgumentsDelta(CallEvent, tag="response.function_call_arguments.delta"):
-    """More of the arguments' JSON text."""
+    """More JSON text of the arguments."""
 
     delta: str
 
 
 class ArgumentsDone(CallEvent, tag="response.function_call_arguments.done"):
-    """The whole JSON text of the arguments."""
+    """The complete JSON text of the arguments."""
 
     arguments: str
 
@@ -140,7 +140,7 @@ Event = (
     | ContentPartAdded
     | TextDelta
     | TextDone
-    | ReasoningMore
+    | ReasoningDeltaEvent
     | ReasoningDone
     | ContentPartDone
     | ArgumentsDelta
@@ -153,8 +153,8 @@ Event = (
 )
 
 
-def encode(events: Iterable[StreamEvent]) -> bytes:
-    """Frame events as server-sent ones, each under its name."""
+def encode(events: Iterable[ResponseEvent]) -> bytes:
+    """Encode events as server-sent events with their names."""
     return b"".join(
         b"event: %b\ndata: %b\n\n" % (str(event.__struct_config__.tag).encode(), msgspec.json.encode(event))
         for event in events

@@ -1,23 +1,24 @@
-"""The items of a conversation, as they are stored and shown: what went into a response and what came out."""
+"""The items of a conversation, as they are stored and returned: input and output of responses."""
 
 from typing import Literal
+from uuid import uuid4
 
 from msgspec import Struct
 
-from cupola_server.openai.schema.completion import ContentLogprob
+from cupola_server.openai.schema.chat_completion import ContentLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Role = Literal["user", "assistant", "system", "developer"]
 
 
 class InputText(Struct, tag_field="type", tag="input_text"):
-    """Text that was sent."""
+    """Text of the input."""
 
     text: str
 
 
 class OutputText(Struct, tag_field="type", tag="output_text", kw_only=True):
-    """Text that was answered. There are no annotations; log probabilities only where they were asked for."""
+    """Text of an answer, without annotations. `logprobs` is empty unless the request asked for them."""
 
     text: str
     annotations: tuple[()] = ()
@@ -25,19 +26,19 @@ class OutputText(Struct, tag_field="type", tag="output_text", kw_only=True):
 
 
 class Refusal(Struct, tag_field="type", tag="refusal"):
-    """What an assistant said instead of an answer."""
+    """An assistant's refusal."""
 
     refusal: str
 
 
 class ReasoningText(Struct, tag_field="type", tag="reasoning_text"):
-    """Text between the model's reasoning markers."""
+    """Reasoning text, without the model's markers."""
 
     text: str
 
 
 class SummaryText(Struct, tag_field="type", tag="summary_text"):
-    """A summary of reasoning, made elsewhere."""
+    """A summary of reasoning, from another service."""
 
     text: str
 
@@ -46,7 +47,7 @@ MessagePart = InputText | OutputText | Refusal
 
 
 class Message(Struct, tag_field="type", tag="message", kw_only=True):
-    """A message; of an assistant it holds output, of everyone else input."""
+    """A message. Messages of the assistant contain output text, all others input text."""
 
     id: str
     role: Role
@@ -55,7 +56,7 @@ class Message(Struct, tag_field="type", tag="message", kw_only=True):
 
 
 class FunctionCall(Struct, tag_field="type", tag="function_call", kw_only=True):
-    """A call of a function. `arguments` is JSON text."""
+    """A function call. `arguments` is JSON text."""
 
     id: str
     call_id: str
@@ -65,7 +66,7 @@ class FunctionCall(Struct, tag_field="type", tag="function_call", kw_only=True):
 
 
 class FunctionCallOutput(Struct, tag_field="type", tag="function_call_output", kw_only=True):
-    """What a function returned."""
+    """The output of a function call."""
 
     id: str
     call_id: str
@@ -74,7 +75,7 @@ class FunctionCallOutput(Struct, tag_field="type", tag="function_call_output", k
 
 
 class Reasoning(Struct, tag_field="type", tag="reasoning", kw_only=True):
-    """What the model thought before it answered."""
+    """Reasoning before an answer."""
 
     id: str
     summary: tuple[SummaryText, ...] = ()
@@ -84,3 +85,8 @@ class Reasoning(Struct, tag_field="type", tag="reasoning", kw_only=True):
 
 Item = Message | FunctionCall | FunctionCallOutput | Reasoning
 OutputItem = Message | FunctionCall | Reasoning
+
+
+def new_id(prefix: str) -> str:
+    """Create a unique id."""
+    return f"{prefix}_{uuid4().hex}"

@@ -1,14 +1,24 @@
-"""The response object, and the other bodies that this endpoint replies with."""
+"""The response object and its states, and the other bodies of this endpoint."""
 
+import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from cupola_server.openai.responses.items import Item, OutputItem
-from cupola_server.openai.responses.schema import Effort, Format, ToolChoice
+from cupola.frontend import Usage
+from cupola_server.openai.errors import ErrorObject
+from cupola_server.openai.responses.items import Item, OutputItem, new_id
+from cupola_server.openai.responses.schema import Effort, Format, ResponseRequest, TextFormat, ToolChoice
+from cupola_server.openai.stream_events import Finished
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ErrorCode = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+_CODES: dict[str, ErrorCode] = {
+    "invalid_request_error": "invalid_prompt",
+    "rate_limit_error": "rate_limit_exceeded",
+}
 
 
 class ResponseError(Struct, kw_only=True):
@@ -19,26 +29,26 @@ class ResponseError(Struct, kw_only=True):
 
 
 class IncompleteDetails(Struct, kw_only=True):
-    """Why a response is not complete: it came to the limit of tokens, or a service elsewhere withheld the rest."""
+    """Why a response is incomplete: the token limit was reached, or an external service filtered the rest."""
 
     reason: Literal["max_output_tokens", "content_filter"] = "max_output_tokens"
 
 
 class InputTokensDetails(Struct, kw_only=True):
-    """How many tokens of the input were in the KV cache already. What is written to it is not counted."""
+    """The number of input tokens found in the KV cache. Tokens written to it are not counted."""
 
     cached_tokens: int
     cache_write_tokens: int = 0
 
 
 class OutputTokensDetails(Struct, kw_only=True):
-    """How many tokens of the output were thoughts."""
+    """The number of output tokens that were reasoning."""
 
     reasoning_tokens: int
 
 
 class ResponseUsage(Struct, kw_only=True):
-    """Token counts of one response."""
+    """The token counts of a response."""
 
     input_tokens: int
     input_tokens_details: InputTokensDetails
@@ -48,7 +58,7 @@ class ResponseUsage(Struct, kw_only=True):
 
 
 class ShownTool(Struct, tag_field="type", tag="function", kw_only=True):
-    """A function that the model could call."""
+    """A function tool, as returned with the response."""
 
     name: str
     description: str | None
@@ -57,23 +67,23 @@ class ShownTool(Struct, tag_field="type", tag="function", kw_only=True):
 
 
 class ShownText(Struct, kw_only=True):
-    """What the text was asked to look like."""
+    """The text format, as returned with the response."""
 
     format: Format
     verbosity: Literal["medium"] = "medium"
 
 
 class ShownReasoning(Struct, kw_only=True):
-    """How much the model was asked to think; null is its own default."""
+    """The reasoning effort, as returned with the response; null means the model's default."""
 
     effort: Effort | None
     summary: None = None
 
 
 class Response(Struct, kw_only=True):
-    """A response. Null for a setting means that the model's own configuration decides.
+    """A response. Settings that are null have the default of the model's configuration.
 
-    `store` is OpenAI's, though its client does not name it; it is false when the answer could not be kept.
+    `store` is part of OpenAI's API although its client does not declare it. It is false if storing failed.
     """
 
     id: str
@@ -109,7 +119,7 @@ class Response(Struct, kw_only=True):
 
 
 class DeletedResponse(Struct, kw_only=True):
-    """The reply to DELETE."""
+    """The response of DELETE."""
 
     id: str
     object: Literal["response"] = "response"
@@ -117,14 +127,14 @@ class DeletedResponse(Struct, kw_only=True):
 
 
 class InputTokens(Struct, kw_only=True):
-    """How many tokens a prompt has."""
+    """The number of tokens of a prompt."""
 
     object: Literal["response.input_tokens"] = "response.input_tokens"
     input_tokens: int
 
 
 class ItemList(Struct, kw_only=True):
-    """A page of what went into a response. The ids are null for a page without items."""
+    """A page of input items. The ids are null if it is empty."""
 
     object: Literal["list"] = "list"
     data: tuple[Item, ...]
@@ -134,7 +144,84 @@ class ItemList(Struct, kw_only=True):
 
 
 class StoredResponse(Struct, kw_only=True):
-    """What one file of the store holds: the response, and everything said before it except its instructions."""
+    """A record of the store: the response, and the conversation before it without its instructions."""
 
     response: Response
     input: tuple[Item, ...] = field(default_factory=tuple)
+
+
+def start_response(request: ResponseRequest, model: str, status: ResponseStatus = "in_progress") -> Response:
+    """Create the response to a request before its answer."""
+    return Response(
+        id=new_id("resp"),
+        created_at=int(time.time()),
+        status=status,
+        background=bool(request.background),
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        max_tool_calls=request.max_tool_calls,
+        model=model,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        previous_response_id=request.previous_response_id,
+        prompt_cache_key=request.prompt_cache_key,
+        reasoning=ShownReasoning(effort=request.reasoning.effort if request.reasoning else None),
+        safety_identifier=request.safety_identifier,
+        store=request.store is not False,
+        temperature=request.temperature,
+        text=ShownText(format=(request.text and request.text.format) or TextFormat()),
+        tool_choice=request.tool_choice or "auto",
+        tools=_tools(request),
+        top_logprobs=request.top_logprobs or 0,
+        top_p=request.top_p,
+        user=request.user,
+        metadata=request.metadata or {},
+    )
+
+
+def finish_response(
+    response: Response, output: Sequence[OutputItem], finished: Finished, *, reasoning_tokens: int
+) -> Response:
+    """Return the response with its complete output. It is incomplete if the token limit was reached."""
+    reasons: dict[str, IncompleteDetails] = {
+        "length": IncompleteDetails(),
+        "content_filter": IncompleteDetails(reason="content_filter"),
+    }
+    cut = reasons.get(finished.reason)
+    return replace(
+        response,
+        status="incomplete" if cut else "completed",
+        incomplete_details=cut,
+        completed_at=None if cut else int(time.time()),
+        output=tuple(output),
+        usage=_usage(finished.usage, reasoning_tokens),
+    )
+
+
+def fail_response(response: Response, output: Sequence[OutputItem], error: ErrorObject) -> Response:
+    """Return the response as failed, with the error and the output so far."""
+    response_error = ResponseError(code=_CODES.get(error.type, "server_error"), message=error.message)
+    return replace(response, status="failed", output=tuple(output), error=response_error)
+
+
+def cancel_response(response: Response, output: Sequence[OutputItem]) -> Response:
+    """Return the response as cancelled, with the output so far."""
+    return replace(response, status="cancelled", output=tuple(output))
+
+
+def _tools(request: ResponseRequest) -> tuple[ShownTool, ...]:
+    return tuple(
+        ShownTool(
+            name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict is not False
+        )
+        for tool in request.tools or ()
+    )
+
+
+def _usage(usage: Usage, reasoning_tokens: int) -> ResponseUsage:
+    return ResponseUsage(
+        input_tokens=usage.prompt_tokens,
+        input_tokens_details=InputTokensDetails(cached_tokens=usage.cached_tokens),
+        output_tokens=usage.completion_tokens,
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=reasoning_tokens),
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+    )

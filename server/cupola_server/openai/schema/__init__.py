@@ -1,20 +1,21 @@
-"""What travels between an OpenAI client and this front-end: requests, decoded once, and every reply.
+"""The request and response types of OpenAI's API.
 
-Fields and shapes follow OpenAI's API reference as of the `openai` client 3.57. A file is one endpoint's, or what
-several share; an endpoint's own types are imported from its file.
+Fields follow OpenAI's API reference as of the `openai` client 3.57. Each module holds the types of one endpoint, or
+types that several endpoints share.
 """
 
 from cupola_server.openai.schema.chat import ChatRequest, StreamOptions
-from cupola_server.openai.schema.completion import (
+from cupola_server.openai.schema.chat_completion import (
     ChatCompletion,
     ChatCompletionChunk,
     ChunkChoice,
     CompletionChoice,
     CompletionMessage,
+    CompletionUsage,
     Delta,
     FinishReason,
+    PromptTokensDetails,
 )
-from cupola_server.openai.schema.errors import ErrorBody, ErrorObject
 from cupola_server.openai.schema.messages import (
     AssistantMessage,
     AudioPart,
@@ -32,7 +33,6 @@ from cupola_server.openai.schema.messages import (
     UserMessage,
 )
 from cupola_server.openai.schema.models import Model, ModelList
-from cupola_server.openai.schema.usage import CompletionUsage, PromptTokensDetails
 
 __all__ = [
     "AssistantMessage",
@@ -48,8 +48,6 @@ __all__ = [
     "Content",
     "Delta",
     "DeveloperMessage",
-    "ErrorBody",
-    "ErrorObject",
     "FilePart",
     "FinishReason",
     "FunctionMessage",

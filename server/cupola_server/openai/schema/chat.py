@@ -1,17 +1,26 @@
-"""The body of a request for a chat completion."""
+"""The request of POST /v1/chat/completions."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from cupola_server.openai.schema.fields import INT64, Penalty, Text, TokenCount, TokenId
-from cupola_server.openai.schema.formats import Choices, ResponseFormat, Schema, StructuredOutputs
+from cupola_server.openai.schema.fields import (
+    INT64,
+    Choices,
+    Penalty,
+    ResponseFormat,
+    Schema,
+    StructuredOutputs,
+    Text,
+    TokenCount,
+    TokenId,
+)
 from cupola_server.openai.schema.messages import ChatMessage
 from cupola_server.openai.schema.tools import ToolChoiceParam, ToolParam
 
 
 class StreamOptions(Struct, kw_only=True, forbid_unknown_fields=True):
-    """How to stream. Chunks are never padded, so `include_obfuscation` can only be false."""
+    """Options of a stream. `include_obfuscation` must be false, because chunks are never padded."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None

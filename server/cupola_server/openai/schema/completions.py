@@ -1,13 +1,22 @@
-"""The body of a request to continue a text, and the reply to it, whole or in chunks: OpenAI's older API."""
+"""The request and responses of POST /v1/completions, OpenAI's older API."""
 
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from cupola_server.openai.schema.chat import StreamOptions
-from cupola_server.openai.schema.fields import INT64, Penalty, Text, TokenCount, TokenId
-from cupola_server.openai.schema.formats import Choices, ResponseFormat, Schema, StructuredOutputs
-from cupola_server.openai.schema.usage import CompletionUsage
+from cupola_server.openai.schema.chat_completion import CompletionUsage
+from cupola_server.openai.schema.fields import (
+    INT64,
+    Choices,
+    Penalty,
+    ResponseFormat,
+    Schema,
+    StructuredOutputs,
+    Text,
+    TokenCount,
+    TokenId,
+)
 
 
 class TextCompletionRequest(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -17,12 +26,11 @@ class TextCompletionRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     tokens in a text are plain text, and no chat template is applied. Prompts times `n` may be 64 answers at most, which
     run at the same time; those to the first prompt come first.
 
-    Honoured as OpenAI describes them: `max_tokens` (16 unless said otherwise), `echo`, `logprobs`, `n`, `stream` and
-    what chat completions have as well. `best_of` can only be 1 or the same as `n`: nothing is chosen among more. `echo`
-    goes without `logprobs`, because those of a prompt are not computed. `suffix` is refused: models here continue.
+    Supported as OpenAI documents them: `max_tokens` (default 16), `echo`, `logprobs`, `n`, `stream`, and the fields of
+    chat completions. `best_of` must be 1 or equal to `n`. `echo` cannot be combined with `logprobs`, because log
+    probabilities of prompts are not computed. `suffix` is refused.
 
-    `user` is accepted; there is nobody here to tell users apart for. The extensions, from `top_k` on, are those of chat
-    completions.
+    `user` is accepted and has no effect. The extensions, from `top_k` on, are those of chat completions.
     """
 
     prompt: str | list[str | TokenId | list[TokenId]]
@@ -60,13 +68,13 @@ class TextCompletionRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TextLogprobs(Struct, kw_only=True):
-    r"""Log probabilities in the older shape: four lists with one entry per token.
+    r"""Log probabilities in the format of this endpoint: four lists with one entry per token.
 
     Attributes:
-        tokens: The text of each token; "bytes:\xf0\x9f" for one that is no whole character.
-        token_logprobs: Of the chosen tokens.
-        top_logprobs: Of the likeliest tokens at each position, the chosen one included.
-        text_offset: At which character of the text each token begins.
+        tokens: The text of each token; "bytes:\xf0\x9f" for bytes that are not valid UTF-8.
+        token_logprobs: The log probabilities of the chosen tokens.
+        top_logprobs: The log probabilities of the most likely tokens at each position, including the chosen one.
+        text_offset: The character offset of each token in the text.
     """
 
     tokens: list[str]
@@ -76,7 +84,7 @@ class TextLogprobs(Struct, kw_only=True):
 
 
 class TextChoice(Struct, kw_only=True):
-    """One of the answers, or what a chunk adds to it."""
+    """A choice, or the part of it in a chunk."""
 
     index: int
     text: str
@@ -85,7 +93,7 @@ class TextChoice(Struct, kw_only=True):
 
 
 class TextCompletion(Struct, kw_only=True):
-    """The reply, and each event of a stream. In a stream `usage` is there only when the client asked for it."""
+    """The response, and each event of a stream. In a stream `usage` is present only if the client asked for it."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"

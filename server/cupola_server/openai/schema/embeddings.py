@@ -1,4 +1,4 @@
-"""The body of a request for embeddings, and the reply to it."""
+"""The request and response of POST /v1/embeddings."""
 
 from typing import Annotated, Literal
 
@@ -31,7 +31,7 @@ class EmbeddingsRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Embedding(Struct, kw_only=True):
-    """The vector of one input: of length 1, as numbers or as the base64 of their bytes."""
+    """The vector of one input with L2 norm 1, as numbers or as base64 of little-endian float32 values."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -39,14 +39,14 @@ class Embedding(Struct, kw_only=True):
 
 
 class EmbeddingsUsage(Struct, kw_only=True):
-    """What all inputs took, the special tokens around each included."""
+    """The token counts of all inputs, including special tokens."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingsReply(Struct, kw_only=True):
-    """The reply to a request for embeddings, in the order of the inputs."""
+    """The response, in the order of the inputs."""
 
     object: Literal["list"] = "list"
     data: tuple[Embedding, ...]

@@ -1,4 +1,4 @@
-"""The messages of a chat, as clients send them."""
+"""The messages of a chat request."""
 
 from typing import Annotated
 
@@ -9,28 +9,28 @@ from cupola_server.openai.schema.tools import CalledFunction
 
 
 class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
-    """Text. `prompt_cache_breakpoint` is a hint for OpenAI's cache and means nothing here."""
+    """Text. `prompt_cache_breakpoint` is a hint for OpenAI's cache and is ignored."""
 
     text: str
     prompt_cache_breakpoint: object = None
 
 
 class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
-    """What an assistant said instead of an answer."""
+    """An assistant's refusal."""
 
     refusal: str
 
 
 class ImagePart(Struct, tag_field="type", tag="image_url"):
-    """Known, and refused: no model here sees."""
+    """An image, which is not supported."""
 
 
 class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    """Known, and refused: no model here hears."""
+    """Audio, which is not supported."""
 
 
 class FilePart(Struct, tag_field="type", tag="file"):
-    """Known, and refused: no model here reads files."""
+    """A file, which is not supported."""
 
 
 Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
@@ -38,35 +38,35 @@ Content = str | Annotated[list[Part], Meta(min_length=1)]
 
 
 class SystemMessage(Struct, tag_field="role", tag="system", forbid_unknown_fields=True):
-    """Instructions. Several text parts are joined by line ends, here and in the other messages."""
+    """A system message. As in other messages, text parts are joined by newlines."""
 
     content: Content
     name: str | None = None
 
 
 class DeveloperMessage(Struct, tag_field="role", tag="developer", forbid_unknown_fields=True):
-    """Instructions under their newer name; templates get them as "system"."""
+    """A developer message, which templates receive as "system"."""
 
     content: Content
     name: str | None = None
 
 
 class UserMessage(Struct, tag_field="role", tag="user", forbid_unknown_fields=True):
-    """What the user said."""
+    """A user message."""
 
     content: Content
     name: str | None = None
 
 
 class AssistantToolCall(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
-    """A call that the model made."""
+    """A function call that the model made."""
 
     id: Text
     function: CalledFunction
 
 
 class AssistantCustomCall(Struct, tag_field="type", tag="custom"):
-    """Known, and refused as custom tools are."""
+    """A custom tool, which is not supported."""
 
 
 class AssistantMessage(Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
@@ -86,7 +86,7 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant", forbid_unknown
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):
-    """What a function that the model called returned."""
+    """The result of a function call."""
 
     content: Content
     tool_call_id: str
@@ -94,7 +94,7 @@ class ToolMessage(Struct, tag_field="role", tag="tool", forbid_unknown_fields=Tr
 
 
 class FunctionMessage(Struct, tag_field="role", tag="function"):
-    """The result of a function, the older form of `ToolMessage`: known, and refused."""
+    """The older form of `ToolMessage`, which is not supported."""
 
 
 ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage

@@ -1,4 +1,4 @@
-"""Models, as listings have them."""
+"""The models of GET /v1/models."""
 
 from typing import Literal
 
@@ -18,8 +18,8 @@ class Model(Struct, kw_only=True):
         loaded: It is in memory now.
         device: "CPU", "GPU" or "NPU".
         provider: The execution provider that the variant is made for.
-        context_length: In tokens; null if the catalog does not say.
-        max_output_tokens: The longest answer that the publisher recommends; null if not said.
+        context_length: In tokens; null if unknown.
+        max_output_tokens: The longest answer that the publisher recommends; null if unknown.
     """
 
     id: str
@@ -36,7 +36,7 @@ class Model(Struct, kw_only=True):
 
 
 class ModelList(Struct, kw_only=True):
-    """The reply to GET /v1/models."""
+    """The response of GET /v1/models."""
 
     object: Literal["list"] = "list"
     data: tuple[Model, ...]

@@ -1,4 +1,4 @@
-"""Bodies and replies of POST /tokenize and POST /detokenize, in vLLM's shapes."""
+"""The requests and responses of POST /tokenize and POST /detokenize, in vLLM's format."""
 
 from typing import Annotated, Any
 
@@ -36,7 +36,7 @@ class TokenizeRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TokenizeReply(Struct, kw_only=True):
-    """The tokens of a prompt, how many they are, and how many fit in the model's context."""
+    """The tokens of a prompt, their number, and the model's context length."""
 
     tokens: tuple[int, ...]
     count: int
@@ -44,13 +44,13 @@ class TokenizeReply(Struct, kw_only=True):
 
 
 class DetokenizeRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /detokenize. A token that the model does not have is an error."""
+    """The body of POST /detokenize. Unknown token ids are an error."""
 
     model: Text
     tokens: list[TokenId]
 
 
 class DetokenizeReply(Struct, kw_only=True):
-    """The text of tokens; special ones as they are written, U+FFFD for bytes that are no character."""
+    """The text of the tokens, including special tokens, with U+FFFD for bytes that are not valid UTF-8."""
 
     prompt: str

@@ -1,4 +1,4 @@
-"""Functions that a model may call, and its calls of them."""
+"""Tools, tool choices and tool calls."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class FunctionDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A function. `parameters` is a JSON schema, which the arguments conform to if `strict` says so."""
+    """A function. `parameters` is the JSON schema of its arguments, enforced if `strict` is set."""
 
     name: FunctionName
     description: str | None = None
@@ -17,13 +17,13 @@ class FunctionDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class FunctionToolParam(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
-    """A function that may be called."""
+    """A function tool."""
 
     function: FunctionDefinition
 
 
 class CustomToolParam(Struct, tag_field="type", tag="custom"):
-    """Known, and refused: models here call functions with JSON."""
+    """A custom tool, which is not supported."""
 
 
 ToolParam = FunctionToolParam | CustomToolParam
@@ -36,40 +36,40 @@ class FunctionReference(Struct, forbid_unknown_fields=True):
 
 
 class NamedToolChoice(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
-    """This function must be called."""
+    """Requires a call of this function."""
 
     function: FunctionReference
 
 
 class AllowedTools(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Some of the functions."""
+    """A subset of the tools."""
 
     mode: Literal["auto", "required"]
     tools: list[NamedToolChoice]
 
 
 class AllowedToolsChoice(Struct, tag_field="type", tag="allowed_tools", forbid_unknown_fields=True):
-    """Only some of the functions may, or must, be called."""
+    """Restricts calls to a subset of the tools."""
 
     allowed_tools: AllowedTools
 
 
 class CustomToolChoice(Struct, tag_field="type", tag="custom"):
-    """Known, and refused as custom tools are."""
+    """A custom tool, which is not supported."""
 
 
 ToolChoiceParam = Literal["auto", "none", "required"] | NamedToolChoice | AllowedToolsChoice | CustomToolChoice
 
 
 class CalledFunction(Struct, forbid_unknown_fields=True):
-    """What was called. `arguments` is JSON text, as the model wrote it."""
+    """The called function. `arguments` is the JSON text that the model wrote."""
 
     name: str
     arguments: str
 
 
 class MessageToolCall(Struct, kw_only=True):
-    """A call, in an answer and in the message of an assistant."""
+    """A function call in an assistant message."""
 
     id: str
     type: Literal["function"] = "function"

@@ -1,12 +1,18 @@
-"""Tool calling: the formats in which models write calls, told from their text and asked for by prompt or grammar.
+"""Function calling: the formats in which models write calls, their parsers, and their grammars.
 
-Only `answers` and the translation of requests use it. Whoever adds a format implements `ToolFormat`.
+To add a format, implement `ToolFormat`.
 """
 
-from cupola_server.openai.tools.formats import TOOL_FORMATS, JsonFormat, ToolFormat, format_for
-from cupola_server.openai.tools.functions import FunctionTool, NamedFunction
-from cupola_server.openai.tools.parsing import CallParser, JsonCallParser
-from cupola_server.openai.tools.reading import CallArguments, CallOpened, CallPart
+from cupola_server.openai.tools.call_parser import CallParser, JsonCallParser
+from cupola_server.openai.tools.call_reader import CallArguments, CallOpened, CallPart
+from cupola_server.openai.tools.formats import (
+    TOOL_FORMATS,
+    FunctionTool,
+    JsonFormat,
+    NamedFunction,
+    ToolFormat,
+    format_for,
+)
 
 __all__ = [
     "TOOL_FORMATS",

@@ -1,6 +1,6 @@
-"""The formats in which models write calls: a table, from the most telling sign in a chat template to the least.
+"""The formats of function calls, detected from chat templates, the most specific format first.
 
-A plugin adds its own in front: `OpenAIFrontend(tool_formats=(MyFormat(), *TOOL_FORMATS))`.
+A plugin adds its own format in front: `OpenAIFrontend(tool_formats=(MyFormat(), *TOOL_FORMATS))`.
 """
 
 import hashlib
@@ -8,24 +8,49 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import msgspec
+from msgspec import Struct
 
 from cupola.frontend import ToolCall
-from cupola_server.openai.tools.functions import FunctionTool
-from cupola_server.openai.tools.parsing import CallParser, JsonCallParser
+from cupola_server.openai.tools.call_parser import CallParser, JsonCallParser
 
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
-class ToolFormat(ABC):
-    """How one family of models writes calls. Lives in the service process; every method is quick and pure.
+class FunctionTool(Struct, frozen=True):
+    """A function that the model may call.
 
     Attributes:
-        name: For people.
-        arguments: The key of a call's arguments.
-        special_tokens: Its markers are special tokens, which must be asked for to be seen.
+        name: The function's name.
+        description: Its description for the model.
+        parameters: JSON schema of the arguments; None allows any.
+        strict: Whether a grammar enforces the schema.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+
+class NamedFunction(Struct, frozen=True):
+    """A tool choice that requires a call of this function."""
+
+    name: str
+
+
+class ToolFormat(ABC):
+    """The format in which a family of models writes function calls.
+
+    Used in the service process. All methods are fast and have no side effects.
+
+    Attributes:
+        name: Name for display.
+        arguments: The key of the arguments in a call.
+        special_tokens: Whether the markers are special tokens, which decoding skips unless they are requested.
     """
 
     name: str = ""
@@ -34,33 +59,33 @@ class ToolFormat(ABC):
 
     @abstractmethod
     def detects(self, template: str) -> bool:
-        """Whether a model with this chat template, in Jinja, writes calls this way."""
+        """Whether a model with this Jinja chat template uses the format."""
 
     @abstractmethod
     def parser(self, names: Collection[str]) -> CallParser:
-        """Make a parser for one answer, to whose model the functions of these names were offered."""
+        """Create a parser for one answer. `names` are the functions that the model may call."""
 
     @abstractmethod
     def write(self, calls: Sequence[ToolCall]) -> str:
-        """Write calls as the model would, for templates that cannot."""
+        """Write calls in the model's format, for templates that do not render calls."""
 
     def marks(self) -> tuple[str, str] | None:
-        """Return what a grammar puts before and after one call, in Lark; None if a call is bare JSON."""
+        """Return the text before and after each call in a grammar; None if calls are plain JSON."""
         return None
 
     def instructions(self, tools: Sequence[FunctionTool]) -> str:
-        """Explain the functions to a model whose template cannot."""
-        listed = "\n".join(_described(tool) for tool in tools)
+        """Write instructions for models whose template does not describe tools."""
+        listing = "\n".join(_describe(tool) for tool in tools)
         example = ToolCall("", "function-name", '{"argument-name": "value"}')
         return (
             f"You can call functions to help with the user's request. These are the functions, each with a JSON schema "
-            f"of its arguments:\n{listed}\n\nTo call one, answer with its name and its arguments in exactly this "
+            f"of its arguments:\n{listing}\n\nTo call one, answer with its name and its arguments in exactly this "
             f"form, once per call:\n{self.write([example])}\nCall a function only if it helps; otherwise answer "
             f"in plain text. The results are then given to you between <tool_response> and </tool_response>."
         )
 
     def call_id(self, wanted: str = "") -> str:
-        """Return an id for a new call, or the wanted one as the model's template can take it."""
+        """Create an id for a call, or convert an existing one to the form that the model's template requires."""
         return wanted or f"call_{uuid4().hex[:24]}"
 
 
@@ -89,15 +114,15 @@ class JsonFormat(ToolFormat):
     special_tokens: bool = False
 
     def detects(self, template: str) -> bool:
-        """Look for the format's signs."""
+        """Check for the signs of the format."""
         return any(sign in template for sign in self.signs)
 
     def parser(self, names: Collection[str]) -> CallParser:
-        """Make a parser for one answer."""
+        """Create a parser for one answer."""
         return JsonCallParser(self.openings, self.closing, names if self.bare else None)
 
     def write(self, calls: Sequence[ToolCall]) -> str:
-        """Write calls as the model would."""
+        """Write calls in the model's format."""
         objects = [self._object(call) for call in calls]
         opening = self.openings[0] if self.openings else ""
         if self.listed:
@@ -107,7 +132,7 @@ class JsonFormat(ToolFormat):
         return "\n".join(f"{opening}\n{written}\n{self.closing}" for written in objects)
 
     def marks(self) -> tuple[str, str] | None:
-        """Return the markers as long as they are plain text around every single call."""
+        """Return the markers if they are plain text around each call."""
         if self.special_tokens or self.listed or self.bare or not self.openings:
             return None
         return self.openings[0], self.closing
@@ -120,11 +145,11 @@ class MistralFormat(JsonFormat):
     """Mistral's `[TOOL_CALLS]`, with a list or with names and arguments; the ids have nine letters or digits."""
 
     def parser(self, names: Collection[str]) -> CallParser:
-        """Make a parser for one answer."""
+        """Create a parser for one answer."""
         return JsonCallParser(self.openings, self.closing, names, named=True)
 
     def call_id(self, wanted: str = "") -> str:
-        """Make up an id, or make one of the wanted one, always the same."""
+        """Create an id of nine letters or digits, or derive one deterministically from an existing id."""
         if _MISTRAL_ID.fullmatch(wanted):
             return wanted
         return hashlib.blake2b((wanted or uuid4().hex).encode(), digest_size=5).hexdigest()[:9]
@@ -161,13 +186,13 @@ TOOL_FORMATS: tuple[ToolFormat, ...] = (HERMES, MISTRAL, PHI4, LLAMA3, GENERIC)
 
 
 def format_for(template: str, formats: Sequence[ToolFormat] = TOOL_FORMATS) -> ToolFormat:
-    """Choose the first format that knows a template; Hermes' for a template that knows of no tools."""
+    """Return the first format that detects a template; the generic one for templates without tools."""
     if not re.search(r"\btools\b", template):
         return HERMES
     return next((known for known in formats if known.detects(template)), GENERIC)
 
 
-def _described(tool: FunctionTool) -> str:
+def _describe(tool: FunctionTool) -> str:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters or {}}
     return _json(function)
 

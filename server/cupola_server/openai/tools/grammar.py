@@ -1,4 +1,4 @@
-"""Grammars that make a model call functions as it was told to, in Lark as llguidance reads it."""
+"""Grammars that constrain answers with function calls, in llguidance's dialect of Lark."""
 
 import re
 from collections.abc import Sequence
@@ -7,19 +7,18 @@ import msgspec
 
 from cupola.errors import InvalidParameterError
 from cupola.frontend import Guidance
-from cupola_server.openai.tools.formats import ToolFormat
-from cupola_server.openai.tools.functions import FunctionTool
+from cupola_server.openai.tools.formats import FunctionTool, ToolFormat
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _START = re.compile(r"^start(\s*:)", re.MULTILINE)
 _GRAMMAR_ERROR = re.compile(r"at (?P<line>\d+)\(\d+\): (?:failed to compile JSON schema: )?(?P<problem>.*)")
 _ANY_TEXT = r"/(.|\n)*/"
-_MOST_CALLS = 16  # small models never stop
-_FURTHER = f'(", " item){{0,{_MOST_CALLS - 1}}} '
+_MAX_CALLS = 16  # small models would not stop otherwise
+_FURTHER = f'(", " item){{0,{_MAX_CALLS - 1}}} '
 
 
 def calls_grammar(
-    format_: ToolFormat,
+    tool_format: ToolFormat,
     tools: Sequence[FunctionTool],
     *,
     required: bool,
@@ -27,20 +26,20 @@ def calls_grammar(
     answer: Guidance | None = None,
     param: str = "tools",
 ) -> Guidance:
-    """Make the grammar of an answer that calls functions.
+    """Create the grammar of an answer that may call functions.
 
     Args:
-        format_: The model's own format. Where its markers are plain text they are part of the grammar.
-        tools: The functions that may be called; the arguments conform to their schemas.
-        required: There is at least one call and nothing else.
-        many: There may be several calls.
-        answer: What the answer has to be if no call is required and made; None lets it be any text.
-        param: The request's field, for errors.
+        tool_format: The model's format. Its markers are part of the grammar if they are plain text.
+        tools: The functions that may be called. The arguments match their schemas.
+        required: Whether the answer must consist of calls.
+        many: Whether several calls are allowed.
+        answer: The grammar of an answer without calls; None allows any text.
+        param: The request's field, for error messages.
     """
-    marks = format_.marks()
+    marks = tool_format.marks()
     answer = None if required else answer
     start, rules = _marked(marks, required, many, answer) if marks else _bare(required, many, answer)
-    lines = [f"start: {start}", *rules, *_items(tools, format_)]
+    lines = [f"start: {start}", *rules, *_items(tools, tool_format)]
     return Guidance("lark", "\n".join(lines) + "\n", param)
 
 
@@ -50,7 +49,7 @@ def _marked(marks: tuple[str, str], required: bool, many: bool, answer: Guidance
     call = [f"call: {opening} rest", *ending]
     if many:
         call[0] += ' "\\n"?'
-    calls = f"call{{1,{_MOST_CALLS}}}" if many else "call"
+    calls = f"call{{1,{_MAX_CALLS}}}" if many else "call"
     if required:
         return calls, call
     if answer:
@@ -65,7 +64,7 @@ def _marked(marks: tuple[str, str], required: bool, many: bool, answer: Guidance
 
 
 def _bare(required: bool, many: bool, answer: Guidance | None) -> tuple[str, list[str]]:
-    # in a list, because its bracket tells at once that this is no answer in JSON
+    # in a list, whose bracket distinguishes calls from a JSON answer immediately
     calls = [f'calls: "[" item {_FURTHER if many else ""}"]"' if many or answer else "calls: item"]
     if required:
         return "calls", calls
@@ -74,26 +73,28 @@ def _bare(required: bool, many: bool, answer: Guidance | None) -> tuple[str, lis
     return "calls | TEXT", [*calls, r"TEXT: /[^\s\[{`](.|\n)*/"]
 
 
-def _items(tools: Sequence[FunctionTool], format_: ToolFormat) -> list[str]:
+def _items(tools: Sequence[FunctionTool], tool_format: ToolFormat) -> list[str]:
     rules = [f"item: {' | '.join(f'item_{i}' for i in range(len(tools)))}"]
     for i, tool in enumerate(tools):
-        head = _literal(f'{{"name": "{tool.name}", "{format_.arguments}": ')
-        # what llguidance cannot enforce of a schema that need not be enforced does no harm
+        head = _literal(f'{{"name": "{tool.name}", "{tool_format.arguments}": ')
+        # without `strict`, the parts of a schema that llguidance cannot enforce are ignored
         schema = _json({"type": "object", **(tool.parameters or {})}, lenient=not tool.strict)
         rules += [f'item_{i}: {head} arguments_{i} "}}"', f"arguments_{i}: {schema}"]
     return rules
 
 
 def after_reasoning(guidance: Guidance, closing: str) -> Guidance:
-    """Let reasoning come first, up to and with the marker that closes it."""
+    """Allow reasoning before the answer, up to and including its closing marker."""
     rule = guidance.text if guidance.kind == "lark" else _answer_rule(guidance, "start")
     rest = _START.sub(r"shaped\1", rule, count=1)
     first = f"start: reasoning gap shaped\nreasoning[suffix={_literal(closing)}]: {_ANY_TEXT}\ngap: /[ \\n]{{0,4}}/\n"
     return Guidance("lark", first + rest, guidance.param)
 
 
-def explained(error: InvalidParameterError, guidance: Guidance, tools: Sequence[FunctionTool]) -> InvalidParameterError:
-    """Say which function's schema it is that a grammar could not be made of."""
+def schema_error(
+    error: InvalidParameterError, guidance: Guidance, tools: Sequence[FunctionTool]
+) -> InvalidParameterError:
+    """Name the function whose schema cannot be compiled to a grammar, if the error is about one."""
     found = _GRAMMAR_ERROR.search(error.detail)
     lines = guidance.text.splitlines()
     rule = lines[int(found["line"]) - 1] if found and int(found["line"]) <= len(lines) else ""
@@ -106,7 +107,7 @@ def explained(error: InvalidParameterError, guidance: Guidance, tools: Sequence[
 
 
 def _answer_rule(answer: Guidance, name: str = "answer") -> str:
-    """Write guidance as a rule of a grammar. A whole grammar cannot be one."""
+    """Convert guidance to a rule of a grammar; not possible for whole grammars."""
     if answer.kind == "json_object":
         return f"{name}: {_json({'type': 'object'})}"
     if answer.kind == "json_schema":
@@ -117,7 +118,7 @@ def _answer_rule(answer: Guidance, name: str = "answer") -> str:
 
 
 def _json(schema: object, *, lenient: bool = False) -> str:
-    """Write a schema. Without free whitespace, in which small models lose themselves."""
+    """Convert a schema. Whitespace is fixed, because small models get lost in free whitespace."""
     options = {**_COMPACT, "lenient": lenient}
     known = schema if isinstance(schema, dict) else {}
     return "%json " + msgspec.json.encode({**known, "x-guidance": options}).decode()

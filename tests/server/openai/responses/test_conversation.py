@@ -5,7 +5,6 @@ import pytest
 from cupola.frontend import Message, ToolCall
 from cupola_server.openai.errors import FieldError
 from cupola_server.openai.responses import items
-from cupola_server.openai.responses.conversation import to_messages
 from cupola_server.openai.responses.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -16,6 +15,7 @@ from cupola_server.openai.responses.items import (
     Refusal,
     SummaryText,
 )
+from cupola_server.openai.responses.params import to_messages
 
 
 def said(role, *texts):

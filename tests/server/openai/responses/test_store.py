@@ -9,8 +9,7 @@ import pytest
 from cupola.frontend import Settings
 from cupola.settings import ResponseSettings
 from cupola_server.openai import OpenAIFrontend
-from cupola_server.openai.responses.folder import RecordFolder
-from cupola_server.openai.responses.store import ResponseStore
+from cupola_server.openai.responses.store import RecordFolder, ResponseStore
 from server.fake_engine import running
 
 pytestmark = pytest.mark.anyio
@@ -101,7 +100,7 @@ async def test_the_store_does_not_block_the_event_loop(tmp_path):
             self.event.set()
 
     entered, going = Entered(), anyio.Event()
-    store = ResponseStore(SlowFolder(tmp_path, limit=1, life_s=1))
+    store = ResponseStore(SlowFolder(tmp_path, limit=1, ttl_s=1))
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.get, "resp_00000000")

@@ -1,4 +1,4 @@
-"""Reading one call, a JSON object, out of text that comes in pieces."""
+"""Reads one function call, a JSON object, from text that arrives in parts."""
 
 import re
 from collections.abc import Collection
@@ -9,20 +9,20 @@ from msgspec import Struct
 
 
 class CallOpened(Struct, frozen=True):
-    """A call begins: its name is known."""
+    """The start of a call; its name is known."""
 
     name: str
 
 
 class CallArguments(Struct, frozen=True):
-    """More of the arguments of the call that was opened last."""
+    """More JSON text of the arguments of the current call."""
 
     text: str
 
 
 CallPart = CallOpened | CallArguments
 
-# The order that nearly every model keeps: a name, then an object. Whatever differs is read when it is whole.
+# The order that nearly all models use: a name, then an object. Other orders are parsed when the call is complete.
 _HEAD = re.compile(
     r'\s*\{\s*(?:"(?:id|type)"\s*:\s*"[^"]*"\s*,\s*)*'
     r'"name"\s*:\s*(?P<name>"(?:[^"\\]|\\.)+")\s*,\s*"(?:arguments|parameters)"\s*:\s*\{',
@@ -33,7 +33,7 @@ _CALL_KEYS = {"name", "type", "id", "function", "arguments", "parameters"}
 
 
 class Nesting:
-    """Where in JSON text one is: how deep, and whether inside a string. Knows no more of JSON than that."""
+    """Tracks the nesting depth in JSON text, and whether the position is inside a string."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -41,7 +41,7 @@ class Nesting:
         self._escaped = False
 
     def advance(self, character: str) -> None:
-        """Go on by one character."""
+        """Advance by one character."""
         if self.in_string:
             if self._escaped:
                 self._escaped = False
@@ -58,17 +58,17 @@ class Nesting:
 
 
 class CallReader:
-    """Reads one call. Its arguments come out as the model writes them, right or wrong, as soon as the name is known.
+    """Reads one call. After the name is known, its arguments are passed on as the model writes them, even if invalid.
 
     Args:
-        closing: What ends a call whose last brackets the model forgot; empty if nothing does.
-        names: Names that make an object a call; None takes every name, because a marker said that this is a call.
-        name: The call's name if that was read already, so that the object is its arguments.
+        closing: The marker that ends a call with missing brackets; empty if there is none.
+        names: The names that make an object a call; None accepts any, after a marker.
+        name: The call's name if it was read before, so that the object contains the arguments.
 
     Attributes:
-        raw: What was read so far, as long as nothing came out; if this turns out to be no call, it is text.
-        failed: It is no call.
-        done: The call is whole.
+        raw: The text read before the first part was returned; it becomes text if this is not a call.
+        failed: Whether the object is not a call.
+        done: Whether the call is complete.
     """
 
     def __init__(self, closing: str = "", names: Collection[str] | None = None, name: str = "") -> None:
@@ -84,11 +84,11 @@ class CallReader:
 
     @property
     def opened(self) -> bool:
-        """Whether the call's name came out."""
+        """Whether the start of the call was returned."""
         return self._state not in ("head", "named")
 
     def feed(self, text: str) -> tuple[list[CallPart], str]:
-        """Read on; returns what is certain now, and what follows the call once `done` or `failed`."""
+        """Process more text. Returns the certain parts, and the text after the call once `done` or `failed`."""
         parts: list[CallPart] = []
         while text and not (self.done or self.failed):
             match self._state:
@@ -122,7 +122,7 @@ class CallReader:
         return ""
 
     def _is_hopeless(self) -> bool:
-        """Whether an object without a marker begins as no call does, so that it need not be held back."""
+        """Whether an object without a marker cannot be a call, so that it need not be held back."""
         if self._names is None or self._first_key:
             return False
         first = _FIRST_KEY.match(self.raw)
@@ -152,7 +152,7 @@ class CallReader:
         return ""
 
     def _skip(self, text: str) -> str:
-        """Skip what follows the arguments inside the object."""
+        """Skip the rest of the object after the arguments."""
         for at, character in enumerate(text):
             self._nesting.advance(character)
             self._tail += character
@@ -184,7 +184,7 @@ def _text_of(literal: str) -> str:
 
 
 def _call_in(text: str) -> tuple[str, str] | None:
-    """Return name and arguments of a call in whole JSON text, whatever the order of its keys."""
+    """Return name and arguments of a call from complete JSON text, with keys in any order."""
     try:
         value: Any = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

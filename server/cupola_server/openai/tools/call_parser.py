@@ -1,11 +1,11 @@
-"""Finding calls in the text of an answer, as it comes. Whatever turns out to be no call stays text; nothing is lost."""
+"""Finds function calls in the text of an answer while it is generated. Text that is not a call is kept as text."""
 
 import re
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from cupola_server.openai.reasoning import overlap
-from cupola_server.openai.tools.reading import CallPart, CallReader
+from cupola_server.openai.tools.call_reader import CallPart, CallReader
 
 _BEFORE = re.compile(r"[\s\[]*")
 _BETWEEN = re.compile(r"[\s,;\]}]*")
@@ -16,26 +16,26 @@ _PART_OF_NAME = re.compile(r"[\w.-]{1,64}(?:\[[\w\[\]]{0,40})?")
 
 
 class CallParser(Protocol):
-    """Tells the calls of one answer from its text."""
+    """Separates the calls of one answer from its text."""
 
     def feed(self, text: str) -> Sequence[str | CallPart]:
-        """Read on; returns text and parts of calls as far as they are certain, in order."""
+        """Process more text. Returns the text and parts of calls that are certain so far, in order."""
 
     def finish(self) -> Sequence[str | CallPart]:
-        """Return what was held back, once the answer is over."""
+        """Return what was held back, at the end of the answer."""
 
 
 class JsonCallParser:
-    """Finds calls written as JSON: behind a marker, or as the first thing of an answer.
+    """Finds calls written as JSON, after a marker or at the start of an answer.
 
-    An opening marker is followed by one object, several, or a list of them, and maybe a closing marker.
+    An opening marker is followed by an object, several objects or a list of objects, and an optional closing marker.
 
     Args:
-        openings: Markers that begin calls.
-        closing: The marker that ends them; empty if there is none.
-        leading: Names of functions; an answer that begins with an object which calls one of them is a call without
-            any marker. None looks for markers alone.
-        named: The marker may also be followed by a name and then the arguments.
+        openings: Markers before calls.
+        closing: The marker after calls; empty if there is none.
+        leading: Function names. An object at the start of the answer that calls one of them counts as a call without
+            a marker. None accepts calls after markers only.
+        named: Whether the marker may be followed by a name and then the arguments.
     """
 
     def __init__(
@@ -48,34 +48,34 @@ class JsonCallParser:
         self._names = leading
         self._named = named
         self._called = False
-        self._held = ""  # read, but not understood yet
-        self._raw = ""  # understood, but text again if this turns out to be no call
+        self._held = ""  # received, but not parsed yet
+        self._raw = ""  # parsed, but becomes text if it is not a call
         self._reader: CallReader | None = None
         self._step = self._text if leading is None else self._start
         self._parts: list[str | CallPart] = []
 
     def feed(self, text: str) -> Sequence[str | CallPart]:
-        """Read on; returns text and parts of calls as far as they are certain, in order."""
+        """Process more text. Returns the text and parts of calls that are certain so far, in order."""
         self._held += text
         while self._held and self._step():
             pass
-        return self._taken()
+        return self._take_parts()
 
     def finish(self) -> Sequence[str | CallPart]:
-        """Return what was held back, once the answer is over."""
+        """Return what was held back, at the end of the answer."""
         reader, self._reader = self._reader, None
         if reader and not reader.opened:
             self._raw += reader.raw
-        # behind a call, line ends, brackets or the beginning of another one mean nothing to a reader
+        # after a call, drop newlines, brackets and the start of another call
         if not self._called or (self._step == self._text and not self._held.isspace()):
             self._emit(self._raw + self._held)
         self._raw = self._held = ""
-        return self._taken()
+        return self._take_parts()
 
-    # Each step takes what it can from `_held`, and says whether it is worth another look.
+    # Each step consumes part of `_held` and returns whether the next step can continue immediately.
 
     def _start(self) -> bool:
-        """At the beginning: is this a call without a marker?"""
+        """At the start: look for a call without a marker."""
         text = self._held.lstrip()
         if not text or _may_become(text, (_FENCE, *self._openings)):
             return False
@@ -90,7 +90,7 @@ class JsonCallParser:
         return True
 
     def _text(self) -> bool:
-        """In text: wait for a marker."""
+        """In text: look for a marker."""
         found = self._opening.search(self._held) if self._opening else None
         if found:
             before = self._held[: found.start()]
@@ -107,7 +107,7 @@ class JsonCallParser:
         return False
 
     def _block(self) -> bool:
-        """Between calls: another one, or the end of them?"""
+        """Between calls: look for another call or the end."""
         gap = (_BEFORE if self._raw else _BETWEEN).match(self._held)
         rest = self._held[gap.end() :] if gap else self._held
         if not rest or _may_become(rest, self._endings):
@@ -125,7 +125,7 @@ class JsonCallParser:
             if _PART_OF_NAME.fullmatch(rest):
                 return False
         ending = next((ending for ending in self._endings if rest.startswith(ending)), "")
-        if self._raw:  # a marker, and no call behind it
+        if self._raw:  # a marker without a call
             self._emit(self._raw)
             self._raw = ""
         else:
@@ -138,7 +138,7 @@ class JsonCallParser:
         self._step = self._object
 
     def _object(self) -> bool:
-        """In a call."""
+        """In a call: parse it."""
         reader = self._reader
         assert reader is not None
         parts, self._held = reader.feed(self._held)
@@ -157,7 +157,7 @@ class JsonCallParser:
         if text:
             self._parts.append(text)
 
-    def _taken(self) -> Sequence[str | CallPart]:
+    def _take_parts(self) -> Sequence[str | CallPart]:
         parts, self._parts = self._parts, []
         return parts
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cupola_server.openai.errors import ResponseStoreError
-from cupola_server.openai.responses.folder import RecordFolder
+from cupola_server.openai.responses.store import RecordFolder
 
 KEYS = [f"resp_{number:08x}" for number in range(6)]
 SECOND = 1_000_000_000
@@ -31,13 +31,13 @@ def clock():
 
 @pytest.fixture
 def folder(tmp_path, clock):
-    return RecordFolder(tmp_path / "made" / "responses", limit=3, life_s=100, clock=clock)
+    return RecordFolder(tmp_path / "made" / "responses", limit=3, ttl_s=100, clock=clock)
 
 
 def test_a_record_is_found_again_and_in_another_service_too(folder, clock, tmp_path):
     folder.put(KEYS[0], b"one")
     assert folder.get(KEYS[0]) == b"one"
-    other = RecordFolder(tmp_path / "made" / "responses", limit=3, life_s=100, clock=clock)
+    other = RecordFolder(tmp_path / "made" / "responses", limit=3, ttl_s=100, clock=clock)
     assert other.get(KEYS[0]) == b"one"
 
 
@@ -87,7 +87,7 @@ def test_a_record_past_its_life_is_gone_and_its_file_is_removed(folder, clock, t
 
 def test_a_folder_that_cannot_be_made_is_explained_without_its_path(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    folder = RecordFolder(tmp_path / "file", limit=3, life_s=100)
+    folder = RecordFolder(tmp_path / "file", limit=3, ttl_s=100)
     for call in (folder.prepare, lambda: folder.put(KEYS[0], b"one")):
         with pytest.raises(ResponseStoreError) as caught:
             call()
@@ -125,15 +125,15 @@ def test_files_of_others_are_left_alone(folder, clock, tmp_path):
 CRASH = """
 import os, sys
 from pathlib import Path
-from cupola_server.openai.responses.folder import RecordFolder
+from cupola_server.openai.responses.store import RecordFolder
 Path.replace = lambda self, target: os._exit(9)
-RecordFolder(Path(sys.argv[1]), limit=3, life_s=100).put("resp_00000000", b"two")
+RecordFolder(Path(sys.argv[1]), limit=3, ttl_s=100).put("resp_00000000", b"two")
 """
 
 
 def test_a_crash_between_writing_and_renaming_leaves_the_earlier_record_and_is_swept_up_later(tmp_path):
     clock = Clock()
-    folder = RecordFolder(tmp_path, limit=3, life_s=1e12, clock=clock)
+    folder = RecordFolder(tmp_path, limit=3, ttl_s=1e12, clock=clock)
     folder.put(KEYS[0], b"one")
     run = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], check=False, timeout=30)
     assert run.returncode == 9
@@ -161,7 +161,7 @@ STEPS = st.one_of(
 @given(steps=st.lists(STEPS, max_size=25), limit=st.integers(1, 4))
 def test_it_always_holds_the_newest_records_that_are_not_too_old(tmp_path_factory, steps, limit):
     path, clock = tmp_path_factory.mktemp("law"), Clock()
-    folder = RecordFolder(path, limit=limit, life_s=100, clock=clock)
+    folder = RecordFolder(path, limit=limit, ttl_s=100, clock=clock)
     kept = {}  # in the order of writing: key -> (time, data)
     for step, *arguments in steps:
         if step == "put":
@@ -178,7 +178,7 @@ def test_it_always_holds_the_newest_records_that_are_not_too_old(tmp_path_factor
             clock.now_ns += arguments[0] * SECOND + SECOND // 2
         else:
             clock.now_ns += 1_000_000
-            folder = RecordFolder(path, limit=limit, life_s=100, clock=clock)
+            folder = RecordFolder(path, limit=limit, ttl_s=100, clock=clock)
         kept = {key: record for key, record in kept.items() if clock.now_ns - record[0] < 100 * SECOND}
         assert len(list(path.glob("*.json"))) <= limit
         assert {key: folder.get(key) for key in KEYS} == {key: kept.get(key, (0, None))[1] for key in KEYS}

@@ -1,17 +1,16 @@
-"""The replies to a request for a chat completion: whole, or in chunks."""
+"""The responses of POST /v1/chat/completions: complete, or in chunks."""
 
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from cupola_server.openai.schema.tools import MessageToolCall
-from cupola_server.openai.schema.usage import CompletionUsage
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class TopLogprob(Struct):
-    """A token that could have been next. `token` has U+FFFD where `bytes` are no whole characters."""
+    """A likely token. `token` has U+FFFD where `bytes` are not valid UTF-8."""
 
     token: str
     logprob: float
@@ -19,7 +18,7 @@ class TopLogprob(Struct):
 
 
 class ContentLogprob(Struct):
-    """One token of an answer, how likely it was, and what was likeliest in its place."""
+    """A token of the answer with its log probability, and the most likely tokens at its position."""
 
     token: str
     logprob: float
@@ -28,14 +27,14 @@ class ContentLogprob(Struct):
 
 
 class ChoiceLogprobs(Struct):
-    """The tokens of an answer's content."""
+    """The log probabilities of the answer's content."""
 
     content: list[ContentLogprob]
     refusal: None = None
 
 
 class CompletionMessage(Struct, kw_only=True):
-    """An answer. `reasoning_content` is what the model thought before it, if it shows that."""
+    """The assistant's message. `reasoning_content` holds the reasoning, if there is any."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -45,7 +44,7 @@ class CompletionMessage(Struct, kw_only=True):
 
 
 class CompletionChoice(Struct, kw_only=True):
-    """One of the answers."""
+    """One of the choices."""
 
     index: int
     message: CompletionMessage
@@ -53,8 +52,23 @@ class CompletionChoice(Struct, kw_only=True):
     finish_reason: FinishReason
 
 
+class PromptTokensDetails(Struct):
+    """The number of prompt tokens found in the KV cache."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(Struct, kw_only=True):
+    """The token counts of a response."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
 class ChatCompletion(Struct, kw_only=True):
-    """The reply to a request that does not stream."""
+    """The response without streaming."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -66,14 +80,14 @@ class ChatCompletion(Struct, kw_only=True):
 
 
 class FunctionDelta(Struct, kw_only=True):
-    """What a chunk adds to a call: its name at first, then its arguments, a piece of JSON text at a time."""
+    """The part of a call in a chunk: first its name, then the JSON text of its arguments."""
 
     name: str | UnsetType = UNSET
     arguments: str
 
 
 class ToolCallDelta(Struct, kw_only=True):
-    """What a chunk adds to the call of this index."""
+    """The part of a call in a chunk; `index` identifies the call."""
 
     index: int
     id: str | UnsetType = UNSET
@@ -82,7 +96,7 @@ class ToolCallDelta(Struct, kw_only=True):
 
 
 class Delta(Struct, kw_only=True):
-    """What a chunk adds to the answer."""
+    """The part of the message in a chunk."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
@@ -92,7 +106,7 @@ class Delta(Struct, kw_only=True):
 
 
 class ChunkChoice(Struct, kw_only=True):
-    """One of the answers, underway."""
+    """The part of a choice in a chunk."""
 
     index: int
     delta: Delta
@@ -101,7 +115,7 @@ class ChunkChoice(Struct, kw_only=True):
 
 
 class ChatCompletionChunk(Struct, kw_only=True):
-    """One event of a stream. `usage` is there only when the client asked for it, and null until the last chunk."""
+    """An event of a stream. `usage` is present only if the client asked for it, and null except in the last chunk."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

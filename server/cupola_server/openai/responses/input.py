@@ -1,14 +1,13 @@
-"""From what a client sent as input to the items of a conversation."""
+"""Decodes the input of a request to items, and lists input items in pages."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from cupola_server.openai.conversation import unsupported
 from cupola_server.openai.decoding import BodyDecoder
-from cupola_server.openai.errors import FieldError
-from cupola_server.openai.responses.growing import new_id
+from cupola_server.openai.errors import FieldError, unsupported
 from cupola_server.openai.responses.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -22,12 +21,15 @@ from cupola_server.openai.responses.items import (
     Refusal,
     Role,
     SummaryText,
+    new_id,
 )
+from cupola_server.openai.responses.response import ItemList
 from cupola_server.openai.responses.schema import (
     ContentPart,
     FunctionCallInput,
     FunctionCallOutputInput,
     InputItem,
+    InputItemsQuery,
     InputTextPart,
     MessageInput,
     OutputPart,
@@ -38,12 +40,12 @@ from cupola_server.openai.responses.schema import (
 
 T = TypeVar("T")
 
-# What stands before the last "type" of a field: what can be said there.
+# The supported values of a "type" field, by the name of the field that contains it.
 _CHOICES = {
     "input": "message, function_call, function_call_output and reasoning",
     "content": "input_text, output_text and refusal",
     "output": "input_text",
-    "tools": "function, because OpenAI's own tools do not exist here",
+    "tools": "function; OpenAI's hosted tools are not available",
     "format": "text, json_object and json_schema",
     "tool_choice": "function and allowed_tools",
 }
@@ -51,7 +53,7 @@ _INDEX = re.compile(r"\[\d+\]")
 
 
 class RequestDecoder(Generic[T]):
-    """Decodes bodies that have an input. A message in it may leave its type out, as OpenAI allows."""
+    """Decodes bodies with an input. As at OpenAI, the type of messages may be omitted."""
 
     def __init__(self, kind: type[T]) -> None:
         self._decoder = BodyDecoder(kind)
@@ -81,11 +83,11 @@ class RequestDecoder(Generic[T]):
         return msgspec.json.encode(fields)
 
 
-def items_of(request: ResponseRequest) -> tuple[Item, ...]:
-    """Return the input as items, each with an id.
+def input_items(request: ResponseRequest) -> tuple[Item, ...]:
+    """Return the input as items with ids.
 
     Raises:
-        FieldError: Something in it is no text.
+        FieldError: A part of it is not text.
     """
     if isinstance(request.input, str):
         return (_message("user", (InputText(request.input),)),)
@@ -124,40 +126,63 @@ def _message(role: Role, content: tuple[MessagePart, ...], id: str | None = None
 
 
 def _content(message: MessageInput, where: str) -> tuple[MessagePart, ...]:
-    """Return the parts of a message. Whose text it is decides what kind of text, whatever the client called it."""
-    said = message.role == "assistant"
+    """Return the parts of a message. Its role decides between input and output text, whatever the client sent."""
+    is_output = message.role == "assistant"
     if isinstance(message.content, str):
-        return (_text(message.content, said=said),)
-    return tuple(_part(part, f"{where}[{i}]", said=said) for i, part in enumerate(message.content))
+        return (_text(message.content, is_output=is_output),)
+    return tuple(_part(part, f"{where}[{i}]", is_output=is_output) for i, part in enumerate(message.content))
 
 
-def _part(part: ContentPart, where: str, *, said: bool) -> MessagePart:
+def _part(part: ContentPart, where: str, *, is_output: bool) -> MessagePart:
     if isinstance(part, InputTextPart | OutputTextPart):
-        return _text(part.text, said=said)
-    if isinstance(part, RefusalPart) and said:
+        return _text(part.text, is_output=is_output)
+    if isinstance(part, RefusalPart) and is_output:
         return Refusal(part.refusal)
-    raise _unreadable(part, where)
+    raise _unsupported_content(part, where)
 
 
-def _text(text: str, *, said: bool) -> MessagePart:
-    return OutputText(text=text) if said else InputText(text)
+def _text(text: str, *, is_output: bool) -> MessagePart:
+    return OutputText(text=text) if is_output else InputText(text)
 
 
 def _texts(parts: list[OutputPart], where: str) -> tuple[InputText, ...]:
     for i, part in enumerate(parts):
         if not isinstance(part, InputTextPart):
-            raise _unreadable(part, f"{where}[{i}]")
+            raise _unsupported_content(part, f"{where}[{i}]")
     return tuple(InputText(part.text) for part in parts if isinstance(part, InputTextPart))
 
 
-def _unreadable(part: ContentPart, where: str) -> FieldError:
+def _unsupported_content(part: ContentPart, where: str) -> FieldError:
     kind = part.__struct_config__.tag
-    return unsupported(f"{where}.type", f"{kind!r} is not a kind of content that a text model can read here")
+    return unsupported(f"{where}.type", f"{kind!r} content is not supported, only text")
 
 
 def _with_choices(error: FieldError) -> FieldError:
     parts = _INDEX.sub("", error.param).split(".")
     if error.code != "invalid_value" or parts[-1] != "type" or len(parts) == 1 or parts[-2] not in _CHOICES:
         return error
-    detail = f"The value of '{error.param}' is not known here; supported are: {_CHOICES[parts[-2]]}."
+    detail = f"The value of '{error.param}' is not supported. Supported: {_CHOICES[parts[-2]]}."
     return FieldError(param=error.param, code=error.code, detail=detail)
+
+
+def page_of(items: Sequence[Item], query: InputItemsQuery) -> ItemList:
+    """Return the requested page.
+
+    Raises:
+        FieldError: `after` is not the id of an item.
+    """
+    ordered = items if query.order == "asc" else items[::-1]
+    start = 0
+    if query.after is not None:
+        ids = [item.id for item in ordered]
+        if query.after not in ids:
+            detail = f"'after' is '{query.after[:80]}', but no input item of this response has this id."
+            raise FieldError(param="after", code="invalid_value", detail=detail)
+        start = ids.index(query.after) + 1
+    items_on_page = tuple(ordered[start : start + query.limit])
+    return ItemList(
+        data=items_on_page,
+        first_id=items_on_page[0].id if items_on_page else None,
+        last_id=items_on_page[-1].id if items_on_page else None,
+        has_more=start + query.limit < len(ordered),
+    )

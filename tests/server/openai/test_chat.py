@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from cupola.frontend import GenerateRequest, Message, Sampling
-from cupola_server.openai import translate
+from cupola_server.openai import chat
+from cupola_server.openai.chat import to_chat_params
 from cupola_server.openai.schema import ChatRequest
-from cupola_server.openai.translate import to_chat_ask
 
 HONOURED = {
     *("messages", "model", "stream", "stream_options", "n", "max_completion_tokens", "max_tokens", "stop"),
@@ -23,7 +23,7 @@ def translated(messages: object = "Hello", **fields: object) -> GenerateRequest:
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     body = msgspec.json.encode({"model": "tiny", "messages": messages, **fields})
-    return to_chat_ask(msgspec.json.decode(body, type=ChatRequest)).request
+    return to_chat_params(msgspec.json.decode(body, type=ChatRequest)).request
 
 
 def messages_of(*messages: object) -> tuple[Message, ...]:
@@ -31,9 +31,9 @@ def messages_of(*messages: object) -> tuple[Message, ...]:
 
 
 def test_every_field_of_the_request_is_accounted_for():
-    assert {*HONOURED, *MEANINGLESS, *translate._REFUSED} == set(ChatRequest.__struct_fields__)
+    assert {*HONOURED, *MEANINGLESS, *chat._REFUSED} == set(ChatRequest.__struct_fields__)
     assert not HONOURED & MEANINGLESS
-    assert not (HONOURED | MEANINGLESS) & set(translate._REFUSED)
+    assert not (HONOURED | MEANINGLESS) & set(chat._REFUSED)
     assert all(name in ChatRequest.__doc__ for name in MEANINGLESS)
 
 
