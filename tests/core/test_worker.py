@@ -26,7 +26,7 @@ from cupola.errors import (
 from cupola.frontend import ChatPrompt, Message, TextPrompt, TurnFinished
 from cupola.protocol import DetokenizeTokens, EmbedTexts, TokenizeText
 from cupola.settings import ModelSettings
-from cupola.worker.interpreter import Interpreter
+from cupola.worker.launch import Interpreter
 from cupola.worker.process import open_worker
 from echo_specs import chat, echo_spec, text_of
 from waiting import until

@@ -19,7 +19,7 @@ from cupola.messages import GenerateRequest
 from cupola.protocol import Load
 from cupola.provider import Sampling
 from cupola.settings import ModelSettings
-from cupola.worker.interpreter import Interpreter, shared_modules
+from cupola.worker.launch import Interpreter, shared_modules
 from cupola.worker.process import WorkerSpec, open_worker
 from cupola_plugins.gguf.layout import Layout
 from echo_specs import text_of

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from cupola.frontend import Settings
-from cupola.testing import ApiFrontendSuite, Ask
+from cupola.testing import ApiFrontendSuite, HttpRequest
 
 
 class BuiltIn(ApiFrontendSuite):
@@ -25,20 +25,24 @@ CHAT = b'{"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}'
 
 class TestOpenAI(BuiltIn):
     reference = "cupola_server.openai"
-    asks = (Ask("GET", "/v1/models"), Ask("GET", "/v1/models/fake"))
-    generating = Ask("POST", "/v1/chat/completions", CHAT)
+    requests = (HttpRequest("GET", "/v1/models"), HttpRequest("GET", "/v1/models/fake"))
+    generating = HttpRequest("POST", "/v1/chat/completions", CHAT)
 
 
 class TestNative(BuiltIn):
     reference = "cupola_server.native"
-    asks = (Ask("GET", "/cupola/ps"),)
+    requests = (HttpRequest("GET", "/cupola/ps"),)
 
 
 class TestMetrics(BuiltIn):
     reference = "cupola_server.metrics:plugin"
-    asks = (Ask("GET", "/metrics"),)
+    requests = (HttpRequest("GET", "/metrics"),)
 
 
 class TestFoundry(BuiltIn):
     reference = "cupola_server.foundry"
-    asks = (Ask("GET", "/openai/models"), Ask("GET", "/foundry/list"), Ask("GET", "/openai/loadedmodels"))
+    requests = (
+        HttpRequest("GET", "/openai/models"),
+        HttpRequest("GET", "/foundry/list"),
+        HttpRequest("GET", "/openai/loadedmodels"),
+    )

@@ -35,8 +35,7 @@ from cupola.errors import (
     ModelNotFoundError,
     NoProviderError,
 )
-from cupola.external.models import ExternalModels
-from cupola.external.router import ExternalRouter
+from cupola.external.models import ExternalModels, ExternalRouter
 from cupola.messages import ChatPrompt, Embeddings, EmbedRequest, GenerateRequest, TextPrompt
 from cupola.model_index import Listing, ModelEntry, ModelIndex
 from cupola.placement import NO_PREFERENCE, PlacementRequest

@@ -29,9 +29,7 @@ from cupola.environments.probes import probe
 from cupola.errors import ProviderInstallError
 from cupola.plugins import ProviderEntry
 from cupola.settings import Settings
-from cupola.worker.interpreter import Interpreter, shared_modules
-from cupola.worker.killing import kill_group
-from cupola.worker.process import detached
+from cupola.worker.launch import Interpreter, detached, kill_group, shared_modules
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -21,7 +21,7 @@ from cupola.environments.probes import probe
 from cupola.files import replace_file
 from cupola.plugins import ProviderEntry
 from cupola.settings import Settings
-from cupola.worker.interpreter import Interpreter, shared_modules
+from cupola.worker.launch import Interpreter, shared_modules
 from cupola.worker.prober import Finding
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,8 @@ from anyio.abc import Process
 from cupola.contracts import ProviderReport
 from cupola.plugins import ProviderEntry
 from cupola.settings import Settings
-from cupola.worker.interpreter import Interpreter
-from cupola.worker.killing import kill_group
+from cupola.worker.launch import Interpreter, describe_exit, detached, kill_group, stderr_tail
 from cupola.worker.prober import Finding, Probe
-from cupola.worker.process import detached, ending, last_words
 
 
 async def probe(
@@ -49,7 +47,7 @@ async def probe(
         finally:
             await kill_group(process)
         if limit.cancelled_caught:
-            problem = "; ".join([f"It did not report within {timeout_s:g} s", *last_words(folder / "stderr")])
+            problem = "; ".join([f"It did not report within {timeout_s:g} s", *stderr_tail(folder / "stderr")])
             remedy = "Update its driver, or raise machine.probe_timeout_s on a slow machine."
             return _failure(name, f"{problem}.", remedy)
         return _parse_finding(name, output, code, folder)
@@ -88,8 +86,8 @@ def _parse_finding(name: str, output: bytes, code: int | None, folder: Path) -> 
     try:
         return msgspec.json.decode(output, type=Finding)
     except msgspec.MsgspecError:
-        reason = ending(code) if code is not None else "unknown exit code"
-        problem = "; ".join([f"Its probe ended with an error: {reason}", *last_words(folder / "stderr")])
+        reason = describe_exit(code) if code is not None else "unknown exit code"
+        problem = "; ".join([f"Its probe ended with an error: {reason}", *stderr_tail(folder / "stderr")])
         return _failure(name, f"{problem}.", "Reinstall it, or update its driver.")
 
 

@@ -1,5 +1,6 @@
-"""Models elsewhere: services that speak OpenAI's API, offered as models of this one. The engine is the only caller.
+"""External models: models of OpenAI-compatible services that are listed next to local ones. Only the engine uses it.
 
-They stand beside the workers. A front-end hands the engine one `GenerateRequest`, whoever answers it, and gets events.
-That a service takes structured calls where a worker takes a rendered prompt is settled here, and in two events more.
+Front-ends pass a `GenerateRequest` to the engine and receive events, whether a worker or an external service runs it.
+External services get structured tools where workers get a rendered prompt, and two further events carry their calls
+and reasoning.
 """

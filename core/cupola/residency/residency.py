@@ -1,6 +1,6 @@
-"""Which models are loaded: on demand, kept while used, unloaded when idle or asked.
+"""The loaded models: loaded on demand, kept while in use, unloaded when idle or on request.
 
-One task per resident model owns its worker. Everybody who needs a model waits on that one load.
+One task per resident owns its worker. All requests for a model wait for the same load.
 """
 
 import logging
@@ -29,17 +29,17 @@ _FAILURE_WINDOW_S = 60.0
 
 
 _PROCESS_BYTES = 100_000_000
-"""What a worker takes beside its weights, before it was measured."""
+"""Estimated memory of a worker besides its weights, until it is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidencyLimits:
-    """What the residency keeps to.
+    """Limits for loaded models.
 
     Attributes:
         default_ttl_s: Idle seconds before a model is unloaded; 0 means never.
-        restart_limit: Failures of one model within a minute after which it is not started for the rest of it.
-        memory_budget_bytes: What all workers together may take before idle models must make room.
+        restart_limit: How many times one model may fail within a minute before further starts are refused.
+        memory_budget_bytes: Memory that all workers may use together before idle models are unloaded.
         pinned: Ids, names or aliases, in lower case, of models that are never unloaded to make room.
     """
 
@@ -50,7 +50,7 @@ class ResidencyLimits:
 
     @staticmethod
     def from_settings(models: ModelSettings, worker: WorkerSettings) -> "ResidencyLimits":
-        """Return what the settings say; without a budget, models may take three quarters of the memory."""
+        """Create the limits from the settings. The default budget is three quarters of the memory."""
         return ResidencyLimits(
             default_ttl_s=models.ttl_s,
             restart_limit=worker.restart_limit,
@@ -60,7 +60,7 @@ class ResidencyLimits:
 
 
 class Residency:
-    """The loaded models. An async context; leaving it ends every worker."""
+    """The loaded models. Leaving this async context stops all workers."""
 
     def __init__(self, limits: ResidencyLimits, observe: Callable[[Event], None]) -> None:
         self._limits = limits
@@ -84,19 +84,19 @@ class Residency:
         if kind is None or issubclass(kind, anyio.get_cancelled_exc_class()):
             return await self._tasks.__aexit__(kind, error, trace)
         await self._tasks.__aexit__(None, None, None)
-        return None  # the caller's error leaves as it is, in no group
+        return None  # do not wrap the caller's error in a group
 
     @asynccontextmanager
     async def use(self, info: ModelInfo, spec: WorkerSpec, ttl_s: float | None) -> AsyncIterator[Worker]:
-        """Hold a model for one turn, loading it first if needed. It is not unloaded meanwhile.
+        """Hold a model for one turn, loading it if needed. It is not unloaded in the meantime.
 
         Args:
             info: The variant.
-            spec: How to start its worker, if it must be started.
-            ttl_s: Idle seconds after which it may go; None keeps what the resident has, or the default.
+            spec: How to start its worker.
+            ttl_s: Idle seconds before the model may be unloaded; None keeps the current value or the default.
 
         Raises:
-            CupolaError: It could not be loaded.
+            CupolaError: The model could not be loaded.
         """
         resident, worker = await self._acquire(info, spec, ttl_s)
         resident.turns += 1
@@ -108,16 +108,16 @@ class Residency:
             resident.touch()
 
     async def load(self, info: ModelInfo, spec: WorkerSpec, ttl_s: float | None) -> ResidentStatus:
-        """Load a model, or restart the idle clock of a loaded one."""
+        """Load a model, or reset the idle timer of a loaded one."""
         resident, worker = await self._acquire(info, spec, ttl_s)
         resident.touch()
         return resident.status(worker)
 
     async def unload(self, model_id: str, *, force: bool = False, wait_s: float | None = None) -> bool:
-        """Unload a model; False if it was not there. New turns wait until it is decided, then load it again.
+        """Unload a model; False if it was not loaded. New turns wait for the outcome, then load it again.
 
         Raises:
-            ModelBusyError: Its turns did not end within `wait_s`; it stays.
+            ModelBusyError: Its turns did not end within `wait_s`; it stays loaded.
         """
         resident = self._residents.get(model_id)
         if resident is None:
@@ -138,7 +138,7 @@ class Residency:
         return True
 
     def find(self, name: str) -> tuple[ModelInfo, WorkerSpec] | None:
-        """Find a resident by id, id without version, or alias, whatever the case."""
+        """Find a resident by id, id without version, or alias, ignoring case."""
         wanted = name.strip().lower()
         for resident in self._residents.values():
             info = resident.info
@@ -147,7 +147,7 @@ class Residency:
         return None
 
     def loads(self) -> list[tuple[ModelInfo, Load]]:
-        """List what takes memory now or is about to, and where."""
+        """List the models that are loaded or loading, and where."""
         return [(resident.info, resident.spec.load) for resident in self._residents.values()]
 
     def statuses(self) -> list[ResidentStatus]:
@@ -165,7 +165,7 @@ class Residency:
                 ttl = self._limits.default_ttl_s
                 resident = Resident(info, spec, ttl, anyio.current_time(), self._changes, pinned)
                 self._residents[info.id] = resident
-                self._tasks.start_soon(self._keep, resident, name=f"worker of {info.id}")
+                self._tasks.start_soon(self._run_worker, resident, name=f"worker of {info.id}")
             if resident.leaving:
                 await resident.settled()
                 continue
@@ -182,8 +182,8 @@ class Residency:
             if resident.worker and not (resident.leaving or resident.gone):
                 return resident, resident.worker
 
-    async def _keep(self, resident: Resident) -> None:
-        """Own one worker from its start to its end."""
+    async def _run_worker(self, resident: Resident) -> None:
+        """Run one worker from its start to its end."""
         provider = ""
         try:
             await self._make_room(resident)
@@ -199,11 +199,11 @@ class Residency:
                     finally:
                         self._footprints[resident.info.id] = resident.footprint_bytes or worker.report.resident_bytes
                         resident.worker = None
-                        if not resident.leaving:  # it failed: the next request need not wait for its end
+                        if not resident.leaving:  # it failed, so the next request need not wait for its end
                             self._forget(resident)
                     group.cancel_scope.cancel()
         except* CupolaError as errors:
-            self._failed(resident, _leaf(errors))
+            self._record_failure(resident, _leaf(errors))
         finally:
             self._forget(resident)
             if resident.reason == "stopping":
@@ -213,13 +213,13 @@ class Residency:
             self._observe(ModelUnloaded(resident.info.id, resident.reason, provider))
 
     async def _make_room(self, resident: Resident) -> None:
-        """Unload idle models, least recently used first, until this one fits beside the others.
+        """Unload idle models, least recently used first, until this one fits into the budget.
 
-        What a model needs is what it was last measured to take; before that, its files and a little. An estimate
-        alone refuses nothing: a model that has the memory to itself is always tried.
+        A model's need is its last measured memory, or an estimate from its files. An estimate alone never refuses a
+        model: without other loaded models it is always tried.
 
         Raises:
-            MemoryBudgetError: Those that use the memory did not become idle in time.
+            MemoryBudgetError: The other models did not become idle in time.
         """
         info = resident.info
         needed = self._footprints.get(info.id, int(info.size_bytes * 1.2) + _PROCESS_BYTES)
@@ -245,18 +245,18 @@ class Residency:
         resident.expected_bytes = needed
 
     def _others(self, resident: Resident) -> list[Resident]:
-        """Return the residents that take memory, or are about to."""
+        """Return the other residents that use memory or are about to."""
         return [r for r in self._residents.values() if r is not resident and (r.worker or r.expected_bytes)]
 
     def _fits(self, needed: int, others: list[Resident]) -> bool:
         return needed + sum(other.footprint_bytes for other in others) <= self._limits.memory_budget_bytes
 
     def _forget(self, resident: Resident) -> None:
-        """Let the next request start a new worker."""
+        """Remove a resident, so that the next request starts a new worker."""
         if self._residents.get(resident.info.id) is resident:
             del self._residents[resident.info.id]
 
-    def _failed(self, resident: Resident, error: CupolaError) -> None:
+    def _record_failure(self, resident: Resident, error: CupolaError) -> None:
         logger.warning("%s", error)
         resident.error = error
         if isinstance(error, WorkerError):
@@ -270,11 +270,11 @@ class Residency:
         if len(failures) >= self._limits.restart_limit and left > 0:
             raise WorkerError(
                 detail=f"The worker of {model_id!r} failed {len(failures)} times within {_FAILURE_WINDOW_S:g} s. "
-                f"It is started again in {math.ceil(left)} s; the service's log has the reasons."
+                f"It can be started again in {math.ceil(left)} s. See the service's log for the reasons."
             )
 
     async def _expire(self, resident: Resident) -> None:
-        """Unload the model once it was idle for its time. The clock is monotonic: setting the time changes nothing."""
+        """Unload the model after its idle time, measured on a monotonic clock."""
         while (left := resident.expires_at - anyio.current_time()) > 0:
             with anyio.move_on_after(None if left == math.inf else left):
                 await self._changes.next()

@@ -1,4 +1,4 @@
-"""One model that is loading, loaded or leaving."""
+"""A model that is loading, loaded or being unloaded."""
 
 import math
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from cupola.worker.process import Worker, WorkerSpec
 
 
 class Changes:
-    """Wakes whoever waits for something about the residents to become true."""
+    """Wakes tasks that wait for a condition on the residents."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
 
     def notify(self) -> None:
-        """Let everybody who waits look again."""
+        """Let all waiting tasks check their condition."""
         self._event.set()
         self._event = anyio.Event()
 
@@ -35,15 +35,15 @@ class Changes:
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """A model and its worker. Whoever changes it notifies the others.
+    """A model and its worker. Code that changes a resident notifies the waiting tasks.
 
     Attributes:
-        ttl_s: Idle seconds after which it is unloaded; 0 means never.
-        used_at: When its last turn began or ended, on the event loop's clock.
-        expected_bytes: What it will need, while it is loading.
-        waiting: Requests that wait for it to load.
-        leaving: It is being unloaded; no new turn may start.
-        gone: Its process has ended.
+        ttl_s: Idle seconds before it is unloaded; 0 means never.
+        used_at: When its last turn started or ended, on the event loop's clock.
+        expected_bytes: Estimated memory while it is loading.
+        waiting: The number of requests that wait for it to load.
+        leaving: Whether it is being unloaded, so that no new turn may start.
+        gone: Whether its process has ended.
         reason: Why it ended, for observers.
     """
 
@@ -64,17 +64,17 @@ class Resident:
 
     @property
     def expires_at(self) -> float:
-        """When it is unloaded if nothing happens, on the event loop's clock."""
+        """When it will be unloaded if it stays idle, on the event loop's clock."""
         return math.inf if self.busy or not self.ttl_s else self.used_at + self.ttl_s
 
     @property
     def busy(self) -> bool:
-        """Whether it must stay: it is loading, or somebody uses it or is about to."""
+        """Whether it is loading, in use, or about to be used, so that it must not be unloaded."""
         return bool(self.turns or self.waiting or self.worker is None)
 
     @property
     def footprint_bytes(self) -> int:
-        """Its worker's memory, measured now; while it is loading, what is expected."""
+        """The current memory of its worker; while it is loading, the estimate."""
         if self.worker is None:
             return self.expected_bytes
         try:
@@ -83,16 +83,16 @@ class Resident:
             return 0
 
     def touch(self) -> None:
-        """Restart the idle clock."""
+        """Reset the idle timer."""
         self.used_at = anyio.current_time()
         self.changes.notify()
 
     async def loaded(self) -> None:
-        """Wait until it is loaded, or never will be."""
+        """Wait until it is loaded or has failed."""
         await self.changes.until(lambda: self.worker or self.gone)
 
     async def settled(self) -> None:
-        """Wait until it is gone, or stays after all."""
+        """Wait until it is gone, or no longer being unloaded."""
         await self.changes.until(lambda: self.gone or not self.leaving)
 
     async def ended(self) -> None:
@@ -100,7 +100,7 @@ class Resident:
         await self.changes.until(lambda: self.gone)
 
     def status(self, worker: Worker) -> ResidentStatus:
-        """Describe it for front-ends."""
+        """Return its status for front-ends."""
         left = self.expires_at - anyio.current_time()
         return ResidentStatus(
             info=self.info,

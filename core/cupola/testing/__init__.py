@@ -1,7 +1,6 @@
-"""The plugin author's kit: conformance suites, fakes, and an engine with the plugins under test.
+"""Tools for testing plugins: conformance suites, fakes, and an engine with the plugins under test.
 
-The suites are pytest classes: subclass one, override its fixture, run pytest. The only part of the core that imports
-pytest; nothing of the engine imports it.
+The suites are pytest classes: subclass one, override its fixture, and run pytest. Only this package imports pytest.
 """
 
 import pytest
@@ -16,19 +15,19 @@ pytest.register_assert_rewrite(
 
 from cupola.testing.caches import CacheStoreSuite  # noqa: E402 - asserts are rewritten on import
 from cupola.testing.catalogs import CatalogSourceSuite  # noqa: E402
+from cupola.testing.engine import engine_with  # noqa: E402
 from cupola.testing.fakes import FakeEngine, PlainFrontend, RepeatingProvider, RepeatingSession, Shelf  # noqa: E402
-from cupola.testing.frontends import ApiFrontendSuite, Ask  # noqa: E402
-from cupola.testing.opening import engine_with  # noqa: E402
+from cupola.testing.frontends import ApiFrontendSuite, HttpRequest  # noqa: E402
 from cupola.testing.providers import ExecutionProviderSuite  # noqa: E402
 from cupola.testing.sessions import SessionSuite  # noqa: E402
 
 __all__ = [
     "ApiFrontendSuite",
-    "Ask",
     "CacheStoreSuite",
     "CatalogSourceSuite",
     "ExecutionProviderSuite",
     "FakeEngine",
+    "HttpRequest",
     "PlainFrontend",
     "RepeatingProvider",
     "RepeatingSession",

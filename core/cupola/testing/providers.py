@@ -44,9 +44,9 @@ from cupola.errors import LoadError, ModelFormatError, SettingsError
 from cupola.messages import Sampling
 from cupola.plugins import GROUP, PluginSet, ProviderEntry, provider_options
 from cupola.settings import Settings
-from cupola.testing.opening import paths_for_workers
+from cupola.testing.engine import paths_for_workers
 from cupola.testing.sessions import run_turn
-from cupola.worker.interpreter import Interpreter
+from cupola.worker.launch import Interpreter
 
 _PROBE_S = 60.0
 _RUNTIMES = ("onnxruntime", "onnxruntime_genai", "torch", "tensorflow", "openvino")

@@ -1,6 +1,6 @@
-"""Finds the layout in which a model runs best on this machine, and how good predictions are."""
+"""Finds the weight layout with which a model runs best on this machine, and measures prediction quality."""
 
-from cupola.tuning.quality import TEXT, Predictions, Reading, divergence, read_text
+from cupola.tuning.quality import TEXT, Predictions, TextScore, divergence, score_text
 from cupola.tuning.search import TUNED, Goal, Tuner, Tuning
 from cupola.tuning.trial import Trial
 
@@ -9,10 +9,10 @@ __all__ = [
     "TUNED",
     "Goal",
     "Predictions",
-    "Reading",
+    "TextScore",
     "Trial",
     "Tuner",
     "Tuning",
     "divergence",
-    "read_text",
+    "score_text",
 ]

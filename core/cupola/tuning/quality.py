@@ -1,4 +1,4 @@
-"""How good predictions are: perplexity on a short text, and how far they are off another model's."""
+"""Prediction quality: perplexity on a short text, and divergence from another model's predictions."""
 
 import math
 import statistics
@@ -14,7 +14,7 @@ the weather, the price of diesel, and a letter that one of them had received fro
 work in a small bakery, she wrote, where they began at three o'clock and sang until the ovens were warm. At nine the
 ferry came in, eleven minutes late, with forty passengers, a red bicycle and a crate of oranges. def area(width,
 height): return width * height. If a train leaves at 7:15 and needs 95 minutes, it arrives at 8:50."""
-"""What is read: prose, a little code, a little arithmetic."""
+"""The text to score: prose, some code and some arithmetic."""
 
 _FIRST_POSITION, _TOP = 4, 200
 _FORCED = 1000.0
@@ -24,12 +24,12 @@ Run = Callable[[GenerateRequest], Awaitable[Sequence[TokenLogprob]]]
 """Runs a turn to its end and returns the log probabilities of its tokens."""
 
 
-class Reading(Struct, frozen=True):
-    """What a model predicted at every position of a text.
+class TextScore(Struct, frozen=True):
+    """A model's predictions at every position of a text.
 
     Attributes:
-        tops: The likeliest tokens with their log probabilities.
-        logprobs: Of the token that really came.
+        tops: The most likely tokens with their natural log probabilities, per position.
+        logprobs: The natural log probability of the actual token, per position.
     """
 
     tops: Predictions
@@ -37,14 +37,14 @@ class Reading(Struct, frozen=True):
 
     @property
     def perplexity(self) -> float:
-        """E to the mean surprise in nats per token; `nan` when nothing was read."""
+        """The exponential of the mean negative log probability per token; `nan` without predictions."""
         return math.exp(-statistics.fmean(self.logprobs)) if self.logprobs else math.nan
 
 
-async def read_text(run: Run, text: Sequence[int], model: str = "") -> Reading:
-    """Have a model read a text, token by token; an empty reading if its session tells no log probabilities.
+async def score_text(run: Run, text: Sequence[int], model: str = "") -> TextScore:
+    """Score a text token by token; the score is empty if the session reports no log probabilities.
 
-    Each token is forced by a bias, and what is reported of it is its probability in the model's own distribution.
+    A logit bias forces each token. The reported log probabilities are those of the model before the bias.
     """
     tops, logprobs = [], []
     for end in range(_FIRST_POSITION, len(text)):
@@ -52,22 +52,22 @@ async def read_text(run: Run, text: Sequence[int], model: str = "") -> Reading:
         prompt = TokenPrompt(tuple(text[:end]))
         request = GenerateRequest(model, prompt, forced, 1, ignore_eos=True, top_logprobs=_TOP)
         try:
-            told = await run(request)
+            reported = await run(request)
         except RequestError:
-            return Reading([], ())
-        tops += [dict(one.top) for one in told]
-        logprobs += [one.logprob for one in told]
-    return Reading(tops, tuple(logprobs))
+            return TextScore([], ())
+        tops += [dict(token.top) for token in reported]
+        logprobs += [token.logprob for token in reported]
+    return TextScore(tops, tuple(logprobs))
 
 
 def divergence(source: Predictions, other: Predictions) -> float | None:
-    """Return KL(source || other) in nats per token, a lower bound from the likeliest tokens; None without any."""
+    """Return KL(source || other) in nats per token, a lower bound from the most likely tokens; None without any."""
     distances = [divergence_at(p, q) for p, q in zip(source, other, strict=False)]
     return statistics.fmean(distances) if distances else None
 
 
 def divergence_at(source: dict[bytes, float], other: dict[bytes, float]) -> float:
-    """Return KL(source || other) at one position, over the tokens that both list, and all others as one."""
+    """Return KL(source || other) at one position, over the tokens in both lists, and one class for all others."""
     common = source.keys() & other.keys()
     pairs = [(math.exp(source[token]), math.exp(other[token])) for token in common]
     pairs.append((1 - sum(p for p, _ in pairs), 1 - sum(q for _, q in pairs)))

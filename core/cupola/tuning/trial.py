@@ -1,4 +1,4 @@
-"""Measures one layout of a model, in a real worker: speed, memory, and how far its predictions are off the source's."""
+"""Measures one layout of a model in a worker: speed, memory, and divergence from the source's predictions."""
 
 import itertools
 import statistics
@@ -11,7 +11,7 @@ from msgspec import Struct
 from cupola.errors import CupolaError, RequestError
 from cupola.messages import GenerateRequest, Sampling, TextPrompt, TokenLogprob, TokenPrompt, TurnFinished, TurnText
 from cupola.protocol import TokenizeText, Tokens
-from cupola.tuning.quality import TEXT, Predictions, divergence, read_text
+from cupola.tuning.quality import TEXT, Predictions, divergence, score_text
 from cupola.worker.process import Worker, WorkerSpec, open_worker
 
 ROUNDS = 3
@@ -20,20 +20,19 @@ _GREEDY = Sampling(temperature=0.0)
 
 
 class Trial(Struct, frozen=True):
-    """How one layout did. Speeds in tokens per second, medians of a few rounds.
+    """The measurements of one layout. Speeds are medians over rounds, in tokens per second.
 
     Attributes:
-        layout: Its name.
-        size_bytes: Of the files.
-        load_s: Starting the worker and loading.
-        memory_bytes: Of the worker, after loading.
-        prefill_per_s: Of a prompt of 512 tokens.
-        decode_per_s: One answer alone.
-        batch_per_s: Eight answers together.
-        divergence: Kullback-Leibler divergence from the source's predictions, in nats per token of a short text, a
-            lower bound from the 200 likeliest tokens; 0 for the source, None where the session gives no log
-            probabilities.
-        problem: Why there are no figures, if there are none.
+        layout: Name of the layout.
+        size_bytes: Size of the files.
+        load_s: Time to start the worker and load the model, in seconds.
+        memory_bytes: Memory of the worker after loading.
+        prefill_per_s: Prefill speed for a prompt of 512 tokens.
+        decode_per_s: Decode speed of a single stream.
+        batch_per_s: Decode speed of eight streams together.
+        divergence: Kullback-Leibler divergence from the source's predictions in nats per token of a short text, a
+            lower bound from the 200 most likely tokens; 0 for the source, None without log probabilities.
+        problem: Why there are no measurements; "" otherwise.
     """
 
     layout: str
@@ -47,34 +46,36 @@ class Trial(Struct, frozen=True):
     problem: str = ""
 
 
-async def try_out(spec: WorkerSpec, layout: str, size_bytes: int, source: Predictions) -> tuple[Trial, Predictions]:
+async def measure_layout(
+    spec: WorkerSpec, layout: str, size_bytes: int, source: Predictions
+) -> tuple[Trial, Predictions]:
     """Measure one layout.
 
     Args:
-        spec: Starts a worker with it.
-        layout: Its name; empty asks the worker.
-        size_bytes: Of its files.
-        source: The source's predictions; empty for the source itself.
+        spec: How to start a worker for it.
+        layout: Name of the layout; empty uses the name that the worker reports.
+        size_bytes: Size of its files.
+        source: The source's predictions; empty when measuring the source.
 
     Returns:
-        The figures, and its own predictions.
+        The measurements, and the predictions of this layout.
     """
-    found: tuple[Trial, Predictions]
+    result: tuple[Trial, Predictions]
     try:
         async with open_worker(spec) as worker, anyio.create_task_group() as group:
             group.start_soon(worker.run)
-            found = await _measured(worker, layout, size_bytes, source)
+            result = await _measure(worker, layout, size_bytes, source)
             await worker.close(RequestError(detail="The trial is over."))
     except* CupolaError as errors:
-        found = Trial(layout, size_bytes, problem=str(errors.exceptions[0])), []
-    return found
+        result = Trial(layout, size_bytes, problem=str(errors.exceptions[0])), []
+    return result
 
 
-async def _measured(worker: Worker, layout: str, size_bytes: int, source: Predictions) -> tuple[Trial, Predictions]:
-    asked = await worker.ask(TokenizeText(TextPrompt(TEXT)))
-    assert isinstance(asked, Tokens)
-    text = asked.tokens
-    predictions = (await read_text(partial(_logprobs, worker), text)).tops
+async def _measure(worker: Worker, layout: str, size_bytes: int, source: Predictions) -> tuple[Trial, Predictions]:
+    reply = await worker.ask(TokenizeText(TextPrompt(TEXT)))
+    assert isinstance(reply, Tokens)
+    text = reply.tokens
+    predictions = (await score_text(partial(_logprobs, worker), text)).tops
     prefill, decode, batch = [], [], []
     for number in range(ROUNDS):
         prefill.append(await _prefill(worker, text, number))
@@ -94,35 +95,35 @@ async def _measured(worker: Worker, layout: str, size_bytes: int, source: Predic
 
 
 async def _logprobs(worker: Worker, request: GenerateRequest) -> list[TokenLogprob]:
-    events = await _events(worker, request)
-    return [one for _, event in events if isinstance(event, TurnText) for one in event.logprobs]
+    events = await _run_turn(worker, request)
+    return [token for _, event in events if isinstance(event, TurnText) for token in event.logprobs]
 
 
 async def _prefill(worker: Worker, text: Sequence[int], number: int) -> float:
     length = min(_PROMPT_TOKENS, worker.report.context_length - 2)
     started = anyio.current_time()
-    events = await _events(worker, _request(_turned(text, length, number), 1))
+    events = await _run_turn(worker, _request(_rotated_prompt(text, length, number), 1))
     return length / (events[0][0] - started)
 
 
 async def _decode(worker: Worker, text: Sequence[int], rows: int, number: int) -> float:
-    """Return tokens per second of so many answers together, from the first token of any to the last of all."""
-    found: list[tuple[float, TurnText | TurnFinished]] = []
+    """Return the tokens per second of several streams together, from the first token of any to the last of all."""
+    events: list[tuple[float, TurnText | TurnFinished]] = []
 
-    async def one(row: int) -> None:
-        prompt = _turned(text, 24, 100 * number + row + 1)
-        found.extend(await _events(worker, _request(prompt, _NEW_TOKENS)))
+    async def run_row(row: int) -> None:
+        prompt = _rotated_prompt(text, 24, 100 * number + row + 1)
+        events.extend(await _run_turn(worker, _request(prompt, _NEW_TOKENS)))
 
     async with anyio.create_task_group() as group:
         for row in range(rows):
-            group.start_soon(one, row)
-    times = [at for at, event in found if isinstance(event, TurnText)]
-    tokens = sum(event.tokens for _, event in found if isinstance(event, TurnText))
+            group.start_soon(run_row, row)
+    times = [at for at, event in events if isinstance(event, TurnText)]
+    tokens = sum(event.tokens for _, event in events if isinstance(event, TurnText))
     return (tokens - rows) / max(max(times) - min(times), 1e-9)
 
 
-async def _events(worker: Worker, request: GenerateRequest) -> list[tuple[float, TurnText | TurnFinished]]:
-    """Run a turn to its end; every event with the time at which it came."""
+async def _run_turn(worker: Worker, request: GenerateRequest) -> list[tuple[float, TurnText | TurnFinished]]:
+    """Run a turn to its end, and return its events with their times."""
     turn = await worker.submit(request)
     events: list[tuple[float, TurnText | TurnFinished]] = []
     while not (events and isinstance(events[-1][1], TurnFinished)):
@@ -136,7 +137,7 @@ def _request(prompt: Sequence[int], new_tokens: int) -> GenerateRequest:
     return GenerateRequest("", TokenPrompt(tuple(prompt)), _GREEDY, new_tokens, ignore_eos=True)
 
 
-def _turned(text: Sequence[int], length: int, number: int) -> tuple[int, ...]:
-    """Make a prompt of the text's tokens that begins like no other."""
+def _rotated_prompt(text: Sequence[int], length: int, number: int) -> tuple[int, ...]:
+    """Create a prompt from the text that starts differently for each number."""
     start = 1 + 7 * number % (len(text) - 1)
     return tuple(itertools.islice(itertools.cycle([*text[start:], *text[:start]]), length))

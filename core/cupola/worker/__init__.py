@@ -1,4 +1,4 @@
-"""Worker processes: one per loaded model. `process` is the service's end, `child` and what it imports the worker's.
+"""Worker processes, one per loaded model. `process` is the service's end; `child` and `loop` run in the worker.
 
-The residency is the only caller. The two ends speak length-prefixed msgpack frames over a socket pair.
+Only the residency and tuning start workers. Both ends exchange length-prefixed msgpack frames over a socket pair.
 """

@@ -1,8 +1,8 @@
-"""Runs a module of Cupola in an interpreter in whose environment Cupola is not installed.
+"""Runs a module of Cupola in an interpreter whose environment does not have Cupola installed.
 
-Started as a script, `python -P bootstrap.py SHARED MODULE ARGUMENTS...`, because nothing of Cupola can be imported
-before it has done its work. SHARED is JSON: for each top-level module to take from the service's environment, its file
-and, if it is a package, its folders. Nothing else comes from there, and nothing is copied, so nothing becomes stale.
+Run as a script, `python -P bootstrap.py SHARED MODULE ARGUMENTS...`, because Cupola cannot be imported before it has
+run. SHARED is JSON: the file and, for packages, the folders of each top-level module to import from the service's
+environment. Nothing else is imported from there, and nothing is copied, so nothing becomes stale.
 """
 
 import importlib.abc
@@ -17,7 +17,7 @@ from typing import Any
 
 
 class Shared(importlib.abc.MetaPathFinder):
-    """Finds the shared modules where they lie."""
+    """Finds the shared modules."""
 
     def __init__(self, places: Mapping[str, Mapping[str, Any]]) -> None:
         self._places = places
@@ -25,10 +25,10 @@ class Shared(importlib.abc.MetaPathFinder):
     def find_spec(
         self,
         fullname: str,
-        path: Sequence[str] | None = None,  # noqa: ARG002 - the shape of a finder
+        path: Sequence[str] | None = None,  # noqa: ARG002 - the signature of a finder
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find a shared top-level module; what lies in a package is found by its folders, as ever."""
+        """Find a shared top-level module. Submodules are found through the package's folders."""
         place = self._places.get(fullname)
         if place is None:
             return None
@@ -41,7 +41,7 @@ class Shared(importlib.abc.MetaPathFinder):
 
 
 def main(argv: list[str]) -> None:
-    """Make the shared modules importable and run the module in the place of this script."""
+    """Make the shared modules importable, and run the module instead of this script."""
     places, module, *arguments = argv
     sys.meta_path.insert(0, Shared(json.loads(places)))
     sys.argv = [module, *arguments]

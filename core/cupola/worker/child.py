@@ -1,35 +1,52 @@
 """The worker process: `python -m cupola.worker.child SOCKET PARENT_PID STEP_TIMEOUT`.
 
-It loads one model, serves its turns, and ends when the socket closes. It never outlives the service: on Linux the
-kernel kills it with its parent; elsewhere it sees the closed socket between two steps; and a step that hangs, even
-one that holds the interpreter lock, is ended by an alarm.
+It loads one model, runs its turns, and exits when the socket closes. It never outlives the service: on Linux the
+kernel kills it with its parent; elsewhere it notices the closed socket between two steps. A step that hangs is ended
+by an alarm, even if it holds the GIL.
 """
 
 import ctypes
+import importlib
 import logging
+import math
 import os
 import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import psutil
 
-from cupola.contracts import Device, EmbeddingSession, Limits, ModelFiles, Session
-from cupola.errors import CupolaError, FallbackError, InvalidParameterError, LoadError, to_wire
-from cupola.messages import SessionReport
-from cupola.plugins import provider_options
-from cupola.protocol import Ask, Cancel, FromWorker, Load, LoadFailed, Step, Submit, ToWorker, TurnFailed
+from cupola.contracts import Device, EmbeddingSession, ExecutionProvider, Limits, ModelFiles, Session, Tokenizer
+from cupola.errors import CupolaError, FallbackError, InvalidParameterError, LoadError, WireError, WorkerError, to_wire
+from cupola.messages import ChatPrompt, Embeddings, SessionReport, TextPrompt
+from cupola.plugins import plugin_manager, provider_options
+from cupola.protocol import (
+    Ask,
+    Cancel,
+    DetokenizeTokens,
+    EmbedTexts,
+    FromWorker,
+    Load,
+    LoadFailed,
+    Reply,
+    Step,
+    Submit,
+    Text,
+    TokenizeText,
+    Tokens,
+    ToWorker,
+    TurnFailed,
+)
 from cupola.settings import ModelSettings, Settings
-from cupola.worker.frames import FrameReader, encode
+from cupola.worker.channel import FrameReader, encode
 from cupola.worker.loop import TurnLoop
-from cupola.worker.plugin import import_provider
-from cupola.worker.questions import answer
 
 logger = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -44,10 +61,10 @@ class Connection:
         self._reader: FrameReader[ToWorker] = FrameReader(ToWorker)  # type: ignore[arg-type]
 
     def receive(self, *, block: bool) -> list[ToWorker]:
-        """Return what arrived; waits for something if `block`.
+        """Return the received messages; wait for at least one if `block`.
 
         Raises:
-            EOFError: The service closed the socket, or is gone.
+            EOFError: The service closed the socket or has ended.
         """
         messages: list[ToWorker] = []
         while (block and not messages) or select.select([self._socket], [], [], 0)[0]:
@@ -58,7 +75,7 @@ class Connection:
         return messages
 
     def send(self, message: FromWorker) -> None:
-        """Send one frame; waits while the service does not read."""
+        """Send one frame, waiting while the service does not read."""
         try:
             self._socket.sendall(encode(message))
         except OSError as error:
@@ -66,7 +83,7 @@ class Connection:
 
 
 def main(argv: list[str]) -> int:
-    """Run the worker; returns its exit code."""
+    """Run the worker and return its exit code."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     descriptor, parent, step_timeout = argv[0], int(argv[1]), float(argv[2])
     die_with(parent)
@@ -119,8 +136,8 @@ def _run(
 
 
 def _refuse(submitted: list[Submit], connection: Connection) -> None:
-    """Tell who wants an answer from a model that gives none."""
-    error = InvalidParameterError(param="model", detail="This model makes embeddings; it answers no prompts.")
+    """Reject turns of an embedding model."""
+    error = InvalidParameterError(param="model", detail="This is an embedding model; it cannot generate text.")
     for message in submitted:
         connection.send(Step((TurnFailed(message.turn, to_wire(error)),)))
 
@@ -129,19 +146,19 @@ def load_session(load: Load) -> Session | EmbeddingSession:
     """Import the provider's plugin and load the model with it.
 
     Raises:
-        LoadError: The plugin does not bring that provider, or the provider could not load the model.
-        FallbackError: The provider took less of the model's graph than asked for.
+        LoadError: The plugin does not contribute the provider, or the provider could not load the model.
+        FallbackError: The provider takes a smaller share of the model's graph than required.
     """
     settings = msgspec.convert(load.settings, Settings)
     provider = import_provider(load.plugin, load.provider, settings)
     if provider is None:
-        detail = f"the plugin {load.plugin} brings no provider called {load.provider}"
+        detail = f"the plugin {load.plugin} does not contribute a provider named {load.provider}"
         raise LoadError(model=load.model, detail=detail)
     device = Device(provider.name, load.device, index=load.device_index)  # type: ignore[arg-type]
     limits = Limits(settings.models.context_length or None, settings.worker.prefill_chunk)
     options = provider_options(provider, settings)
     session = provider.load(ModelFiles(load.model, Path(load.path)), device, options, limits)
-    if fell_back(session.nodes, load, settings.models) and not settings.models.allow_fallback:
+    if is_below_share(session.nodes, load, settings.models) and not settings.models.allow_fallback:
         session.close()
         raise FallbackError(
             model=load.model,
@@ -153,8 +170,8 @@ def load_session(load: Load) -> Session | EmbeddingSession:
     return session
 
 
-def fell_back(nodes: Mapping[str, int], load: Load, models: ModelSettings) -> bool:
-    """Tell whether the provider took a smaller share of the nodes than asked for. Where nobody knows, it did not."""
+def is_below_share(nodes: Mapping[str, int], load: Load, models: ModelSettings) -> bool:
+    """Whether the provider takes a smaller share of the nodes than required; False if the nodes are unknown."""
     return bool(nodes) and nodes.get(load.provider, 0) < models.min_provider_share * sum(nodes.values())
 
 
@@ -171,34 +188,113 @@ def _report(session: Session | EmbeddingSession, load: Load, load_s: float) -> S
         layout=session.layout,
         template=session.tokenizer.template,
         nodes=dict(session.nodes),
-        fallback=fell_back(session.nodes, load, msgspec.convert(load.settings, Settings).models),
+        fallback=is_below_share(session.nodes, load, msgspec.convert(load.settings, Settings).models),
     )
 
 
 def _inherited_socket(descriptor: str) -> socket.socket:
-    """Open the socket that the service made: by number, or on Windows by the description on standard input."""
+    """Open the inherited socket: by number, or on Windows from its description on standard input."""
     if sys.platform == "win32":
         return socket.fromshare(sys.stdin.buffer.read())
     return socket.socket(fileno=int(descriptor))
 
 
 def die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies, where it can."""
+    """Let the kernel kill this process when its parent dies, if it supports that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # it died before the call
             sys.exit(0)
 
 
 @contextmanager
 def _alarm(limit_s: float) -> Iterator[None]:
-    """Let the system end this process when the block takes too long; works while native code holds the lock."""
+    """Kill this process if the block takes too long. Works even while native code holds the GIL."""
     if not hasattr(signal, "setitimer"):
         yield
         return
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def answer(ask: Ask, session: Session | EmbeddingSession) -> Reply:
+    """Answer a question, with an error if it fails."""
+    try:
+        return Reply(ask.id, _answer(ask.question, session))
+    except CupolaError as error:
+        return Reply(ask.id, to_wire(error))
+    except Exception as error:
+        logger.exception("Answering a question failed")
+        return Reply(ask.id, to_wire(WorkerError(detail=f"The model failed: {type(error).__name__}: {error}")))
+
+
+def _answer(
+    question: TokenizeText | DetokenizeTokens | EmbedTexts, session: Session | EmbeddingSession
+) -> Tokens | Text | Embeddings | WireError:
+    match question:
+        case TokenizeText(prompt):
+            return Tokens(tuple(_prompt_tokens(prompt, session.tokenizer)))
+        case DetokenizeTokens(tokens):
+            return Text(b"".join(map(session.tokenizer.token_bytes, tokens)).decode("utf-8", "replace"))
+        case EmbedTexts() if isinstance(session, EmbeddingSession):
+            return _embeddings(question, session)
+        case _:
+            raise InvalidParameterError(param="model", detail="This is not an embedding model.")
+
+
+def _prompt_tokens(prompt: ChatPrompt | TextPrompt, tokenizer: Tokenizer) -> list[int]:
+    return tokenizer.render(prompt) if isinstance(prompt, ChatPrompt) else tokenizer.encode(prompt.text)
+
+
+def _embeddings(question: EmbedTexts, session: EmbeddingSession) -> Embeddings:
+    inputs = [_input_tokens(value, session.tokenizer) for value in question.inputs]
+    for index, tokens in enumerate(inputs):
+        if not tokens:
+            raise InvalidParameterError(param=f"input[{index}]", detail="An input must not be empty.")
+        if len(tokens) > session.context_length:
+            detail = (
+                f"An input has {len(tokens)} tokens; the limit of this model is {session.context_length}. Split it."
+            )
+            raise InvalidParameterError(param=f"input[{index}]", detail=detail)
+    wanted = question.dimensions or session.dimensions
+    if wanted > session.dimensions:
+        detail = f"This model's vectors have {session.dimensions} dimensions; {wanted} were requested."
+        raise InvalidParameterError(param="dimensions", detail=detail)
+    vectors = tuple(_pack(vector[:wanted]) for vector in session.embed(inputs))
+    return Embeddings(vectors, sum(map(len, inputs)))
+
+
+def _input_tokens(value: str | tuple[int, ...], tokenizer: Tokenizer) -> Sequence[int]:
+    return tokenizer.encode(value) if isinstance(value, str) else value
+
+
+def _pack(vector: Sequence[float]) -> bytes:
+    """Normalise a possibly truncated vector to L2 norm 1, and pack it as little-endian float32."""
+    length = math.sqrt(math.fsum(value * value for value in vector)) or 1.0
+    packed = array("f", [value / length for value in vector])
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def import_provider(reference: str, name: str, settings: Settings) -> ExecutionProvider | None:
+    """Import a plugin and return the provider of that name that it brings; None if it brings none.
+
+    Args:
+        reference: The plugin, "module" or "module:attribute".
+        name: "OpenVINOExecutionProvider".
+        settings: Handed to the plugin's hook.
+    """
+    module, _, attribute = reference.partition(":")
+    plugin = importlib.import_module(module)
+    manager = plugin_manager()
+    manager.register(getattr(plugin, attribute) if attribute else plugin)
+    for providers in manager.hook.execution_providers(settings=settings):
+        for provider in providers:
+            if isinstance(provider, ExecutionProvider) and provider.name == name:
+                return provider
+    return None
 
 
 if __name__ == "__main__":

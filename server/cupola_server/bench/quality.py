@@ -9,7 +9,7 @@ from cupola.contracts import Progress, ProgressEvent
 from cupola.engine import Engine
 from cupola.errors import CupolaError
 from cupola.messages import GenerateRequest, TextPrompt, TokenLogprob, TurnText
-from cupola.tuning import TEXT, Reading, divergence, read_text
+from cupola.tuning import TEXT, TextScore, divergence, score_text
 from cupola_server.bench.errors import unwrap_groups
 from cupola_server.bench.results import Quality, TargetResult
 from cupola_server.bench.targets import EngineTarget
@@ -29,7 +29,7 @@ async def add_quality(
         reference: Id of the model to compare predictions with.
         progress: Called with the progress.
     """
-    readings: dict[str, Reading | str] = {}
+    readings: dict[str, TextScore | str] = {}
     for number, target in enumerate(targets):
         progress(ProgressEvent("read", number, len(targets), "variants"))
         if target.model not in readings:
@@ -37,14 +37,14 @@ async def add_quality(
     return [_with_quality(result, readings, reference) for result in results]
 
 
-async def _evaluate(target: EngineTarget) -> Reading | str:
+async def _evaluate(target: EngineTarget) -> TextScore | str:
     """Return the predictions of a target's model on the text, or why there are none."""
     try:
         with unwrap_groups():
             async with target.open():
                 assert target.engine
                 text = await target.engine.tokenize(target.model, TextPrompt(TEXT))
-                reading = await read_text(partial(_collect_logprobs, target.engine), text, target.model)
+                reading = await score_text(partial(_collect_logprobs, target.engine), text, target.model)
     except CupolaError as error:
         return str(error)
     return reading if reading.logprobs else "its session reports no log probabilities"
@@ -55,13 +55,13 @@ async def _collect_logprobs(engine: Engine, request: GenerateRequest) -> list[To
         return [logprob async for event in turn if isinstance(event, TurnText) for logprob in event.logprobs]
 
 
-def _with_quality(result: TargetResult, readings: Mapping[str, Reading | str], reference: str) -> TargetResult:
+def _with_quality(result: TargetResult, readings: Mapping[str, TextScore | str], reference: str) -> TargetResult:
     reading = readings.get(result.model)
     if not result.settings.get("provider"):
         return result  # a peer
     if reading is None or isinstance(reading, str):
         return msgspec.structs.replace(result, quality_problem=reading or "its model was not evaluated")
     source = readings.get(reference)
-    distance = divergence(source.tops, reading.tops) if isinstance(source, Reading) else None
+    distance = divergence(source.tops, reading.tops) if isinstance(source, TextScore) else None
     quality = Quality(reading.perplexity, distance, reference, len(reading.logprobs))
     return msgspec.structs.replace(result, quality=quality)

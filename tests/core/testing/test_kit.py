@@ -6,7 +6,7 @@ from cupola.errors import RequestError
 from cupola.frontend import EmbedRequest, GenerateRequest, TextPrompt, TurnFinished
 from cupola.testing import (
     ApiFrontendSuite,
-    Ask,
+    HttpRequest,
     CatalogSourceSuite,
     ExecutionProviderSuite,
     FakeEngine,
@@ -50,7 +50,7 @@ class TestShelf(CatalogSourceSuite):
 
 
 class TestPlainFrontend(ApiFrontendSuite):
-    generating = Ask("POST", "/plain", b"Hi")
+    generating = HttpRequest("POST", "/plain", b"Hi")
 
     @pytest.fixture
     def frontend(self):

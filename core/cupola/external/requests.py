@@ -1,4 +1,4 @@
-"""From a `GenerateRequest` to the body that a service elsewhere gets. What was not asked for is not sent."""
+"""Translates requests to bodies for external services. Only fields that the client set are sent."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ _GUIDED = {"regex": "guided_regex", "lark": "guided_grammar", "choice": "guided_
 
 
 def path_and_body(request: GenerateRequest, model: str, max_tokens_field: str) -> tuple[str, Body]:
-    """Return where to post a request, and what.
+    """Return the path and the body of a request.
 
-    Fields beyond OpenAI's own (`top_k`, `min_p`, ...) have the names that most services with them use.
+    Fields that OpenAI's API lacks (`top_k`, `min_p`, ...) have the names that most services use.
 
     Raises:
-        InvalidParameterError: A service elsewhere cannot be asked that.
+        InvalidParameterError: External services do not support the request.
     """
     body: Body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, **_shared(request)}
     if isinstance(request.prompt, ChatPrompt):
@@ -26,7 +26,7 @@ def path_and_body(request: GenerateRequest, model: str, max_tokens_field: str) -
             body[max_tokens_field] = request.max_tokens
         return "/chat/completions", {**body, **_chat(request, request.prompt)}
     if request.top_logprobs is not None:
-        detail = "'logprobs' of a text completion cannot be had from a model elsewhere; use chat completions."
+        detail = "'logprobs' is not supported for text completions of external models. Use chat completions."
         raise InvalidParameterError(param="logprobs", detail=detail)
     prompt = request.prompt
     body["prompt"] = prompt.text if isinstance(prompt, TextPrompt) else list(prompt.tokens)
@@ -37,7 +37,7 @@ def path_and_body(request: GenerateRequest, model: str, max_tokens_field: str) -
 
 def _shared(request: GenerateRequest) -> Body:
     sampling = request.sampling
-    wanted: Body = {
+    fields: Body = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
@@ -52,7 +52,7 @@ def _shared(request: GenerateRequest) -> Body:
         "ignore_eos": request.ignore_eos or None,
         "min_tokens": request.min_tokens or None,
     }
-    return {name: value for name, value in wanted.items() if value is not None} | _guided(request.guidance)
+    return {name: value for name, value in fields.items() if value is not None} | _guided(request.guidance)
 
 
 def _chat(request: GenerateRequest, prompt: ChatPrompt) -> Body:
@@ -86,20 +86,20 @@ def _tools(prompt: ChatPrompt, use: ToolUse) -> list[Body]:
 
 
 def _message(message: Message) -> Body:
-    written: Body = {"role": message.role, "content": message.content}
+    body: Body = {"role": message.role, "content": message.content}
     if message.name is not None:
-        written["name"] = message.name
+        body["name"] = message.name
     if message.tool_calls:
-        written["tool_calls"] = [
+        body["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
-        written["content"] = message.content or None
+        body["content"] = message.content or None
     if message.tool_call_id is not None:
-        written["tool_call_id"] = message.tool_call_id
+        body["tool_call_id"] = message.tool_call_id
     if message.reasoning_content is not None:
-        written["reasoning_content"] = message.reasoning_content
-    return written
+        body["reasoning_content"] = message.reasoning_content
+    return body
 
 
 def _guided(guidance: Guidance | None) -> Body:

@@ -1,4 +1,4 @@
-"""From the server-sent events of a service elsewhere to the events of a turn."""
+"""Converts the server-sent events of an external service to the events of a turn."""
 
 import contextlib
 from collections import deque
@@ -24,11 +24,12 @@ from cupola.messages import (
 if TYPE_CHECKING:
     import httpx
 
+
 Event = TurnText | TurnReasoning | TurnCall | TurnFinished
 
 _REASONS: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 _TURN = 0
-_READ_OUT_S = 0.5
+_READ_REST_S = 0.5
 
 
 class _Function(Struct, frozen=True):
@@ -81,7 +82,7 @@ class _Usage(Struct, frozen=True):
 
 
 class _Failure(Struct, frozen=True):
-    message: str = "it does not say why"
+    message: str = "no reason given"
 
 
 class _Chunk(Struct, frozen=True):
@@ -90,8 +91,8 @@ class _Chunk(Struct, frozen=True):
     error: _Failure | str | None = None
 
 
-class ExternalAnswer:
-    """An answer as it comes. Nothing is read ahead: a slow reader slows the service down."""
+class ExternalStream:
+    """The stream of an answer. It reads nothing ahead, so a slow reader slows the service down."""
 
     def __init__(self, service: ExternalService, response: "httpx.Response") -> None:
         self._service = service
@@ -100,38 +101,42 @@ class ExternalAnswer:
         self._decoder = msgspec.json.Decoder(_Chunk)
         self._reason: str | None = None
         self._usage: _Usage | None = None
-        self._pieces = 0
+        self._deltas = 0
 
     async def get(self) -> Event:
-        """Wait for the next event; the last is `TurnFinished`.
+        """Wait for the next event; the last one is `TurnFinished`.
 
         Raises:
-            ExternalServiceError: The answer broke off, or the service said nothing for too long.
+            ExternalServiceError: The stream failed, or the service sent nothing within the time limit.
         """
         while not self._pending:
-            with self._service.explained():
+            with self._service.converted_errors():
                 line = await anext(self._lines, None)
             if line is None or line.strip() == "data: [DONE]":
                 self._pending.append(self._finished())
-                await self._read_out()
+                await self._read_rest()
             elif line.startswith("data:"):
-                self._pending.extend(self._read(line.removeprefix("data:")))
+                self._pending.extend(self._parse(line.removeprefix("data:")))
         return self._pending.popleft()
 
-    async def _read_out(self) -> None:
-        """Read what follows the end mark, which is nothing, so that the connection can serve the next request."""
-        with anyio.move_on_after(_READ_OUT_S), contextlib.suppress(ExternalServiceError), self._service.explained():
+    async def _read_rest(self) -> None:
+        """Read the empty rest after the end mark, so that the connection can be reused."""
+        with (
+            anyio.move_on_after(_READ_REST_S),
+            contextlib.suppress(ExternalServiceError),
+            self._service.converted_errors(),
+        ):
             async for _ in self._lines:
                 pass
 
-    def _read(self, data: str) -> Iterator[Event]:
+    def _parse(self, data: str) -> Iterator[Event]:
         try:
             chunk = self._decoder.decode(data)
         except msgspec.DecodeError:
-            raise self._broken("it sent what is no chunk of an answer") from None
+            raise self._error("it sent an invalid chunk") from None
         if chunk.error is not None:
-            said = chunk.error if isinstance(chunk.error, str) else chunk.error.message
-            raise self._broken(self._service.without_secrets(said))
+            message = chunk.error if isinstance(chunk.error, str) else chunk.error.message
+            raise self._error(self._service.redact(message))
         self._usage = chunk.usage or self._usage
         for choice in chunk.choices[:1]:
             self._reason = choice.finish_reason or self._reason
@@ -139,39 +144,39 @@ class ExternalAnswer:
 
     def _events(self, choice: _Choice) -> Iterator[Event]:
         delta = choice.delta
-        if thought := delta.reasoning_content or delta.reasoning:
-            self._pieces += 1
-            yield TurnReasoning(_TURN, thought)
+        if reasoning := delta.reasoning_content or delta.reasoning:
+            self._deltas += 1
+            yield TurnReasoning(_TURN, reasoning)
         logprobs = _logprobs(choice.logprobs)
         if text := delta.content or delta.refusal or choice.text:
             tokens = len(logprobs) or 1
-            self._pieces += tokens
+            self._deltas += tokens
             yield TurnText(_TURN, text, tokens, logprobs)
         for call in delta.tool_calls or ():
-            self._pieces += 1
+            self._deltas += 1
             yield TurnCall(_TURN, call.index, call.function.name or "", call.function.arguments or "")
 
     def _finished(self) -> TurnFinished:
         if self._reason is None:
-            raise self._broken("the answer broke off before its end")
-        usage = self._usage or _Usage(completion_tokens=self._pieces)
+            raise self._error("its stream ended unexpectedly")
+        usage = self._usage or _Usage(completion_tokens=self._deltas)
         details = usage.prompt_tokens_details
         cached = (details.cached_tokens or 0) if details else 0
         counts = Usage(usage.prompt_tokens, usage.completion_tokens, cached)
         return TurnFinished(_TURN, _REASONS.get(self._reason, "stop"), counts)
 
-    def _broken(self, detail: str) -> ExternalServiceError:
+    def _error(self, detail: str) -> ExternalServiceError:
         return ExternalServiceError(service=self._service.name, detail=detail)
 
 
-def _logprobs(said: _Logprobs | None) -> tuple[TokenLogprob, ...]:
-    if said is None or not said.content:
+def _logprobs(logprobs: _Logprobs | None) -> tuple[TokenLogprob, ...]:
+    if logprobs is None or not logprobs.content:
         return ()
     return tuple(
-        TokenLogprob(_bytes(one), one.logprob, tuple((_bytes(top), top.logprob) for top in one.top_logprobs))
-        for one in said.content
+        TokenLogprob(_bytes(token), token.logprob, tuple((_bytes(top), top.logprob) for top in token.top_logprobs))
+        for token in logprobs.content
     )
 
 
-def _bytes(one: _Top) -> bytes:
-    return one.token.encode() if one.bytes is None else bytes(one.bytes)
+def _bytes(token: _Top) -> bytes:
+    return token.token.encode() if token.bytes is None else bytes(token.bytes)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola.worker.answer import AnswerText
+from cupola.worker.loop import AnswerText
 from echo_plugin import CharacterStream
 
 letters = st.text("ab", max_size=30)
