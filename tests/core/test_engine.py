@@ -255,7 +255,7 @@ async def test_tokens_are_counted_and_read_back(opened):
     async with opened(auto_download=True) as engine:
         assert await engine.tokenize("echo", ChatPrompt((Message("user", "hi"),))) == (104, 105)
         assert await engine.detokenize("echo", [104, 105]) == "hi"
-        with pytest.raises(InvalidParameterError, match="no embeddings"):
+        with pytest.raises(InvalidParameterError, match="not an embedding model"):
             await engine.embed(EmbedRequest("echo", ("hi",)))
 
 

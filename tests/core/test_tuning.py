@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cupola.errors import RequestError
 from cupola.frontend import ModelInfo, TokenLogprob
 from cupola.tuning import Trial
-from cupola.tuning.quality import Reading, divergence, divergence_at, read_text
+from cupola.tuning.quality import TextScore, divergence, divergence_at, score_text
 from cupola.tuning.search import best, variant_of
 
 SOURCE = Trial("int8-rows", decode_per_s=100, batch_per_s=500, divergence=0.0)
@@ -53,9 +53,9 @@ def test_the_divergence_is_none_from_itself_and_never_negative_nor_above_the_tru
 
 
 def test_a_model_that_knows_the_text_has_the_least_perplexity():
-    assert Reading([], (0.0, 0.0)).perplexity == 1.0
-    assert Reading([], (math.log(0.25), math.log(0.25))).perplexity == pytest.approx(4.0)
-    assert math.isnan(Reading([], ()).perplexity)
+    assert TextScore([], (0.0, 0.0)).perplexity == 1.0
+    assert TextScore([], (math.log(0.25), math.log(0.25))).perplexity == pytest.approx(4.0)
+    assert math.isnan(TextScore([], ()).perplexity)
 
 
 def test_without_predictions_there_is_no_divergence():
@@ -71,7 +71,7 @@ async def test_every_token_of_the_text_is_forced_in_its_place():
         asked.append(request)
         return [TokenLogprob(b"x", -1.0, ((b"x", -1.0), (b"y", -2.0)))]
 
-    reading = await read_text(run, range(10, 17), "m")
+    reading = await score_text(run, range(10, 17), "m")
     assert [(len(r.prompt.tokens), *r.sampling.logit_bias) for r in asked] == [(4, 14), (5, 15), (6, 16)]
     assert reading.tops == [{b"x": -1.0, b"y": -2.0}] * 3
     assert reading.perplexity == pytest.approx(math.e)
@@ -82,4 +82,4 @@ async def test_a_session_without_log_probabilities_reads_nothing():
     async def run(request):
         raise RequestError(detail="no log probabilities here")
 
-    assert await read_text(run, range(10)) == Reading([], ())
+    assert await score_text(run, range(10)) == TextScore([], ())

@@ -167,7 +167,7 @@ async def test_a_worker_that_hangs_is_ended_at_the_limit(tmp_path):
     ("folder", "said"),
     [
         ("load-fails", "told to fail"),
-        ("load-dies", "exit code 3; its last words: goodbye"),
+        ("load-dies", "exit code 3; its error output: goodbye"),
         ("load-hangs", "within 3 s"),
     ],
 )

@@ -57,5 +57,5 @@ async def test_every_layout_is_measured_and_the_winner_answers_to_the_alias(tmp_
 async def test_a_model_whose_weights_nobody_can_rewrite_is_a_clear_error(tmp_path):
     await put(tmp_path, name="decoder.onnx")
     async with engine(tmp_path) as one:
-        with pytest.raises(ModelFormatError, match="no plugin can store its weights"):
+        with pytest.raises(ModelFormatError, match="no converter supports its weights"):
             await one.tune("tiny", "latency", max_divergence=1, progress=lambda _: None, on_trial=lambda _: None)

@@ -45,7 +45,7 @@ from cupola.protocol import (
     TurnFailed,
 )
 from cupola.settings import ModelSettings, Settings
-from cupola.worker.channel import FrameReader, encode
+from cupola.worker.frames import FrameReader, encode
 from cupola.worker.loop import TurnLoop
 
 logger = logging.getLogger(__name__)

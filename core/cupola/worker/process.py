@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 import anyio
 import msgspec
@@ -27,7 +29,7 @@ from cupola.errors import (
     WorkerHungError,
     from_wire,
 )
-from cupola.messages import Embeddings, GenerateRequest, SessionReport, TurnFinished
+from cupola.messages import Embeddings, GenerateRequest, SessionReport, TurnFinished, TurnText
 from cupola.protocol import (
     Ask,
     Cancel,
@@ -47,11 +49,50 @@ from cupola.protocol import (
     TurnFailed,
     TurnStarted,
 )
-from cupola.worker.channel import FrameReader, Mailbox, encode
+from cupola.worker.frames import FrameReader, encode
 from cupola.worker.launch import Interpreter, describe_exit, detached, stderr_tail
+
+T = TypeVar("T")
 
 _GRACE_S = 5.0
 _RECEIVE_BYTES = 1 << 16
+
+
+class Mailbox(Generic[T]):
+    """The events of one turn, in order. Text that is not read in time is merged.
+
+    A slow reader therefore needs memory for at most one answer, and never blocks the worker.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[T | CupolaError] = deque()
+        self._arrived = anyio.Event()
+
+    def put(self, event: T | CupolaError) -> None:
+        """Add an event. An error is raised to the reader."""
+        last = self._events[-1] if self._events else None
+        if isinstance(event, TurnText) and isinstance(last, TurnText):
+            merged = TurnText(
+                event.turn, last.text + event.text, last.tokens + event.tokens, last.logprobs + event.logprobs
+            )
+            self._events[-1] = cast("T", merged)
+        else:
+            self._events.append(event)
+        self._arrived.set()
+
+    async def get(self) -> T:
+        """Wait for the next event and return it.
+
+        Raises:
+            CupolaError: The next entry is this error.
+        """
+        while not self._events:
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        event = self._events.popleft()
+        if isinstance(event, CupolaError):
+            raise event
+        return event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

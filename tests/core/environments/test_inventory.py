@@ -43,7 +43,7 @@ async def test_a_provider_that_crashes_hangs_or_raises_does_not_affect_the_other
     assert problems["echo"].problem == problems["fine"].problem == ""
     assert problems["fine"].versions == {"driver": "1.2"}
     assert problems["bare"].problem == "there is no accelerator"
-    assert "SIGSEGV; its last words: about to crash" in problems["crashing"].problem
+    assert "SIGSEGV; its error output: about to crash" in problems["crashing"].problem
     assert problems["hanging"].problem.startswith(f"It did not report within {TIMEOUT_S:g} s")
     assert "No module named 'no_such_runtime'" in problems["unimportable"].problem
     assert "ended with an error: exit code 0" in problems["lying"].problem

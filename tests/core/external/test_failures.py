@@ -5,7 +5,7 @@ import socket
 import anyio
 import pytest
 
-from core.external.asking import ASK, events_of
+from core.external.exchanges import ASK, events_of
 from cupola.errors import (
     ExternalBusyError,
     ExternalServiceError,
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("status", "message", "kind", "sentence"),
     [
-        (401, f"Incorrect API key provided: {KEY}", ExternalServiceError, "refuses our key .status 401."),
+        (401, f"Incorrect API key provided: {KEY}", ExternalServiceError, "rejected the key .status 401."),
         (403, "no", ExternalServiceError, "external.cloud.api_key_env"),
         (400, f"no {KEY} here", RequestError, "no .key. here"),
-        (422, "bad", RequestError, "'cloud' refuses this: bad"),
+        (422, "bad", RequestError, "'cloud' rejected the request: bad"),
         (404, "model gone", ExternalServiceError, "status 404: model gone"),
         (429, "slow down", ExternalBusyError, "no more requests for now. slow down"),
         (500, "boom " * 1000, ExternalServiceError, "status 500: boom"),
@@ -58,13 +58,13 @@ async def test_the_field_and_the_wait_that_a_service_names_are_handed_on(opened,
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
-        ([*text("Hel")[:2], "die"], "broke off"),
-        ([*text("Hel")[:2]], "broke off before its end"),
-        ([*text("Hel")[:2], "done"], "broke off before its end"),
+        ([*text("Hel")[:2], "die"], "the connection failed"),
+        ([*text("Hel")[:2]], "its stream ended unexpectedly"),
+        ([*text("Hel")[:2], "done"], "its stream ended unexpectedly"),
         ([*text("Hel")[:2], {"error": {"message": f"out of {KEY} memory"}}], "out of .key. memory"),
         ([*text("Hel")[:2], {"error": "plain"}], "plain"),
-        ([*text("Hel")[:2], b"data: {no json\n\n"], "no chunk"),
-        ([*text("Hel")[:2], b'data: {"choices": 4}\n\n'], "no chunk"),
+        ([*text("Hel")[:2], b"data: {no json\n\n"], "an invalid chunk"),
+        ([*text("Hel")[:2], b'data: {"choices": 4}\n\n'], "an invalid chunk"),
     ],
 )
 async def test_an_answer_that_breaks_off_is_an_error_after_the_text_that_came(opened, service, script, sentence):
@@ -93,7 +93,7 @@ async def test_a_service_that_says_nothing_is_given_up_before_and_within_an_answ
     async with opened(timeout_s=0.2) as engine:
         for script in ([service.released], [*text("a")[:2], service.released]):
             service.script = script
-            with pytest.raises(ExternalTimeoutError, match="said nothing for 0.2 s"):
+            with pytest.raises(ExternalTimeoutError, match="sent nothing for 0.2 s"):
                 await events_of(engine)
 
 
@@ -108,7 +108,7 @@ async def test_a_service_that_is_down_is_told_with_its_name(opened):
 async def test_a_reply_that_is_no_stream_is_refused(opened, service):
     service.reply = {"choices": []}
     async with opened() as engine:
-        with pytest.raises(ExternalServiceError, match="does not stream"):
+        with pytest.raises(ExternalServiceError, match="did not stream"):
             await events_of(engine)
 
 

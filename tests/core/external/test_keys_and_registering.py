@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from core.external.asking import events_of
+from core.external.exchanges import events_of
 from cupola.errors import ExternalServiceError, RequestError, SettingsError
 from cupola.external.service import ExternalService
 from cupola.settings import ExternalSettings, load_settings
@@ -45,7 +45,7 @@ async def test_a_key_may_lie_in_a_file_and_is_read_anew_for_each_request(opened,
 async def test_a_key_that_is_missing_is_told_by_the_name_of_its_variable(opened, monkeypatch):
     monkeypatch.delenv("CLOUD_KEY")
     async with opened() as engine:
-        with pytest.raises(ExternalServiceError, match="variable CLOUD_KEY, which holds its key, is not set"):
+        with pytest.raises(ExternalServiceError, match="variable CLOUD_KEY, which should hold its key, is not set"):
             await events_of(engine)
 
 
@@ -66,7 +66,7 @@ async def test_a_registered_model_answers_and_gets_no_key_but_at_the_address_of_
         await engine.register("cloud", "more", f"{service.url}/")
         await events_of(engine, "cloud/more")
         assert service.asked[-1][1]["authorization"] == f"Bearer {KEY}"
-        with pytest.raises(RequestError, match="at another address"):
+        with pytest.raises(RequestError, match="with another URL"):
             await engine.register("cloud", "big", "http://127.0.0.1:9/v1")
         for name, model, url in (
             *[("a b", "m", service.url), ("", "m", service.url), ("x", " ", service.url), ("x/y", "m", service.url)],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.external.asking import ASK, events_of
+from core.external.exchanges import ASK, events_of
 from cupola.errors import ExternalServiceError, InvalidParameterError, ModelNotFoundError, RequestError
 from cupola.frontend import (
     ChatPrompt,
@@ -216,5 +216,5 @@ async def test_what_needs_a_model_that_is_here_is_refused_in_a_sentence(opened):
             engine.download("big"),
             engine.start_download("cloud/big"),
         ):
-            with pytest.raises(RequestError, match="'cloud/big' runs elsewhere"):
+            with pytest.raises(RequestError, match="'cloud/big' is an external model"):
                 await refused

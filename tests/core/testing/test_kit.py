@@ -6,10 +6,10 @@ from cupola.errors import RequestError
 from cupola.frontend import EmbedRequest, GenerateRequest, TextPrompt, TurnFinished
 from cupola.testing import (
     ApiFrontendSuite,
-    HttpRequest,
     CatalogSourceSuite,
     ExecutionProviderSuite,
     FakeEngine,
+    HttpRequest,
     PlainFrontend,
     RepeatingProvider,
     RepeatingSession,

@@ -198,9 +198,9 @@ async def test_counting_tokens_of_a_model_elsewhere_is_refused(http):
     for path in ("/v1/chat/completions/tokenizer/encode/count", "/tokenize"):
         reply = await http.post(path, json={"model": "big", **ASK})
         assert reply.status_code == 400
-        assert "runs elsewhere" in reply.json()["error"]["message"]
+        assert "is an external model" in reply.json()["error"]["message"]
     reply = await http.post("/openai/download", json={"model": {"Name": "cloud/big"}})
-    assert "runs elsewhere" in reply.text
+    assert "is an external model" in reply.text
 
 
 @pytest.mark.parametrize("stream", [False, True])

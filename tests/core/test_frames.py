@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from cupola.messages import GenerateRequest, TextPrompt
 from cupola.protocol import Cancel, Submit, ToWorker
-from cupola.worker.channel import FrameReader, encode
+from cupola.worker.frames import FrameReader, encode
 
 messages = st.lists(
     st.builds(Cancel, st.integers(0, 2**31))
