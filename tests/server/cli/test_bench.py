@@ -76,7 +76,7 @@ def test_a_slower_result_fails_a_comparison_with_a_threshold(machine, tmp_path):
     slower.write_text(json.dumps(result))
     failed = machine.run("bench", "compare", str(file), str(slower), "--threshold", "20")
     assert failed.returncode == 1
-    assert "figures are worse by more than 20 %" in failed.stderr
+    assert "metrics are worse by more than 20 %" in failed.stderr
     assert "Cupola in process: Speed: 2 at a time" in failed.stderr
     assert machine.run("bench", "compare", str(file), str(slower)).returncode == 0
 
@@ -112,8 +112,8 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason(machine, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--streams", "0"), "is no list of numbers"),
-        (("--streams", "one"), "is no list of numbers"),
+        (("--streams", "0"), "is not a list of positive integers"),
+        (("--streams", "one"), "is not a list of positive integers"),
         (("--peer", "nobody"), "Unknown peer 'nobody'. Available: "),
         (("no-such-model",), "no-such-model"),
         (("compare", "missing.json", "missing.json"), "cannot be read"),

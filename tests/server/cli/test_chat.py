@@ -11,7 +11,7 @@ from cupola.errors import ContextLengthExceededError, WorkerDiedError
 from cupola.frontend import ModelInfo
 from cupola.messages import Message, Sampling, TurnFinished, TurnText, Usage
 from cupola_server.cli.chat import HELP, ChatSession, chat
-from cupola_server.cli.printing import printable
+from cupola_server.cli.ui.terminal import strip_control_characters
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ class ScriptedTerminal:
         self.answers = ""
         self.notices = []
 
-    async def ask(self):
+    async def read_prompt(self):
         return self.lines.pop(0) if self.lines else None
 
     def answering(self):
@@ -141,7 +141,7 @@ async def test_the_oldest_exchange_is_forgotten_when_the_conversation_outgrows_t
     await chat(engine, ChatSession("m", system="S"), terminal)
     assert engine.said() == [("system", "S"), ("user", "b"), ("assistant", "B"), ("user", "c")]
     assert len(terminal.notices) == 1
-    assert "forgotten" in terminal.notices[0]
+    assert "oldest exchange was removed" in terminal.notices[0]
 
 
 async def test_a_question_that_alone_outgrows_the_context_is_refused():
@@ -187,7 +187,7 @@ async def test_clear_forgets_the_conversation_and_keeps_the_system_message():
 
 async def test_system_shows_and_sets_the_system_message_and_starts_afresh():
     session = ChatSession("m")
-    assert session.command("/system") == "There is no system message."
+    assert session.command("/system") == "No system message is set."
     session.record("q", "a")
     session.command("/system Answer in verse.")
     assert session.command("/system") == "Answer in verse."
@@ -202,4 +202,4 @@ async def test_help_names_every_command_and_an_unknown_one_points_to_it():
 
 
 async def test_what_a_terminal_would_obey_is_not_printed():
-    assert printable("a\x1b[2Jb\r\n\tc\x07\x9b é 🙂\u200d") == "a[2Jb\n\tc é 🙂\u200d"
+    assert strip_control_characters("a\x1b[2Jb\r\n\tc\x07\x9b é 🙂\u200d") == "a[2Jb\n\tc é 🙂\u200d"

@@ -57,7 +57,7 @@ def test_it_says_where_it_listens_answers_and_stops_on_a_signal(serve, signum):
         assert json.load(response)["choices"][0]["message"]["content"] == "hello"
     code, out, err = service.end(signum)
     assert (code, out) == (0, ""), err
-    assert err.startswith("Stopping;")
+    assert err.startswith("Stopping. Running requests have ")
     assert "Traceback" not in err
 
 
@@ -77,7 +77,7 @@ def test_a_second_signal_stops_at_once(serve):
     with service.chat("forever slow", stream=True) as response:
         response.readline()
         service.process.send_signal(signal.SIGINT)
-        assert service.process.stderr.readline().startswith("Stopping;")
+        assert service.process.stderr.readline().startswith("Stopping. Running requests have ")
         code, _, err = service.end(signal.SIGINT)
     assert code == 130
     assert "Traceback" not in err
@@ -88,7 +88,7 @@ def test_it_preloads_before_it_says_it_is_ready_and_survives_what_cannot_be_load
     service = serve("--preload", "unreachable")
     code, _, err = service.end(signal.SIGTERM)
     assert code == 0
-    problems = [line for line in err.splitlines() if line.startswith("Preloading failed.")]
+    problems = [line for line in err.splitlines() if line.startswith("Cannot preload ")]
     assert len(problems) == 2
     assert "nothing-of-the-kind" in problems[0]
     assert "the shelf is too high" in problems[1]

@@ -1,4 +1,4 @@
-"""One way to show a listing: a table in a terminal, aligned columns in a pipe, JSON when asked."""
+"""Listings: a table in a terminal, aligned columns in a pipe, or JSON with `--output json`."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +26,17 @@ _GAP_WIDTH = 3
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a listing: which key of the row, under which title, and how a value reads.
+    """A column of a listing.
 
-    A terminal too narrow for the table folds the `long` columns; if that is not enough, each row becomes a paragraph.
+    In a terminal too narrow for the table, `long` columns are folded; if that is not enough, each row is printed as a
+    paragraph.
+
+    Attributes:
+        key: The key of the row's value.
+        title: The heading.
+        text: Formats the value.
+        right: Whether the texts are right-aligned.
+        long: Whether the column may be folded.
     """
 
     key: str
@@ -42,10 +50,10 @@ def show_rows(rows: Sequence[Row], columns: Sequence[Column], *, output: Output,
     """Print a listing to stdout.
 
     Args:
-        rows: One mapping per line; JSON shows all of it, the table what `columns` name.
-        columns: From left to right.
+        rows: One mapping per line. JSON contains all keys, the table only those of `columns`.
+        columns: The columns from left to right.
         output: "json" or "table".
-        empty: What a table of no rows says, on stderr.
+        empty: The message on stderr instead of a table without rows.
     """
     if output == "json":
         show_json(rows)
@@ -65,15 +73,15 @@ def show_json(value: object) -> None:
 
 
 def show_fields(row: Row, columns: Sequence[Column], *, output: Output) -> None:
-    """Print one row with a line for each column that has a text."""
+    """Print one row, with a line for each column whose text is not empty."""
     if output == "json":
         show_json(row)
         return
     _show_paragraph(columns, [_one_line(column.text(row[column.key])) for column in columns])
 
 
-def size_text(size_bytes: int) -> str:
-    """Return "93 MB" or "8.37 GB"; nothing for an unknown size."""
+def format_bytes(size_bytes: int) -> str:
+    """Format a size as "93 MB" or "8.37 GB"; empty for 0, which means unknown."""
     if not size_bytes:
         return ""
     return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{max(size_bytes / 1e6, 1):.0f} MB"
@@ -102,12 +110,12 @@ def _show_columns(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> 
 
 
 def _show_table(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
-    from rich import box  # noqa: PLC0415 - only a terminal needs rich
+    from rich import box  # noqa: PLC0415 - slow to import
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     console = Console(markup=False, emoji=False, highlight=False)
-    if _narrowest(columns, cells) > console.width:
+    if _min_width(columns, cells) > console.width:
         for number, line in enumerate(cells):
             click.echo(nl=bool(number))
             _show_paragraph(columns, line)
@@ -121,8 +129,8 @@ def _show_table(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> No
     console.print(table)
 
 
-def _narrowest(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
-    """Tell how wide a table is at least: its long columns may fold, the others are not cut off."""
+def _min_width(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
+    """Return the smallest width of a table in characters: only long columns can be folded."""
     widths = [max(map(len, texts)) for texts in zip([column.title for column in columns], *cells, strict=True)]
     folded = [min(w, _FOLDED_WIDTH) if c.long else w for c, w in zip(columns, widths, strict=True)]
     return sum(folded) + _GAP_WIDTH * len(columns)

@@ -4,11 +4,11 @@ import json
 
 import click
 
-from cupola_server.cli.tables import Column, show_fields, show_rows, size_text
+from cupola_server.cli.ui.tables import Column, format_bytes, show_fields, show_rows
 
 COLUMNS = (
     Column("name", "Name", long=True),
-    Column("size", "Size", size_text, right=True),
+    Column("size", "Size", format_bytes, right=True),
     Column("here", "Here", lambda here: "yes" if here else ""),
 )
 ROWS = [
@@ -73,7 +73,7 @@ def test_one_row_is_shown_field_by_field_without_the_unknown_ones(capsys):
 
 
 def test_sizes_read_as_people_write_them():
-    assert [size_text(size) for size in (0, 1, 1_600_000, 999_000_000, 1_000_000_000)] == [
+    assert [format_bytes(size) for size in (0, 1, 1_600_000, 999_000_000, 1_000_000_000)] == [
         "",
         "1 MB",
         "2 MB",

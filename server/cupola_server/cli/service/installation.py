@@ -1,4 +1,4 @@
-"""`service install`: have the system start the service when the user logs in."""
+"""`service install`: register the service with the system, to start when the user logs in."""
 
 import os
 import sys
@@ -12,41 +12,42 @@ from cupola_server.cli.invocation import Invocation
 if TYPE_CHECKING:
     from cupola.settings import Settings
 
+
 System = Literal["systemd", "launchd", "windows"]
 
 _THIS: System = {"darwin": "launchd", "win32": "windows"}.get(sys.platform, "systemd")  # type: ignore[assignment]
 
 
-@click.command(short_help="Have the service started at login.")
+@click.command(short_help="Start the service at login.")
 @click.option(
     "--system",
     type=click.Choice(["systemd", "launchd", "windows"]),
     default=_THIS,
     show_default=True,
-    help="For which service manager.",
+    help="The service manager.",
 )
-@click.option("--print", "printed", is_flag=True, help="Print it instead of writing the file.")
-@click.option("--remove", is_flag=True, help="Delete the file again.")
+@click.option("--print", "printed", is_flag=True, help="Print the unit instead of writing the file.")
+@click.option("--remove", is_flag=True, help="Delete the file.")
 @click.pass_obj
 def install(invocation: Invocation, system: System, printed: bool, remove: bool) -> None:
-    """Have the service started at login: writes a unit, and says how to switch it on."""
+    """Start the service at login: write a unit file and show the command that enables it."""
     settings = invocation.settings()
-    path = _place(system, settings)
+    path = _unit_path(system, settings)
     if remove:
         _remove(path, system)
         return
-    text = _text(system, invocation.agent_command(), settings)
+    text = _unit_text(system, invocation.agent_command(), settings)
     if printed:
         click.echo(text, nl=False)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-16" if system == "windows" else "utf-8")
     click.echo(f"Wrote {path}")
-    click.echo(f"Switch it on with: {_switch_on(system, path)}")
-    _mention_variables()
+    click.echo(f"Enable it with: {_enable_command(system, path)}")
+    _warn_of_variables()
 
 
-def _text(system: System, command: list[str], settings: "Settings") -> str:
+def _unit_text(system: System, command: list[str], settings: "Settings") -> str:
     from cupola_server.agent import units  # noqa: PLC0415
 
     drain_timeout_s = settings.server.drain_timeout_s
@@ -56,7 +57,7 @@ def _text(system: System, command: list[str], settings: "Settings") -> str:
     return make(command, drain_timeout_s=drain_timeout_s)
 
 
-def _place(system: System, settings: "Settings") -> Path:
+def _unit_path(system: System, settings: "Settings") -> Path:
     if system == "systemd":
         configuration = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
         return configuration / "systemd" / "user" / "cupola.service"
@@ -65,7 +66,7 @@ def _place(system: System, settings: "Settings") -> Path:
     return settings.service_dir / "cupola-task.xml"
 
 
-def _switch_on(system: System, path: Path) -> str:
+def _enable_command(system: System, path: Path) -> str:
     return {
         "systemd": "systemctl --user daemon-reload && systemctl --user enable --now cupola",
         "launchd": f'launchctl bootstrap gui/$(id -u) "{path}"',
@@ -74,20 +75,21 @@ def _switch_on(system: System, path: Path) -> str:
 
 
 def _remove(path: Path, system: System) -> None:
-    switch_off = {
+    disable_command = {
         "systemd": "systemctl --user disable --now cupola",
         "launchd": "launchctl bootout gui/$(id -u)/cupola.service",
         "windows": "schtasks /Delete /TN Cupola",
     }[system]
     if not path.exists():
-        raise click.ClickException(f"{path} is not there.")
+        raise click.ClickException(f"{path} does not exist.")
     path.unlink()
     click.echo(f"Deleted {path}")
-    click.echo(f"If it was switched on: {switch_off}")
+    click.echo(f"If it was enabled, disable it with: {disable_command}")
 
 
-def _mention_variables() -> None:
-    """Say which settings of this shell the service will not see when the system starts it."""
+def _warn_of_variables() -> None:
+    """Warn of settings in this shell's environment, which the service does not see when the system starts it."""
     names = sorted(name for name in os.environ if name.startswith("CUPOLA_"))
     if names:
-        click.echo(f"Set in this shell only, and not seen by it: {', '.join(names)}. Use the settings file.", err=True)
+        message = f"The service will not see the variables of this shell: {', '.join(names)}."
+        click.echo(f"{message} Use the settings file instead.", err=True)

@@ -4,7 +4,7 @@ import pytest
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from cupola_server.cli.terminal import PromptTerminal
+from cupola_server.cli.ui.terminal import PromptTerminal
 
 pytestmark = pytest.mark.anyio
 
@@ -22,33 +22,33 @@ def terminal(keyboard):
 
 async def test_enter_sends_a_line_and_the_up_arrow_brings_it_back(keyboard, terminal):
     keyboard.send_text("hello\r")
-    assert await terminal.ask() == "hello"
+    assert await terminal.read_prompt() == "hello"
     keyboard.send_text("\x1b[A again\r")
-    assert await terminal.ask() == "hello again"
+    assert await terminal.read_prompt() == "hello again"
 
 
 async def test_alt_enter_begins_a_new_line(keyboard, terminal):
     keyboard.send_text("one\x1b\rtwo\r")
-    assert await terminal.ask() == "one\ntwo"
+    assert await terminal.read_prompt() == "one\ntwo"
 
 
 async def test_pasted_text_stays_one_message(keyboard, terminal):
     keyboard.send_text("\x1b[200~one\ntwo\x1b[201~\r")
-    assert await terminal.ask() == "one\ntwo"
+    assert await terminal.read_prompt() == "one\ntwo"
 
 
 async def test_ctrl_d_leaves(keyboard, terminal):
     keyboard.send_text("\x04")
-    assert await terminal.ask() is None
+    assert await terminal.read_prompt() is None
 
 
 async def test_ctrl_c_drops_what_was_typed_and_on_an_empty_line_says_how_to_leave(keyboard, terminal, capsys):
     keyboard.send_text("mistake\x03fine\r")
-    assert await terminal.ask() == "fine"
+    assert await terminal.read_prompt() == "fine"
     assert capsys.readouterr().out == ""
     keyboard.send_text("\x03\x04")
-    assert await terminal.ask() is None
-    assert "/exit leaves" in capsys.readouterr().out
+    assert await terminal.read_prompt() is None
+    assert "type /exit" in capsys.readouterr().out
 
 
 async def test_answers_and_notices_cannot_steer_the_terminal(terminal, capsys):

@@ -5,8 +5,7 @@ import io
 import pytest
 
 from cupola.frontend import ProgressEvent
-from cupola_server.cli.phases import LOADING, amount_text, rate_text
-from cupola_server.cli.progress import PlainProgress, shown_progress
+from cupola_server.cli.ui.progress import LOADING, PlainProgress, format_amount, format_rate, show_progress
 
 
 class Clock:
@@ -22,7 +21,7 @@ class Terminal(io.StringIO):
 
 
 def interrupted_loading():
-    with shown_progress("tiny") as progress:
+    with show_progress("tiny") as progress:
         progress(LOADING)
         raise KeyboardInterrupt
 
@@ -49,7 +48,7 @@ def test_a_terminal_gets_bars_that_vanish(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    with shown_progress("tiny") as progress:
+    with show_progress("tiny") as progress:
         progress(ProgressEvent("download", 0, 0))
         progress(ProgressEvent("download", 50_000_000, 100_000_000))
         progress(ProgressEvent("unheard-of", 1, 2, "steps"))
@@ -81,7 +80,7 @@ def test_the_terminal_is_left_usable_when_the_work_fails(monkeypatch):
     ],
 )
 def test_amounts_are_told_as_far_as_they_are_known(event, text):
-    assert amount_text(event) == text
+    assert format_amount(event) == text
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_amounts_are_told_as_far_as_they_are_known(event, text):
     [(12_300_000.0, "bytes", "12 MB/s"), (1.5e9, "bytes", "1.50 GB/s"), (0.0, "bytes", ""), (3.0, "layers", "")],
 )
 def test_a_rate_is_told_of_bytes_that_move(per_s, unit, text):
-    assert rate_text(per_s, unit) == text
+    assert format_rate(per_s, unit) == text
 
 
 def test_a_bar_of_bytes_tells_how_fast_they_come(monkeypatch):
@@ -97,7 +96,7 @@ def test_a_bar_of_bytes_tells_how_fast_they_come(monkeypatch):
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with shown_progress("tiny") as progress:
+    with show_progress("tiny") as progress:
         for megabytes in range(40):
             progress(ProgressEvent("download", megabytes * 1_000_000, 100_000_000))
     assert "B/s" in screen.getvalue()

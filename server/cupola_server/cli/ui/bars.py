@@ -1,4 +1,4 @@
-"""Progress bars for a terminal. Imports rich, so only `progress` imports this, when there is a terminal."""
+"""Progress bars in a terminal. Imports rich, so `progress` imports this module only if stderr is a terminal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cupola.contracts import Progress as ProgressCallback
 from cupola.contracts import ProgressEvent
-from cupola_server.cli.phases import amount_text, download_texts, headline, rate_text
+from cupola_server.cli.ui.progress import format_amount, format_download, format_phase, format_rate
 
 if TYPE_CHECKING:
     from cupola.client.api import Download
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bars(model: str) -> Iterator[ProgressCallback]:
-    """Show a bar per phase until the block ends, then wipe them."""
+    """Show a bar for each phase; they are erased when the block ends."""
     console = Console(stderr=True, markup=False, highlight=False)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -32,10 +32,10 @@ def progress_bars(model: str) -> Iterator[ProgressCallback]:
 
 
 class _RateColumn(ProgressColumn):
-    """How much arrives per second; only bytes are worth it."""
+    """The rate of phases that count bytes."""
 
     def render(self, task: Task) -> Text:
-        return Text(rate_text(task.speed or 0.0, task.fields["unit"]))
+        return Text(format_rate(task.speed or 0.0, task.fields["unit"]))
 
 
 class _Bars:
@@ -45,13 +45,13 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Take an event. An unknown total makes the bar pulse."""
+        """Handle an event. The bar pulses while the total is unknown."""
         total = event.total or None
         if event.phase not in self._tasks:
             self._finish_others()
-            description = headline(event.phase, self._model)
+            description = format_phase(event.phase, self._model)
             self._tasks[event.phase] = self._progress.add_task(description, total=total, amount="", unit=event.unit)
-        self._progress.update(self._tasks[event.phase], completed=event.done, total=total, amount=amount_text(event))
+        self._progress.update(self._tasks[event.phase], completed=event.done, total=total, amount=format_amount(event))
 
     def _finish_others(self) -> None:
         for task in self._progress.tasks:
@@ -61,7 +61,7 @@ class _Bars:
 
 @contextmanager
 def download_bars() -> "Iterator[Callable[[Sequence[Download]], None]]":
-    """Show a bar for each download of a service; they stay when the block ends."""
+    """Show a bar for each download of a service; they remain when the block ends."""
     console = Console(stderr=True, markup=False, highlight=False)
     texts = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("amount", "rate", "left"))
     with Progress(TextColumn("{task.description}", markup=False), BarColumn(), *texts, console=console) as progress:
@@ -74,16 +74,18 @@ class _DownloadBars:
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, downloads: "Sequence[Download]") -> None:
-        """Take note of how they are now."""
-        for each in downloads:
-            texts, running = download_texts(each), each.state == "running"
-            if each.id not in self._tasks:
-                self._tasks[each.id] = self._progress.add_task("", amount="", rate="", left="")
+        """Handle the current state of the downloads."""
+        for download in downloads:
+            texts, running = format_download(download), download.state == "running"
+            if download.id not in self._tasks:
+                self._tasks[download.id] = self._progress.add_task("", amount="", rate="", left="")
             self._progress.update(
-                self._tasks[each.id],
-                description=headline(each.phase, each.alias) if running else f"{each.alias}: {each.state}",
-                completed=each.done,
-                total=each.total or None,
+                self._tasks[download.id],
+                description=format_phase(download.phase, download.alias)
+                if running
+                else f"{download.alias}: {download.state}",
+                completed=download.done,
+                total=download.total or None,
                 amount=texts.amount,
                 rate=texts.rate,
                 left=texts.left,

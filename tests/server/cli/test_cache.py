@@ -2,14 +2,8 @@
 
 import json
 import tomllib
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from cupola.errors import SettingsError
-from cupola_server.cli.settings_file import write_setting
 
 
 @pytest.fixture
@@ -34,7 +28,7 @@ def test_a_model_that_lost_bytes_is_in_no_listing_but_can_be_verified_and_remove
     (echo / "genai_config.json").write_text("")
     assert json.loads(cupola("cache", "list", "-o", "json").stdout) == []
     assert "0 bytes instead of 2" in cupola("cache", "verify", "echo").stdout
-    assert cupola("cache", "remove", "echo", "--yes").stdout == "echo-generic-cpu:1 is deleted.\n"
+    assert cupola("cache", "remove", "echo", "--yes").stdout == "echo-generic-cpu:1 was deleted.\n"
     assert not echo.exists()
 
 
@@ -63,7 +57,7 @@ def test_a_model_travels_in_one_file_to_a_machine_without_network_and_catalog(
     target.mkdir()
     exported = cupola("cache", "export", "echo", str(target))
     file = target / "echo-generic-cpu-1.tar"
-    assert exported.stdout.startswith(f"echo-generic-cpu:1 is in {file}")
+    assert exported.stdout.startswith(f"echo-generic-cpu:1 was exported to {file}")
     again = cupola("cache", "export", "echo", str(file))
     assert (again.exit_code, "--force" in again.stderr) == (1, True)
     assert cupola("cache", "export", "echo", str(file), "--force").exit_code == 0
@@ -91,46 +85,9 @@ def test_cd_moves_the_cache_for_good_and_says_what_wins_over_it(machine, tmp_pat
     folder = tmp_path / "models elsewhere"
     said = machine.run("cache", "cd", str(folder))
     assert (said.returncode, str(machine.config) in said.stdout) == (0, True)
-    assert "CUPOLA_CACHE_DIR names" in said.stderr
+    assert "CUPOLA_CACHE_DIR sets it to" in said.stderr
     assert machine.config.read_text().startswith("# mine\n[server]\nport = 1234 # odd\n")
     shown = machine.run("--config", str(machine.config), "cache", "location", CUPOLA_CACHE_DIR="")
     assert shown.returncode == 0
     assert tomllib.loads(machine.config.read_text())["cache"]["dir"] == str(folder)
     assert folder.is_dir()
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("", '[cache]\ndir = "/new"\n'),
-        ("[cache]\n", '[cache]\ndir = "/new"\n'),
-        ('[cache]\ndir = "/old" # mine\n[server]\nport = 1\n', '[cache]\ndir = "/new" # mine\n[server]\nport = 1\n'),
-        ("[ cache ] # here\n# dir = 1\n", '[ cache ] # here\ndir = "/new"\n# dir = 1\n'),
-        ('[server]\nport = 1\n\n[cache]\ndir="a # b"', '[server]\nport = 1\n\n[cache]\ndir = "/new"\n'),
-    ],
-)
-def test_one_setting_is_changed_and_all_else_stays_as_it_is(tmp_path, before, after):
-    path = tmp_path / "config.toml"
-    path.write_text(before)
-    write_setting(path, "cache", "dir", "/new")
-    assert path.read_text() == after
-
-
-@pytest.mark.parametrize(
-    "text", ['cache.dir = "/old"\n', 'cache = { dir = "/old" }\n', "[cache\n", '[cache]\n"dir" = 1\n']
-)
-def test_a_file_that_only_its_owner_can_change_is_left_alone(tmp_path, text):
-    path = tmp_path / "config.toml"
-    path.write_text(text)
-    with pytest.raises(SettingsError):
-        write_setting(path, "cache", "dir", "/new")
-    assert path.read_text() == text
-    assert [each.name for each in tmp_path.iterdir()] == ["config.toml"]
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_can_be_set_and_is_read_as_it_was(tmp_path_factory, text):
-    path = tmp_path_factory.mktemp("settings") / "new" / "config.toml"
-    for _ in range(2):
-        write_setting(Path(path), "cache", "dir", text)
-    assert tomllib.loads(path.read_text("utf-8")) == {"cache": {"dir": text}}

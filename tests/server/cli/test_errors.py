@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cupola.errors import ModelBusyError
-from cupola_server.cli.failures import cause, explained
+from cupola_server.cli.errors import handle_errors, root_cause
 
 BUSY = ModelBusyError(model="tiny", turns=2)
 
@@ -16,7 +16,7 @@ def outcome(error):
     @click.command()
     @click.pass_context
     def command(ctx):
-        with explained(ctx):
+        with handle_errors(ctx):
             raise error
 
     return CliRunner().invoke(command, [])
@@ -48,6 +48,6 @@ def test_a_reader_that_left_is_nothing_to_talk_about():
 
 
 def test_the_error_that_says_most_speaks_for_a_group():
-    assert cause(ExceptionGroup("", [ValueError(), ExceptionGroup("", [BUSY])])) is BUSY
+    assert root_cause(ExceptionGroup("", [ValueError(), ExceptionGroup("", [BUSY])])) is BUSY
     first = ValueError()
-    assert cause(ExceptionGroup("", [first, TypeError()])) is first
+    assert root_cause(ExceptionGroup("", [first, TypeError()])) is first
