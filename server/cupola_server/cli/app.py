@@ -62,7 +62,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None:
         ctx.exit()
 
 
-# --config and --set are eager because --help is: it lists the commands of the plugins that they switch on or off.
+# --config and --set are eager because --help is eager and lists the commands of the plugins that they enable.
 @click.group(
     cls=CupolaGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog="To get started: cupola model run"
 )

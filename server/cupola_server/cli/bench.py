@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
+_html_option = click.option("--html", type=_FILE, metavar="FILE.html", help="Write a report with charts.")
+_output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="How to show the result.",
+)
+
 
 def parse_numbers(value: str) -> tuple[int, ...]:
     """Parse positive integers separated by commas; returns them sorted."""
@@ -136,11 +146,8 @@ def bench() -> None:
 )
 @click.option("--no-quality", is_flag=True, help="Do not measure perplexity and divergence.")
 @click.option("--save", type=_FILE, metavar="FILE.json", help="Save the result; add the rounds to an existing file.")
-@click.option("--html", type=_FILE, metavar="FILE.html", help="Write a report with charts.")
-@click.option(
-    "-o", "--output", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True,
-    help="How to show the result.",
-)  # fmt: skip
+@_html_option
+@_output_option
 @click.pass_obj
 def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, output: str, **arguments: Any) -> None:
     """Benchmark MODELs (default: the setting models.default) in process and over HTTP.
@@ -173,8 +180,8 @@ def run_bench(invocation: Invocation, /, save: Path | None, html: Path | None, o
 
 @bench.command("report")
 @click.argument("file", type=_FILE)
-@click.option("--html", type=_FILE, metavar="FILE.html", help="Write a report with charts.")
-@click.option("-o", "--output", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
+@_html_option
+@_output_option
 def report(file: Path, html: Path | None, output: str) -> None:
     """Show a stored result."""
     from cupola_server.bench.results import read_result  # noqa: PLC0415

@@ -44,9 +44,9 @@ def ps(invocation: Invocation, url: str | None, output: Output) -> None:
     from cupola.discovery import find_service  # noqa: PLC0415
 
     settings = invocation.settings()
-    agent = None if url else find_service(settings)
-    base = url or (agent.url if agent else f"http://{settings.server.host}:{settings.server.port}")
-    socket = agent.socket if agent else ""
+    info = None if url else find_service(settings)
+    base = url or (info.url if info else f"http://{settings.server.host}:{settings.server.port}")
+    socket = info.socket if info else ""
 
     async def fetch() -> list[dict[str, Any]]:
         import httpx  # noqa: PLC0415 - slow to import

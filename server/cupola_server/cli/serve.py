@@ -32,7 +32,7 @@ def serve(
     fallback: str | None,
 ) -> None:
     """Serve models over HTTP in the foreground until Ctrl+C."""
-    from cupola_server.hosting import KEYS_VARIABLE  # noqa: PLC0415 - brings the server
+    from cupola_server.hosting import KEYS_VARIABLE  # noqa: PLC0415 - imports the server
 
     overrides = []
     if host is not None:

@@ -24,7 +24,7 @@ def test_whole_models_pass_and_broken_ones_are_named_with_their_files(cupola, ec
     assert "cache remove" in broken.stderr
 
 
-def test_a_model_that_lost_bytes_is_in_no_listing_but_can_be_verified_and_removed(cupola, echo):
+def test_a_truncated_model_is_not_listed_but_can_be_verified_and_removed(cupola, echo):
     (echo / "genai_config.json").write_text("")
     assert json.loads(cupola("cache", "list", "-o", "json").stdout) == []
     assert "0 bytes instead of 2" in cupola("cache", "verify", "echo").stdout
@@ -33,14 +33,14 @@ def test_a_model_that_lost_bytes_is_in_no_listing_but_can_be_verified_and_remove
 
 
 @pytest.mark.parametrize("words", [("verify", "echo"), ("export", "echo"), ("remove", "echo", "--yes")])
-def test_what_is_not_here_is_said_so(cupola, words):
+def test_a_model_that_is_not_downloaded_is_an_error(cupola, words):
     result = cupola("cache", *words)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "'echo' is not downloaded" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["verify", "export", "remove"])
-def test_an_unknown_name_gets_near_matches(cupola, command):
+def test_an_unknown_name_gets_suggestions(cupola, command):
     assert "Did you mean 'echo'" in cupola("cache", command, "ecko").stderr
 
 
@@ -50,9 +50,7 @@ def test_an_empty_cache_has_nothing_to_verify(cupola):
     assert "nothing to check" in result.stderr
 
 
-def test_a_model_travels_in_one_file_to_a_machine_without_network_and_catalog(
-    cupola, echo, machine, tmp_path, monkeypatch
-):
+def test_an_exported_model_is_imported_without_network_and_catalog(cupola, echo, machine, tmp_path, monkeypatch):
     target = tmp_path / "stick"
     target.mkdir()
     exported = cupola("cache", "export", "echo", str(target))
@@ -73,14 +71,14 @@ def test_a_model_travels_in_one_file_to_a_machine_without_network_and_catalog(
     assert machine.run("model", "run", "echo", "--prompt", "hi", **offline).stdout == "hi\n"
 
 
-def test_a_file_that_is_no_export_is_one_sentence(cupola, tmp_path):
+def test_a_file_that_is_not_an_export_is_reported_in_one_sentence(cupola, tmp_path):
     (tmp_path / "file.tar").write_bytes(b"nothing of the kind")
     result = cupola("cache", "import", str(tmp_path / "file.tar"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "file.tar" in result.stderr
 
 
-def test_cd_moves_the_cache_for_good_and_says_what_wins_over_it(machine, tmp_path):
+def test_cd_saves_the_cache_folder_and_warns_of_what_takes_precedence(machine, tmp_path):
     machine.config.write_text("# mine\n[server]\nport = 1234 # odd\n")
     folder = tmp_path / "models elsewhere"
     said = machine.run("cache", "cd", str(folder))

@@ -69,7 +69,7 @@ def test_a_download_that_fails_says_why_and_a_watcher_fails_with_it(downloads, m
     assert (begun.returncode, "'nothing'" in begun.stderr) == (1, True)
 
 
-def test_a_terminal_gets_a_bar_for_each(downloads, machine, tmp_path):
+def test_a_terminal_shows_a_bar_for_each_download(downloads, machine, tmp_path):
     downloads("start", "held")
     ours, theirs = pty.openpty()
     watching = machine.start("downloads", "watch", stderr=theirs, stdout=subprocess.DEVNULL)
@@ -83,6 +83,6 @@ def test_a_terminal_gets_a_bar_for_each(downloads, machine, tmp_path):
     os.close(ours)
 
 
-def test_without_a_service_it_says_how_to_start_one(machine):
+def test_without_a_service_the_error_says_how_to_start_one(machine):
     result = machine.run("downloads", "list")
     assert (result.returncode, "cupola service start" in result.stderr) == (1, True)

@@ -1,4 +1,4 @@
-"""What a failed command leaves behind: a sentence and an exit code."""
+"""Errors of commands: a message and an exit code."""
 
 import errno
 
@@ -23,12 +23,12 @@ def outcome(error):
 
 
 @pytest.mark.parametrize("error", [BUSY, ExceptionGroup("of a task group", [ExceptionGroup("nested", [BUSY])])])
-def test_an_error_of_ours_is_its_sentence(error):
+def test_a_cupola_error_is_printed_as_its_message(error):
     result = outcome(error)
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: {BUSY}\n")
 
 
-def test_any_other_error_is_named_with_what_to_do():
+def test_any_other_error_is_reported_as_a_bug():
     result = outcome(ZeroDivisionError("by zero"))
     assert result.exit_code == 1
     assert "ZeroDivisionError: by zero" in result.stderr
@@ -42,12 +42,12 @@ def test_ctrl_c_is_exit_code_130(error):
     assert (result.exit_code, result.stdout) == (130, "")
 
 
-def test_a_reader_that_left_is_nothing_to_talk_about():
+def test_a_closed_pipe_is_not_reported():
     result = outcome(ExceptionGroup("", [BrokenPipeError(errno.EPIPE, "Broken pipe")]))
     assert (result.exit_code, result.output) == (1, "")
 
 
-def test_the_error_that_says_most_speaks_for_a_group():
+def test_the_most_informative_error_of_a_group_is_its_root_cause():
     assert root_cause(ExceptionGroup("", [ValueError(), ExceptionGroup("", [BUSY])])) is BUSY
     first = ValueError()
     assert root_cause(ExceptionGroup("", [first, TypeError()])) is first

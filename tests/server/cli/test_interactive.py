@@ -1,4 +1,4 @@
-"""A whole chat in a real terminal: a pseudo-terminal, the program in a process, a worker, keys and signals."""
+"""A chat in a pseudo-terminal, with the program in its own process, a worker, keys and signals."""
 
 import signal
 import sys
@@ -78,7 +78,7 @@ def test_a_listing_in_a_terminal_is_a_table(screen):
     assert listing.wait() == 0
 
 
-def test_a_deletion_is_asked_about_and_no_is_no(screen, machine):
+def test_a_deletion_needs_confirmation(screen, machine):
     removal = screen("cache", "remove", "echo")
     removal.see("[y/N]")
     removal.type("n\r")

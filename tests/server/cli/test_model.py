@@ -40,7 +40,7 @@ def test_one_prompt_gets_one_answer_on_stdout_and_nothing_else(machine):
     assert (again.stdout, again.stderr) == ("be brief: mo\n", "")
 
 
-def test_a_download_without_a_name_brings_the_default_model(machine):
+def test_a_download_without_a_name_downloads_the_default_model(machine):
     brought = machine.run("model", "download")
     assert (brought.returncode, brought.stdout.startswith("echo-generic-cpu:1 was downloaded (")) == (0, True)
     assert machine.run("model", "download").stdout.startswith("echo-generic-cpu:1 is already downloaded: ")
@@ -53,20 +53,20 @@ def test_the_prompt_may_come_through_a_pipe(machine):
 
 
 @pytest.mark.parametrize("words", [(), ("--prompt", " "), ("--prompt", "-")])
-def test_an_empty_prompt_is_misuse(machine, words):
+def test_an_empty_prompt_is_a_usage_error(machine, words):
     result = machine.run("model", "run", *words, stdin="\n")
     assert (result.returncode, result.stdout) == (2, "")
     assert "The prompt is empty" in result.stderr
 
 
-def test_a_pipe_that_carries_no_text_is_misuse(machine):
+def test_a_pipe_without_valid_text_is_a_usage_error(machine):
     process = machine.start("model", "run", stdin=subprocess.PIPE, text=False)
     out, err = process.communicate(b"\x89PNG\xff", timeout=30)
     assert (process.returncode, out) == (2, b"")
     assert b"not valid UTF-8" in err
 
 
-def test_an_argument_that_carries_no_text_is_misuse(machine):
+def test_an_argument_without_valid_text_is_a_usage_error(machine):
     result = machine.run("model", "run", "--prompt", os.fsdecode(b"caf\xe9"))
     assert result.returncode == 2
     assert "not valid UTF-8" in result.stderr
@@ -84,7 +84,7 @@ def test_an_argument_that_carries_no_text_is_misuse(machine):
         (("download", "unreachable"), "the shelf is too high"),
     ],
 )
-def test_what_fails_is_one_sentence_on_stderr_and_exit_code_1(machine, words, sentence):
+def test_a_failure_is_one_sentence_on_stderr_and_exit_code_1(machine, words, sentence):
     result = machine.run("model", *words)
     assert (result.returncode, result.stdout) == (1, "")
     last = result.stderr.splitlines()[-1]
@@ -98,7 +98,7 @@ def test_verbose_shows_the_traceback_and_what_the_answer_took(machine):
     assert "2 tokens in, 2 out" in machine.run("-v", "model", "run", "--prompt", "hi").stderr
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly(machine):
+def test_a_closed_pipe_ends_the_command_quietly(machine):
     process = machine.start("model", "run", "--prompt", "forever")
     assert process.stdout.read(3) == "xxx"
     process.stdout.close()
@@ -172,7 +172,7 @@ def test_a_model_is_loaded_into_the_service_which_is_started_for_it(ready):
     assert ready.run("model", "unload", "echo").stdout == "echo was not loaded.\n"
 
 
-def test_a_model_is_loaded_on_the_provider_and_the_device_that_are_asked_for(ready):
+def test_a_model_is_loaded_on_the_requested_provider_and_device(ready):
     done = ready.run("model", "load", "echo", "--provider", "echo", "--device", "cpu")
     assert done.stdout.startswith(f"{ECHO} is loaded ("), done.stderr
     refused = ready.run("model", "load", "echo", "--provider", "cuda")
@@ -190,14 +190,14 @@ def test_unloading_starts_no_service(ready):
 @pytest.mark.parametrize(
     ("name", "sentence"), [("ecko", "Did you mean 'echo'"), ("unreachable", "has not been downloaded")]
 )
-def test_what_cannot_be_loaded_is_one_sentence(machine, name, sentence):
+def test_a_model_that_cannot_be_loaded_is_reported_in_one_sentence(machine, name, sentence):
     done = machine.run("model", "load", name)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert sentence in done.stderr
 
 
-def test_the_service_is_reached_by_its_address_too_with_a_key_if_it_wants_one(ready):
+def test_the_service_is_reached_by_its_address_with_an_api_key_if_required(ready):
     ready.extra["CUPOLA_SERVER_API_KEYS"] = "sesame"
     assert ready.run("model", "load", "echo").returncode == 0
     info = msgspec.structs.replace(ready.agent(), socket="")
@@ -212,7 +212,7 @@ def test_the_service_is_reached_by_its_address_too_with_a_key_if_it_wants_one(re
         anyio.run(ask, "wrong")
 
 
-def test_a_service_that_has_gone_is_told(ready):
+def test_an_unreachable_service_is_reported(ready):
     ready.run("model", "load", "echo")
     info = ready.agent()
     ready.end()
@@ -260,7 +260,7 @@ def test_an_added_folder_answers_under_the_name_it_was_given(machine, tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"), [(b"GGUF\3\0\0\0\xff", "damaged"), (b"%PDF-1.7", "neither a folder with a genai_config")]
 )
-def test_what_is_no_model_is_one_sentence_and_leaves_nothing(machine, tmp_path, content, sentence):
+def test_an_invalid_model_is_reported_in_one_sentence_and_leaves_nothing(machine, tmp_path, content, sentence):
     (tmp_path / "file.gguf").write_bytes(content)
     result = machine.run("model", "import", str(tmp_path / "file.gguf"), **ALL)
     assert (result.returncode, result.stdout) == (1, "")
@@ -269,11 +269,11 @@ def test_what_is_no_model_is_one_sentence_and_leaves_nothing(machine, tmp_path, 
     assert not machine.cache.exists()
 
 
-def test_a_path_that_is_not_there_is_misuse(machine, tmp_path):
+def test_a_missing_path_is_a_usage_error(machine, tmp_path):
     assert machine.run("model", "add", str(tmp_path / "nothing"), **ALL).returncode == 2
 
 
-def test_a_model_for_a_device_that_is_not_here_can_be_shown_and_removed(machine, tmp_path):
+def test_a_model_for_a_missing_device_can_be_shown_and_removed(machine, tmp_path):
     folder = genai_folder(tmp_path / "far", providers=[("cuda", {})])
     machine.run("model", "add", str(folder), **ALL)
     shown = machine.run("model", "info", "far", **ALL)
@@ -295,7 +295,7 @@ def test_a_model_for_a_device_that_is_not_here_can_be_shown_and_removed(machine,
         (["provider=CUDA*"], []),
     ],
 )
-def test_a_listing_shows_what_the_filters_admit(cupola, filters, aliases):
+def test_a_listing_shows_the_models_that_match_the_filters(cupola, filters, aliases):
     words = [word for text in filters for word in ("--filter", text)]
     listed = cupola("model", "list", *words, "--output", "json")
     assert [model["alias"] for model in json.loads(listed.stdout)] == aliases
@@ -303,6 +303,6 @@ def test_a_listing_shows_what_the_filters_admit(cupola, filters, aliases):
         assert "None of the 2 models matches" in cupola("model", "list", *words).stderr
 
 
-def test_a_filter_that_is_none_is_misuse(cupola):
+def test_an_invalid_filter_is_a_usage_error(cupola):
     result = cupola("model", "list", "--filter", "colour=red")
     assert (result.exit_code, "colour" in result.stderr) == (2, True)

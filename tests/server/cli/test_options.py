@@ -47,38 +47,38 @@ QWEN = ModelInfo(
         "source=azure",
     ],
 )
-def test_a_filter_admits_a_model(text):
+def test_a_filter_matches_a_model(text):
     assert parse_filter(text).matches(PHI)
 
 
 @pytest.mark.parametrize(
     "text", ["device=CPU", "device=!GPU", "alias=phi", "alias=qwen*", "provider=webgpu", "task=tools", "id=phi-4"]
 )
-def test_a_filter_refuses_a_model(text):
+def test_a_filter_does_not_match_a_model(text):
     assert not parse_filter(text).matches(PHI)
 
 
-def test_all_filters_must_admit_a_model():
+def test_all_filters_must_match_a_model():
     filters = [parse_filter("device=!GPU"), parse_filter("task=tools")]
     assert matches_all(QWEN, filters)
     assert not matches_all(PHI, filters)
     assert matches_all(PHI, [])
 
 
-def test_other_signs_of_patterns_mean_themselves():
+def test_other_pattern_characters_are_literal():
     assert not parse_filter("alias=qwen2?5-0.5b").matches(QWEN)
     assert not parse_filter("alias=qwen2.5-0.[5]b").matches(QWEN)
     assert not parse_filter("alias=qwen2x5*").matches(QWEN)
 
 
 @pytest.mark.parametrize("text", ["device", "device=", "device=!", "=GPU", "size=3"])
-def test_a_wrong_filter_is_refused_with_a_sentence(text):
+def test_an_invalid_filter_is_rejected_with_a_message(text):
     with pytest.raises(ValueError, match=r"Use KEY=VALUE|Valid filters: device, task"):
         parse_filter(text)
 
 
 @given(st.sampled_from(FILTER_KEYS), st.text(min_size=1))
-def test_a_filter_and_its_opposite_split_every_listing(key, value):
+def test_a_filter_and_its_negation_partition_every_listing(key, value):
     value = value.strip().lstrip("!").strip() or "x"
     for model in (PHI, QWEN):
         assert parse_filter(f"{key}={value}").matches(model) is not parse_filter(f"{key}=!{value}").matches(model)

@@ -21,7 +21,7 @@ from cupola_server.cli.settings_file import write_setting
         ('[server]\nport = 1\n\n[cache]\ndir="a # b"', '[server]\nport = 1\n\n[cache]\ndir = "/new"\n'),
     ],
 )
-def test_one_setting_is_changed_and_all_else_stays_as_it_is(tmp_path, before, after):
+def test_one_setting_is_changed_and_everything_else_is_preserved(tmp_path, before, after):
     path = tmp_path / "config.toml"
     path.write_text(before)
     write_setting(path, "cache", "dir", "/new")
@@ -31,7 +31,7 @@ def test_one_setting_is_changed_and_all_else_stays_as_it_is(tmp_path, before, af
 @pytest.mark.parametrize(
     "text", ['cache.dir = "/old"\n', 'cache = { dir = "/old" }\n', "[cache\n", '[cache]\n"dir" = 1\n']
 )
-def test_a_file_that_only_its_owner_can_change_is_left_alone(tmp_path, text):
+def test_a_file_with_unusual_syntax_is_not_changed(tmp_path, text):
     path = tmp_path / "config.toml"
     path.write_text(text)
     with pytest.raises(SettingsError):
@@ -41,7 +41,7 @@ def test_a_file_that_only_its_owner_can_change_is_left_alone(tmp_path, text):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_can_be_set_and_is_read_as_it_was(tmp_path_factory, text):
+def test_any_string_can_be_set_and_read_back(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("settings") / "new" / "config.toml"
     for _ in range(2):
         write_setting(Path(path), "cache", "dir", text)

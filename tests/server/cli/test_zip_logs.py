@@ -1,10 +1,10 @@
-"""`cupola zip-logs`: what a report needs, and nothing that is secret."""
+"""`cupola zip-logs`: the content of the zip file, without secrets."""
 
 import json
 import zipfile
 
 
-def test_logs_settings_and_versions_are_packed_and_nothing_secret(machine, tmp_path):
+def test_logs_settings_and_versions_are_packed_without_secrets(machine, tmp_path):
     machine.config.write_text('[server]\napi_keys = ["sesame"]\n')
     agent = int(machine.ensure().communicate()[0])
     target = tmp_path / "report.zip"
@@ -28,7 +28,7 @@ def test_without_logs_there_is_still_a_report(machine, tmp_path):
     assert done.stdout == f"Wrote 0 log files, the settings and the versions to {tmp_path / 'report.zip'}.\n"
 
 
-def test_a_file_that_cannot_be_written_is_one_sentence(machine, tmp_path):
+def test_a_file_that_cannot_be_written_is_reported_in_one_sentence(machine, tmp_path):
     done = machine.run("zip-logs", "--to", str(tmp_path / "nowhere" / "report.zip"))
     assert (done.returncode, done.stdout) == (1, "")
     assert "report.zip" in done.stderr

@@ -1,4 +1,4 @@
-"""What `foundry service` prints, byte for byte, and what the SDKs that read it make of that."""
+"""The output of `foundry service`, byte for byte, and how SDKs parse it."""
 
 import json
 import re
@@ -11,7 +11,7 @@ PYTHON_AND_JS = re.compile(r"http://(?:[a-zA-Z0-9.-]+|\d{1,3}(\.\d{1,3}){3}):\d+
 CSHARP = re.compile(r"is running on (http://.*)\s+")
 
 
-def test_start_status_and_stop_say_what_foundry_local_says(foundry, machine):
+def test_start_status_and_stop_print_what_foundry_local_prints(foundry, machine):
     started = foundry("start")
     info = machine.agent()
     assert started.stdout == f"🟢 Service is Started on {info.url}/, PID {info.pid}!\n"
@@ -29,7 +29,7 @@ def test_start_status_and_stop_say_what_foundry_local_says(foundry, machine):
     assert foundry("stop").stdout == "🔴 Service is stopped.\n"
 
 
-def test_a_provider_that_is_not_installed_is_not_said_to_be_registered(foundry, machine):
+def test_a_provider_that_is_not_installed_is_not_listed_as_registered(foundry, machine):
     machine.install("apart", "apart_plugin")
     foundry("start")
     assert "Valid EPs: EchoExecutionProvider\n" in foundry("status").stdout
@@ -45,7 +45,7 @@ def test_after_a_stop_the_process_is_gone(cupola, machine):
 
 
 @pytest.mark.parametrize("program", ["foundry", "cupola"])
-def test_without_a_service_the_status_holds_no_address_and_still_ends_well(machine, program):
+def test_without_a_service_the_status_contains_no_address_and_succeeds(machine, program):
     run = machine.program(program, "service", "status")
     assert (run.returncode, run.stdout) == (
         0,
@@ -55,7 +55,7 @@ def test_without_a_service_the_status_holds_no_address_and_still_ends_well(machi
     assert PYTHON_AND_JS.search(run.stdout) is None
 
 
-def test_restart_tells_the_end_and_the_beginning(foundry, machine):
+def test_restart_reports_the_stop_and_the_start(foundry, machine):
     foundry("start")
     first = machine.agent()
     restarted = foundry("restart")
@@ -81,7 +81,7 @@ def test_loaded_models_are_listed_by_alias_and_id(foundry, machine, word):
     assert (listed["alias"], listed["id"]) == ("echo", "echo-generic-cpu:1")
 
 
-def test_everything_is_there_as_json(foundry, machine):
+def test_status_and_start_print_json(foundry, machine):
     assert json.loads(foundry("status", "--output", "json").stdout) == {"running": False, "state": "not_running"}
     started = json.loads(foundry("start", "-o", "json").stdout)
     info = machine.agent()
@@ -92,7 +92,7 @@ def test_everything_is_there_as_json(foundry, machine):
     assert status["executionProviders"] == ["EchoExecutionProvider"]
 
 
-def test_the_diagnosis_shows_facts_and_the_log(foundry, machine):
+def test_diag_shows_details_and_the_log(foundry, machine):
     foundry("start")
     info = machine.agent()
     diagnosis = foundry("diag").stdout

@@ -34,13 +34,13 @@ def test_set_saves_restarts_and_shows(foundry, machine):
     )
 
 
-def test_what_a_variable_overrules_is_told(foundry, machine, tmp_path):
+def test_a_setting_overridden_by_a_variable_is_reported(foundry, machine, tmp_path):
     run = foundry("set", "--cachedir", str(tmp_path / "elsewhere"))
     assert run.returncode == 0
     assert run.stderr == "cache.dir was saved but has no effect: an environment variable or --set takes precedence.\n"
 
 
-def test_a_wrong_level_is_explained_and_nothing_is_written(foundry, machine):
+def test_an_unknown_level_is_reported_and_nothing_is_written(foundry, machine):
     run = foundry("set", "--default-log-level", "Loud")
     assert run.returncode == 2
     assert (

@@ -44,7 +44,7 @@ def test_a_log_gets_a_line_per_phase_and_one_every_ten_seconds(capsys):
     ]
 
 
-def test_a_terminal_gets_bars_that_vanish(monkeypatch):
+def test_a_terminal_shows_bars_that_are_erased(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
@@ -79,7 +79,7 @@ def test_the_terminal_is_left_usable_when_the_work_fails(monkeypatch):
         (LOADING, ""),
     ],
 )
-def test_amounts_are_told_as_far_as_they_are_known(event, text):
+def test_amounts_are_formatted_as_far_as_they_are_known(event, text):
     assert format_amount(event) == text
 
 
@@ -87,11 +87,11 @@ def test_amounts_are_told_as_far_as_they_are_known(event, text):
     ("per_s", "unit", "text"),
     [(12_300_000.0, "bytes", "12 MB/s"), (1.5e9, "bytes", "1.50 GB/s"), (0.0, "bytes", ""), (3.0, "layers", "")],
 )
-def test_a_rate_is_told_of_bytes_that_move(per_s, unit, text):
+def test_a_rate_is_formatted_for_bytes_that_arrive(per_s, unit, text):
     assert format_rate(per_s, unit) == text
 
 
-def test_a_bar_of_bytes_tells_how_fast_they_come(monkeypatch):
+def test_a_bar_of_bytes_shows_the_rate(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")

@@ -26,12 +26,12 @@ def test_a_pipe_gets_aligned_columns_without_colour_or_trailing_blanks(capsys):
     ]
 
 
-def test_json_shows_everything_a_row_holds(capsys):
+def test_json_contains_all_keys_of_a_row(capsys):
     show_rows(ROWS, COLUMNS, output="json", empty="none")
     assert json.loads(capsys.readouterr().out) == ROWS
 
 
-def test_an_empty_listing_says_so_on_stderr_and_is_an_empty_list_in_json(capsys):
+def test_an_empty_listing_is_a_message_on_stderr_and_an_empty_list_in_json(capsys):
     show_rows([], COLUMNS, output="table", empty="Nothing here.")
     assert capsys.readouterr() == ("", "Nothing here.\n")
     show_rows([], COLUMNS, output="json", empty="Nothing here.")
@@ -67,12 +67,12 @@ def test_a_terminal_too_narrow_even_for_a_folded_table_gets_paragraphs(capsys, m
     ]
 
 
-def test_one_row_is_shown_field_by_field_without_the_unknown_ones(capsys):
+def test_one_row_is_shown_field_by_field_without_empty_fields(capsys):
     show_fields({"name": "tiny", "size": 0, "here": True}, COLUMNS, output="table")
     assert capsys.readouterr().out == "Name  tiny\nHere  yes\n"
 
 
-def test_sizes_read_as_people_write_them():
+def test_sizes_are_formatted():
     assert [format_bytes(size) for size in (0, 1, 1_600_000, 999_000_000, 1_000_000_000)] == [
         "",
         "1 MB",

@@ -1,4 +1,4 @@
-"""The line editor, over a pipe instead of a keyboard."""
+"""The line editor, with a pipe instead of a keyboard."""
 
 import pytest
 from prompt_toolkit.input import create_pipe_input
@@ -42,7 +42,7 @@ async def test_ctrl_d_leaves(keyboard, terminal):
     assert await terminal.read_prompt() is None
 
 
-async def test_ctrl_c_drops_what_was_typed_and_on_an_empty_line_says_how_to_leave(keyboard, terminal, capsys):
+async def test_ctrl_c_discards_the_line_and_on_an_empty_line_shows_how_to_leave(keyboard, terminal, capsys):
     keyboard.send_text("mistake\x03fine\r")
     assert await terminal.read_prompt() == "fine"
     assert capsys.readouterr().out == ""
@@ -51,7 +51,7 @@ async def test_ctrl_c_drops_what_was_typed_and_on_an_empty_line_says_how_to_leav
     assert "type /exit" in capsys.readouterr().out
 
 
-async def test_answers_and_notices_cannot_steer_the_terminal(terminal, capsys):
+async def test_answers_and_notices_cannot_control_the_terminal(terminal, capsys):
     await terminal.write("a\x1b[2Jb")
     terminal.notice("c\x07d")
     assert capsys.readouterr().out == "a[2Jbcd\n"
