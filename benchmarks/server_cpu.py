@@ -37,7 +37,7 @@ from cupola_server.app import compose
 from cupola_server.bench.statistics import Figure
 from cupola_server.metrics import MetricsPlugin
 from cupola_server.openai import OpenAIFrontend
-from cupola_server.serving import serve
+from cupola_server.server import serve
 
 MODEL = ModelInfo(id="instant-generic-cpu:1", alias="instant", source="benchmark", publisher="Cupola")
 REPORT = SessionReport("slots", "", 8, 4096, 1, MODEL.provider, 0.0, 0)

@@ -25,19 +25,19 @@ def compose(
     health: Health | None = None,
     service: ServiceView | None = None,
 ) -> ASGIApp:
-    """Build the application that hands every request to the front-end whose prefix fits, the longest one first.
+    """Create the application that routes each request to the front-end with the longest matching prefix.
 
-    Beside the front-ends, the service itself answers under "/", /healthz, /readyz and /openapi.json. A front-end that
-    cannot build its application is logged and left out; the others serve on.
+    The service itself serves "/", /healthz, /readyz and /openapi.json. A front-end that fails to create its application
+    is logged and skipped.
 
     Args:
-        frontends: What answers.
-        engine: Whom they ask.
-        health: Where front-ends that failed are noted.
-        service: What they are told of the service; None where there is none to tell of.
+        frontends: The front-ends.
+        engine: The engine that runs the requests.
+        health: Records front-ends that failed.
+        service: The service for the front-ends to attach to; None if there is none.
 
     Raises:
-        PluginConflictError: Two front-ends claim one prefix.
+        PluginConflictError: Two front-ends have the same prefix.
     """
     health = health or Health()
     claims = _claims(frontends)
@@ -48,9 +48,9 @@ def compose(
                 frontend.attach(service)
             apps[frontend] = frontend.app(engine)
         except Exception:
-            logger.exception("The front-end %r failed to start; nothing of it answers", frontend.name)
+            logger.exception("The front-end %r failed to start; its paths are not served", frontend.name)
             health.failed_plugins.add(frontend.name)
-    own = _ServiceItself(health, apps.values())
+    own = _ServiceEndpoints(health, apps.values())
     return _Composed({prefix: apps[frontend] for prefix, frontend in claims.items() if frontend in apps}, own.api)
 
 
@@ -59,14 +59,14 @@ def _claims(frontends: Iterable[ApiFrontend]) -> dict[str, ApiFrontend]:
     for frontend in frontends:
         for prefix in frontend.prefixes:
             path = prefix.rstrip("/")
-            holder = claims.setdefault(path, frontend)
-            if holder is not frontend:
-                raise PluginConflictError(kind="path prefix", name=path or "/", first=holder.name, second=frontend.name)
+            owner = claims.setdefault(path, frontend)
+            if owner is not frontend:
+                raise PluginConflictError(kind="path prefix", name=path or "/", first=owner.name, second=frontend.name)
     return claims
 
 
 class _Composed:
-    """Routes by prefix. Front-ends see full paths; they have no lifespan of their own."""
+    """Routes requests by prefix. Front-ends receive full paths, and no lifespan events."""
 
     def __init__(self, apps: dict[str, ASGIApp], own: ASGIApp) -> None:
         self._apps = sorted(apps.items(), key=lambda item: -len(item[0]))
@@ -74,7 +74,7 @@ class _Composed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _run_lifespan(receive, send)
             return
         path: str = scope["path"]
         if path in _OWN_PATHS[1:]:
@@ -82,7 +82,7 @@ class _Composed:
             return
         for prefix, app in self._apps:
             if path == prefix or path.startswith(prefix + "/"):
-                scope[ROUTE] = f"{prefix}/*"  # until the front-end says more
+                scope[ROUTE] = f"{prefix}/*"  # until the front-end sets a more specific one
                 await app(scope, receive, send)
                 return
         if path == _OWN_PATHS[0]:
@@ -91,8 +91,8 @@ class _Composed:
             await not_found(scope, receive, send)
 
 
-class _ServiceItself:
-    """What the service tells about itself, whatever front-ends there are."""
+class _ServiceEndpoints:
+    """The endpoints of the service itself, independent of front-ends."""
 
     def __init__(self, health: Health, apps: Iterable[ASGIApp]) -> None:
         self.api = Api([*self._operations(), *health.operations()])
@@ -100,9 +100,11 @@ class _ServiceItself:
         self._document = msgspec.json.encode(document(operations))
 
     def _operations(self) -> Iterator[Operation]:
-        yield Operation(method="GET", path="/", handler=self._welcome, summary="Say who is there", reply="text/plain")
         yield Operation(
-            method="GET", path="/openapi.json", handler=self._describe, summary="Describe every operation", reply=dict
+            method="GET", path="/", handler=self._welcome, summary="Identify the service", reply="text/plain"
+        )
+        yield Operation(
+            method="GET", path="/openapi.json", handler=self._describe, summary="Get the OpenAPI document", reply=dict
         )
 
     async def _welcome(self, exchange: Exchange) -> None:
@@ -112,8 +114,8 @@ class _ServiceItself:
         await exchange.reply(200, self._document)
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Go through the lifespan protocol; the engine is started and stopped around the server, not by it."""
+async def _run_lifespan(receive: Receive, send: Send) -> None:
+    """Run the lifespan protocol. The engine starts and stops outside of the server."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

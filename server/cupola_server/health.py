@@ -1,4 +1,4 @@
-"""Whether the service lives (/healthz) and whether it can take requests (/readyz)."""
+"""Health endpoints: whether the service is alive (/healthz) and ready for requests (/readyz)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from cupola_server.openai.exchange import Exchange
 from cupola_server.openapi import Operation
 
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
-"""Answered without an API key and until the very end: they tell nothing that a connection does not."""
+"""Served without an API key and until the very end, because they reveal no more than a connection does."""
 
 
 class Alive(Struct):
-    """The reply to GET /healthz."""
+    """The response of GET /healthz."""
 
     status: Literal["ok"] = "ok"
 
 
 class Ready(Struct):
-    """The reply to GET /readyz. Plugins that failed are named; what they would have brought is missing."""
+    """The response of GET /readyz. `failed_plugins` names plugins that are not available."""
 
     status: Literal["ready"] = "ready"
     failed_plugins: tuple[str, ...] = ()
@@ -30,13 +30,13 @@ class Ready(Struct):
 
 @dataclass(slots=True, eq=False)
 class Health:
-    """The state of one service, kept up by whoever starts and stops it.
+    """The state of one service, updated by the code that starts and stops it.
 
     Attributes:
-        starting: Models are still being preloaded.
-        stopping: Running requests may end; new ones are refused.
-        problem: A sentence saying why no model can be run at all; empty if one can.
-        failed_plugins: Plugins that are not in use, or not wholly.
+        starting: Whether models are still being preloaded.
+        stopping: Whether the service is shutting down.
+        problem: Why no model can run at all, as a sentence; "" if models can run.
+        failed_plugins: The names of plugins that failed completely or in part.
     """
 
     starting: bool = False
@@ -45,9 +45,13 @@ class Health:
     failed_plugins: set[str] = field(default_factory=set)
 
     def operations(self) -> Iterator[Operation]:
-        """List the operations that tell it."""
-        yield Operation(method="GET", path="/healthz", handler=self._alive, summary="Say that it lives", reply=Alive)
-        yield Operation(method="GET", path="/readyz", handler=self._ready, summary="Say if it is ready", reply=Ready)
+        """List the operations of the health endpoints."""
+        yield Operation(
+            method="GET", path="/healthz", handler=self._alive, summary="Check that the service is alive", reply=Alive
+        )
+        yield Operation(
+            method="GET", path="/readyz", handler=self._ready, summary="Check that the service is ready", reply=Ready
+        )
 
     async def _alive(self, exchange: Exchange) -> None:
         await exchange.reply(200, msgspec.json.encode(Alive()))
@@ -56,7 +60,7 @@ class Health:
         if self.stopping:
             raise NotReadyError(detail="The service is stopping.")
         if self.starting:
-            raise NotReadyError(detail="The service is loading the models that it shall start with.")
+            raise NotReadyError(detail="The service is still loading its preload models.")
         if self.problem:
             raise NotReadyError(detail=self.problem)
         await exchange.reply(200, msgspec.json.encode(Ready(failed_plugins=tuple(sorted(self.failed_plugins)))))

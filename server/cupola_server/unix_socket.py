@@ -1,4 +1,4 @@
-"""A Unix domain socket: a file that only this user's programs can connect to."""
+"""Unix domain sockets that only this user can connect to."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ from cupola.errors import CupolaError, SettingsError
 
 @dataclass(eq=False, kw_only=True)
 class SocketFileError(CupolaError):
-    """The Unix domain socket cannot be made."""
+    """The Unix domain socket cannot be created."""
 
     path: str
     detail: str
@@ -21,23 +21,23 @@ class SocketFileError(CupolaError):
 
 
 def bind_unix_socket(name: str, backlog: int) -> socket.socket:
-    """Listen on a path, for this user alone (mode 0600). A socket that a dead service left there is replaced.
+    """Listen on a path, for this user only (mode 0600). A stale socket of a dead service is replaced.
 
     Raises:
-        SettingsError: This platform has no such sockets.
-        SocketFileError: Something else is there, a program listens there, or the path cannot be used.
+        SettingsError: Python has no Unix domain sockets on this platform.
+        SocketFileError: The path is taken by another file or program, or cannot be used.
     """
     if not hasattr(socket, "AF_UNIX"):
         problem = (
-            "Python has no Unix domain sockets on this platform, and Cupola offers no named pipe in their place; "
+            "Python has no Unix domain sockets on this platform, and Cupola has no named pipe yet; "
             "listen on the loopback address instead"
         )
         raise SettingsError(key="server.uds", source="the settings", problem=problem)
-    path = Path(absolute(name))
+    path = Path(absolute_path(name))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
-        mask = os.umask(0o177)  # the file must not be open to others for the moment before its mode is set
+        mask = os.umask(0o177)  # other users must not have access in the moment before the mode is set
         try:
             listener.bind(str(path))
         finally:
@@ -53,20 +53,20 @@ def bind_unix_socket(name: str, backlog: int) -> socket.socket:
     return listener
 
 
-def absolute(name: str) -> str:
-    """Return the path of a socket as it is bound."""
+def absolute_path(name: str) -> str:
+    """Return the absolute path of a socket."""
     return str(Path(name).expanduser().absolute())
 
 
 class SocketFile:
-    """The file of a listening socket, told from another one that may come to the same path."""
+    """The file of a listening socket, distinguished from a later one at the same path."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._path = Path(listener.getsockname())
         self._identity = _identity(self._path)
 
     def remove(self) -> None:
-        """Remove it, unless another service has put its own there."""
+        """Remove the file, unless another service has replaced it."""
         if self._identity and _identity(self._path) == self._identity:
             self._path.unlink(missing_ok=True)
 
@@ -85,11 +85,11 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise SocketFileError(path=str(path), detail="there is a file of another kind, which stays")
+        raise SocketFileError(path=str(path), detail="the path exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
         else:
-            raise SocketFileError(path=str(path), detail="another program listens there, perhaps another Cupola")
+            raise SocketFileError(path=str(path), detail="another program listens on it, possibly another Cupola")

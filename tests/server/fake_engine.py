@@ -28,8 +28,8 @@ from cupola.frontend import (
 )
 from cupola.settings import ServerSettings
 from cupola_server.health import Health
-from cupola_server.serving import serve
-from cupola_server.watching import Observe
+from cupola_server.middleware import Observe
+from cupola_server.server import serve
 
 TINY = ModelInfo(
     id="tiny-generic-cpu:2",

@@ -20,7 +20,7 @@ async def ready(health):
 @pytest.mark.parametrize(
     ("health", "says"),
     [
-        (Health(starting=True), "loading the models"),
+        (Health(starting=True), "loading its preload models"),
         (Health(stopping=True), "stopping"),
         (Health(problem="No execution provider works."), "No execution provider works."),
     ],

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from cupola_server.app import compose
+from cupola_server.middleware import RequestIdFilter, label_logs, request_id
 from cupola_server.openai import OpenAIFrontend
-from cupola_server.request_ids import RequestIdFilter, label_logs, request_id
 from server.fake_engine import FakeEngine, running
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,8 @@ import pytest
 
 from cupola.errors import SettingsError
 from cupola.settings import ServerSettings
-from cupola_server.listening import ListenError, PortInUseError, listen
-from cupola_server.serving import serve
+from cupola_server.listeners import ListenError, PortInUseError, listen
+from cupola_server.server import serve
 from server.fake_engine import running
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""`python -m cupola_server.agent`: run the agent; with --detach, in the background."""
+"""`python -m cupola_server.agent`: runs the agent, with --detach in the background."""
 
 import argparse
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run it to its end."""
+    """Run the agent until it stops."""
     parser = argparse.ArgumentParser(prog="python -m cupola_server.agent", description="Run Cupola's service.")
-    parser.add_argument("--config", type=Path, help="settings file to read instead")
+    parser.add_argument("--config", type=Path, help="settings file")
     parser.add_argument("--set", dest="overrides", metavar="SECTION.KEY=VALUE", action="append", default=[])
-    parser.add_argument("--detach", action="store_true", help="leave the parent process once started")
+    parser.add_argument("--detach", action="store_true", help="run in the background")
     arguments = parser.parse_args()
     if arguments.detach:
         _detach()
@@ -21,7 +21,7 @@ def main() -> int:
 
 
 def _detach() -> None:
-    """Go on in a child whose parent has ended, so that nobody has to wait for it. Windows needs none of that."""
+    """Continue in a child process, so that the caller need not wait. Not needed on Windows."""
     if hasattr(os, "fork") and os.fork():
         os._exit(0)
 

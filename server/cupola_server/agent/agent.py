@@ -1,4 +1,4 @@
-"""One life of the agent: take the lock, serve, say how it is reached, stop in order."""
+"""The agent process: it takes the lock, serves, announces its addresses, and shuts down gracefully."""
 
 import logging
 import os
@@ -21,19 +21,19 @@ from cupola.plugins import load_plugins
 from cupola.settings import Settings, load_settings
 from cupola_server.agent.logs import open_log, take_over_stderr
 from cupola_server.health import Health
-from cupola_server.hosting import KEYS_VARIABLE, run_service
-from cupola_server.listening import PortInUseError
+from cupola_server.listeners import PortInUseError
+from cupola_server.service import KEYS_VARIABLE, run_service
 
 logger = logging.getLogger(__name__)
 
-_LOCK_SHARE = 0.8  # of the time for starting; who waits for the start shall hear why nothing came of it
+_LOCK_SHARE = 0.8  # of the start timeout, so that the waiting process receives the error
 
 
 def run_agent(overrides: Sequence[str], config: Path | None) -> int:
-    """Serve until a signal comes. What hinders it is told to whoever waits for the start, and logged.
+    """Serve until a signal arrives. Errors are logged and reported to the process that waits for the start.
 
     Returns:
-        An exit code.
+        The exit code.
     """
     try:
         settings = load_settings(overrides, path=config)
@@ -41,34 +41,34 @@ def run_agent(overrides: Sequence[str], config: Path | None) -> int:
         files = ServiceFiles.of(settings)
         files.make_folder()
         open_log(files.log, settings.service)
-        with _alone(settings, files):
+        with _exclusive(settings, files):
             return _serve(settings, files)
     except* CupolaError as group:
         error = _first(group)
         logger.error("%s", error)
-        _tell(Handshake(error=str(error)))
+        _send_handshake(Handshake(error=str(error)))
     except* OSError as group:
-        logger.exception("The agent ended")
-        _tell(Handshake(error=f"{_first(group)}."))
+        logger.exception("The agent failed")
+        _send_handshake(Handshake(error=f"{_first(group)}."))
     return 1
 
 
 @contextmanager
-def _alone(settings: Settings, files: ServiceFiles) -> Iterator[None]:
-    """Be the only agent of this user and cache; one that is just stopping is waited for.
+def _exclusive(settings: Settings, files: ServiceFiles) -> Iterator[None]:
+    """Hold the lock of this user and cache, after waiting for an agent that is stopping.
 
     Raises:
-        ServiceError: Another one runs.
+        ServiceError: Another agent is running.
     """
     if other := find_service(settings):
-        raise ServiceError(detail=f"Another one is running already, process {other.pid} at {other.url}.")
+        raise ServiceError(detail=f"Another service is already running: process {other.pid} at {other.url}.")
     try:
         with hold_lock(files.lock, timeout_s=_LOCK_SHARE * settings.service.start_timeout_s):
             yield
     except TimeoutError:
         known = files.read()
-        which = f"process {known.pid}" if known else f"whichever holds {files.lock}"
-        detail = f"Another one neither answers nor ends: {which}. End it, and try again."
+        holder = f"process {known.pid}" if known else f"the process that locks {files.lock}"
+        detail = f"Another service neither responds nor exits: {holder}. Kill it and try again."
         raise ServiceError(detail=detail) from None
 
 
@@ -82,33 +82,35 @@ def _serve(settings: Settings, files: ServiceFiles) -> int:
     plugins.ensure_usable()
     for failure in plugins.failures:
         logger.warning("The plugin %s failed: %s", failure.plugin, failure)
-    life = _Life(settings, files)
+    lifecycle = _Lifecycle(settings, files)
 
     async def run() -> int:
-        whole = msgspec.structs.replace(settings, server=server)
-        return await run_service(whole, plugins, listening=life.begin, stopping=life.stop, private=private)
+        service_settings = msgspec.structs.replace(settings, server=server)
+        return await run_service(
+            service_settings, plugins, on_listening=lifecycle.begin, on_stopping=lifecycle.stop, private=private
+        )
 
     try:
         return anyio.run(run, backend="asyncio") and 1
     except* PortInUseError:
         detail = (
-            f"Port {server.port} of {server.host} is in use by another program. Choose another one with the setting "
-            f"service.port; 0 takes a free one."
+            f"Port {server.port} of {server.host} is in use by another program. Choose another port with the setting "
+            f"service.port; 0 picks a free one."
         )
         raise ServiceError(detail=detail) from None
     finally:
-        life.end()
+        lifecycle.end()
 
 
-class _Life:
-    """What the agent tells of itself as it begins, stops and ends."""
+class _Lifecycle:
+    """Announces the service when it starts, stops and ends."""
 
     def __init__(self, settings: Settings, files: ServiceFiles) -> None:
         self._settings, self._files = settings, files
         self._info: ServiceInfo | None = None
 
     async def begin(self, engine: EngineView, health: Health, url: str) -> None:
-        """Say how it is reached, then preload what shall be."""
+        """Announce the addresses, then preload models."""
         info = ServiceInfo(
             url=url,
             socket=str(self._files.socket) if sys.platform != "win32" else "",
@@ -123,8 +125,8 @@ class _Life:
         self._files.write(info)
         self._info = info
         logger.info("Cupola %s listens on %s, process %d, cache %s", info.version, url, info.pid, info.cache_dir)
-        _tell(Handshake(info=info))
-        os.chdir(self._files.folder)  # the folder that it was started in may be unmounted or deleted
+        _send_handshake(Handshake(info=info))
+        os.chdir(self._files.folder)  # the folder it was started in may be unmounted or deleted
         for name in self._settings.models.preload:
             try:
                 await engine.download(name)
@@ -134,14 +136,14 @@ class _Life:
         health.starting = False
 
     def stop(self) -> None:
-        """Say that it stops: who needs a service is to start the next one, which waits for this one's end."""
-        logger.info("Stopping; running answers have %g s", self._settings.server.drain_timeout_s)
+        """Announce the shutdown, so that clients start another service, which waits for this one to end."""
+        logger.info("Stopping; running requests have %g s to finish", self._settings.server.drain_timeout_s)
         if self._info:
             with suppress(OSError):
                 self._files.write(msgspec.structs.replace(self._info, stopping=True))
 
     def end(self) -> None:
-        """Leave nothing behind that says it runs."""
+        """Remove the announcement."""
         if self._info:
             logger.info("Stopped")
             with suppress(OSError):
@@ -149,27 +151,27 @@ class _Life:
 
 
 def _make_private(folder: Path) -> None:
-    """Have a folder that is this user's and nobody else may look into.
+    """Create a folder that only this user can access.
 
     Raises:
-        ServiceError: Somebody else made it.
+        ServiceError: The folder belongs to another user.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()  # a link might lead to where somebody else wants the socket
+    found = folder.lstat()  # a link could lead to a folder of another user
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-        raise ServiceError(detail=f"{folder}, where its socket shall lie, is no folder of this user. Remove it.")
+        raise ServiceError(detail=f"The socket's folder {folder} does not belong to this user. Remove it.")
     folder.chmod(0o700)
 
 
-def _tell(handshake: Handshake) -> None:
-    """Answer whoever waits for the start, once; standard output then leads nowhere."""
+def _send_handshake(handshake: Handshake) -> None:
+    """Report the result of the start on standard output, then close it."""
     try:
         os.write(1, msgspec.json.encode(handshake) + b"\n")
     except OSError:
-        logger.info("Nobody waited for the start")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+        logger.info("No process waited for the start")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,4 +1,4 @@
-"""What systems want to be told to start the agent when its user logs in. Only systemd's is tried out so far."""
+"""Units that start the agent at login, for systemd, launchd and the Task Scheduler. Only systemd's has been tried."""
 
 import plistlib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 LABEL = "cupola.service"
-"""The job's name under launchd."""
+"""The name of the launchd job."""
 
 _MARGIN_S = 10
 _PLAIN = re.compile(r"[\w./:=@+,-]+")
@@ -16,8 +16,8 @@ def systemd_unit(command: Sequence[str], *, drain_timeout_s: float) -> str:
     """Return a unit for systemd's user manager.
 
     Args:
-        command: How the agent is run.
-        drain_timeout_s: The time that running answers have to end when it stops.
+        command: The command that runs the agent.
+        drain_timeout_s: How long running requests may take to finish when it stops.
     """
     return f"""\
 [Unit]
@@ -27,10 +27,10 @@ StartLimitBurst=3
 
 [Service]
 Type=exec
-ExecStart={" ".join(map(_systemd_word, command))}
+ExecStart={" ".join(map(_quote_systemd, command))}
 Restart=on-failure
 RestartSec=2
-# Models run in processes of their own, which the service ends itself once their answers are complete.
+# Models run in separate processes, which the service stops itself after their requests.
 KillMode=mixed
 TimeoutStopSec={drain_timeout_s + _MARGIN_S:g}
 
@@ -40,22 +40,22 @@ WantedBy=default.target
 
 
 def launchd_plist(command: Sequence[str], *, drain_timeout_s: float) -> str:
-    """Return a property list for a LaunchAgent of macOS. Takes what `systemd_unit` takes."""
+    """Return a property list for a macOS LaunchAgent. The arguments are those of `systemd_unit`."""
     job = {
         "Label": LABEL,
         "ProgramArguments": list(command),
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ExitTimeOut": round(drain_timeout_s) + _MARGIN_S,
-        "ProcessType": "Interactive",  # anything else is slowed down
+        "ProcessType": "Interactive",  # other types are throttled
     }
     return plistlib.dumps(job, sort_keys=False).decode()
 
 
 def scheduled_task(command: Sequence[str]) -> str:
-    """Return a task for the Task Scheduler of Windows, in XML."""
+    """Return a task for the Windows Task Scheduler, in XML."""
     program, *words = command
-    arguments = " ".join(map(_windows_word, words))
+    arguments = " ".join(map(_quote_windows, words))
     return f"""\
 <?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
@@ -80,16 +80,16 @@ def scheduled_task(command: Sequence[str]) -> str:
 """
 
 
-def _systemd_word(word: str) -> str:
-    """Quote a word as systemd.syntax(7) has it, where % and $ have meanings too."""
+def _quote_systemd(word: str) -> str:
+    """Quote a word as described in systemd.syntax(7), where % and $ are special too."""
     word = word.replace("%", "%%").replace("$", "$$")
     if _PLAIN.fullmatch(word):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _windows_word(word: str) -> str:
-    """Quote a word as programs of Windows take their command line apart."""
+def _quote_windows(word: str) -> str:
+    """Quote a word as Windows programs parse their command line."""
     if word and not re.search(r'[\s"]', word):
         return word
     return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), word) + '"'

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import platformdirs
 
-from cupola_server.bench.errors import PeerError, UnknownPeerError
+from cupola_server.bench.errors import TargetError, UnknownPeerError
 
 ALL = "all"
 """The name that selects every adapter, and every usable execution provider."""
@@ -123,7 +123,7 @@ async def prepare_interpreter(adapter: Adapter) -> Path:
     An environment is kept in the user's cache folder and reused as long as the adapter's packages stay the same.
 
     Raises:
-        PeerError: The packages cannot be installed.
+        TargetError: The packages cannot be installed.
     """
     if adapter.own_interpreter:
         return Path(sys.executable)
@@ -154,10 +154,10 @@ async def _run_installer(adapter: Adapter, *command: str) -> None:
             done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT)
     except TimeoutError:
         detail = f"its packages were not installed within {_INSTALL_TIMEOUT_S:g} s"
-        raise PeerError(name=adapter.name, detail=detail) from None
+        raise TargetError(name=adapter.name, detail=detail) from None
     if done.returncode:
         output = done.stdout.decode("utf-8", "replace").strip()[-_MAX_OUTPUT_CHARS:]
-        raise PeerError(name=adapter.name, detail=f"its packages cannot be installed: {output}")
+        raise TargetError(name=adapter.name, detail=f"its packages cannot be installed: {output}")
 
 
 def _package_name(requirement: str) -> str:

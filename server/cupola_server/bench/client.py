@@ -11,7 +11,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from cupola_server.bench.errors import PeerError
+from cupola_server.bench.errors import TargetError
 from cupola_server.bench.prompts import Prompt
 
 _RECEIVE_BYTES = 1 << 16
@@ -184,7 +184,7 @@ class ChatClient:
         """Stream one greedy response of at most `new_tokens` tokens over a connection of its own.
 
         Raises:
-            PeerError: The server cannot be reached, takes longer than 10 minutes, or sends an error.
+            TargetError: The server cannot be reached, takes longer than 10 minutes, or sends an error.
         """
         request = self._build_request(prompt, new_tokens)
         parser, times, usage, done = EventStreamParser(), list[float](), None, False
@@ -202,10 +202,10 @@ class ChatClient:
         except anyio.EndOfStream:
             pass  # some servers close the connection in place of [DONE]
         except (OSError, TimeoutError, anyio.BrokenResourceError, ValueError, msgspec.DecodeError) as error:
-            raise PeerError(name=self.name, detail=f"{type(error).__name__}: {error}") from error
+            raise TargetError(name=self.name, detail=f"{type(error).__name__}: {error}") from error
         if parser.status != 200 or usage is None:
             detail = f"it responded with status {parser.status}: {parser.remainder[-300:]}"
-            raise PeerError(name=self.name, detail=detail)
+            raise TargetError(name=self.name, detail=detail)
         details = usage.prompt_tokens_details
         cached_tokens = (details.cached_tokens or 0) if details else 0
         ended_at = times[-1] if times else time.perf_counter()
@@ -240,7 +240,7 @@ class ChatClient:
         """Append the arrival time if the event has text; return the token usage if the event has it."""
         chunk = _decode_chunk(event)
         if chunk.error:
-            raise PeerError(name=self.name, detail=str(chunk.error))
+            raise TargetError(name=self.name, detail=str(chunk.error))
         if chunk.choices and (delta := chunk.choices[0].delta) and delta.content:
             times.append(now)
         return chunk.usage

@@ -9,7 +9,7 @@ from cupola_server.cli.errors import root_cause
 
 
 @dataclass(eq=False, kw_only=True)
-class PeerError(CupolaError):
+class TargetError(CupolaError):
     """A target failed to start, or sent a response that cannot be used."""
 
     name: str

@@ -16,7 +16,7 @@ import msgspec
 
 from cupola_server.bench.adapters import Adapter, prepare_interpreter
 from cupola_server.bench.client import ChatClient, TimedResponse
-from cupola_server.bench.errors import PeerError
+from cupola_server.bench.errors import TargetError
 from cupola_server.bench.prompts import Prompt
 from cupola_server.bench.targets import START_TIMEOUT_S, ServerProcess, Startup, Target
 
@@ -102,7 +102,7 @@ class PeerTarget(Target):
                 ready: dict[str, Any] = msgspec.json.decode(line)
             except msgspec.DecodeError as error:
                 detail = f"its adapter printed invalid JSON: {line[:200]!r}: {error}"
-                raise PeerError(name=self.name, detail=detail) from error
+                raise TargetError(name=self.name, detail=detail) from error
             return ready
 
 
@@ -160,7 +160,7 @@ class CommandTarget(Target):
         except (KeyError, IndexError, ValueError) as error:
             known = ", ".join(f"{{{name}}}" for name in ("port", *self._fields))
             detail = f"unknown placeholder in its command: {error}. Available: {known}"
-            raise PeerError(name=self.name, detail=detail) from error
+            raise TargetError(name=self.name, detail=detail) from error
         started = time.perf_counter()
         async with ServerProcess(self.name, words) as process:
             url = f"http://127.0.0.1:{port}/v1"
@@ -178,10 +178,10 @@ class CommandTarget(Target):
         while True:
             try:
                 return await list_models(self.name, url)
-            except PeerError as error:
+            except TargetError as error:
                 if process.has_ended or anyio.current_time() > deadline:
                     detail = f"{error.detail}. {process.error_output()}"
-                    raise PeerError(name=self.name, detail=detail) from None
+                    raise TargetError(name=self.name, detail=detail) from None
             await anyio.sleep(_POLL_S)  # a foreign server sends no signal when it is ready
 
 
@@ -189,7 +189,7 @@ async def list_models(name: str, url: str, key: str = "") -> list[str]:
     """Return the names of the models that a server lists.
 
     Raises:
-        PeerError: The server does not respond, or lists no model.
+        TargetError: The server does not respond, or lists no model.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
@@ -197,9 +197,9 @@ async def list_models(name: str, url: str, key: str = "") -> list[str]:
             response = await client.get(f"{url}/models")
             models = [model["id"] for model in msgspec.json.decode(response.content)["data"]]
     except (httpx.HTTPError, msgspec.DecodeError, KeyError, TypeError) as error:
-        raise PeerError(name=name, detail=f"{url}/models returned no list of models: {error}") from error
+        raise TargetError(name=name, detail=f"{url}/models returned no list of models: {error}") from error
     if not models:
-        raise PeerError(name=name, detail="it lists no model")
+        raise TargetError(name=name, detail="it lists no model")
     return models
 
 

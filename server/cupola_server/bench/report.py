@@ -238,7 +238,7 @@ def _round_remarks(result: Result) -> list[str]:
     noisy = sum(sample.noisy for sample in samples)
     best = "than at its best of the last two minutes"
     return [
-        f"Medians of {_format_rounds(result.rounds)}; every round starts all targets anew. 19 of 20 values of a second "
+        f"Medians of {_format_rounds(result.rounds)}; every round restarts all targets. 19 of 20 values of a second "
         f"run with as many rounds are expected within ±.",
         f"Responses are greedy and {plan.new_tokens} tokens long. Prompts share no prefix and have "
         f"{plan.prompt_tokens[0]:,} tokens unless stated otherwise.",

@@ -90,7 +90,7 @@ class Runner:
     async def run(self, rounds: int, budget_s: float, began_at: float) -> int:
         """Measure all cells of all targets in every round, interleaved, in reversed order in every other.
 
-        Each round starts every target anew, because the speed of a process differs from one start to the next. No
+        Each round restarts every target, because the speed of a process differs from one start to the next. No
         round is started that would not end within the budget, except for the first. A target that fails keeps the
         samples it has.
 
@@ -109,10 +109,10 @@ class Runner:
             if number and budget_s and started - began_at + longest_s > budget_s:
                 return number
             async with AsyncExitStack() as stack:
-                running = await self._start_all(stack, self.first_round + number)
-                await self._measure_cells(measurer, running, number, rounds)
-                for record, target in running:
-                    if memory := peak_bytes(target.startup.process_trees, target.startup.processes):
+                started_targets = await self._start_all(stack, self.first_round + number)
+                await self._measure_cells(measurer, started_targets, number, rounds)
+                for record, running in started_targets:
+                    if memory := peak_bytes(running.startup.process_trees, running.startup.processes):
                         record.peak_bytes.append(memory)
             longest_s = max(longest_s, time.monotonic() - started)
         return rounds
@@ -123,13 +123,13 @@ class Runner:
 
     async def _start_all(self, stack: AsyncExitStack, number: int) -> list[tuple[TargetRecord, RunningTarget]]:
         """Start and warm up every target that can be started; the stack stops them."""
-        running = []
+        started = []
         for index, record in enumerate(self._records):
             self._report_progress(f"start round {number + 1}", index, len(self._records), "targets")
             first_prompt = _WARM_UP_FIRST + number * _WARM_UP_ROUND_STRIDE + index * _WARM_UP_TARGET_STRIDE
-            if target := await self._start(stack, record, first_prompt):
-                running.append((record, target))
-        return running
+            if running := await self._start(stack, record, first_prompt):
+                started.append((record, running))
+        return started
 
     async def _start(self, stack: AsyncExitStack, record: TargetRecord, first_prompt: int) -> RunningTarget | None:
         """Start one target in a stack of its own, so that a target that fails to warm up is stopped at once."""
@@ -153,31 +153,31 @@ class Runner:
         return RunningTarget(target, startup, self.clients)
 
     async def _measure_cells(
-        self, measurer: CellMeasurer, running: Sequence[tuple[TargetRecord, RunningTarget]], number: int, rounds: int
+        self, measurer: CellMeasurer, started: Sequence[tuple[TargetRecord, RunningTarget]], number: int, rounds: int
     ) -> None:
         cells = plan_cells(self.plan)
-        in_turn = running if number % 2 else [*reversed(running)]
+        in_turn = started if number % 2 else [*reversed(started)]
         for index, cell in enumerate(cells):
-            for place, (record, target) in enumerate(in_turn):
-                done = (number * len(cells) + index) * len(running) + place
-                self._report_progress("measure", done, rounds * len(cells) * len(running), "measurements")
+            for place, (record, running) in enumerate(in_turn):
+                done = (number * len(cells) + index) * len(started) + place
+                self._report_progress("measure", done, rounds * len(cells) * len(started), "measurements")
                 result = record.cells[index]
-                limit = target.target.max_streams
+                limit = running.target.max_streams
                 if limit and cell.streams > limit:
                     record.cells[index] = structs.replace(result, problem=f"it handles only {limit} at a time")
                 elif not result.problem:
-                    record.cells[index] = await _add_sample(measurer, result, target, cell, self.first_round + number)
+                    record.cells[index] = await _add_sample(measurer, result, running, cell, self.first_round + number)
 
     def _report_progress(self, phase: str, done: int, total: int, unit: str) -> None:
         self.progress(ProgressEvent(phase, done, total, unit))
 
 
 async def _add_sample(
-    measurer: CellMeasurer, result: CellResult, target: RunningTarget, cell: Cell, number: int
+    measurer: CellMeasurer, result: CellResult, running: RunningTarget, cell: Cell, number: int
 ) -> CellResult:
     """Measure one sample; if the target fails, return the samples so far with the problem."""
     try:
         with unwrap_groups():
-            return await measurer.add_sample(result, cell, target, number)
+            return await measurer.add_sample(result, cell, running, number)
     except CupolaError as error:
         return structs.replace(result, problem=str(error))

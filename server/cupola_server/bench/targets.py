@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +20,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from cupola.client.api import LoadedModel, LoadedModels
 from cupola.messages import ChatPrompt, GenerateRequest, Sampling, SessionReport, TurnFinished, TurnText
 from cupola_server.bench.client import ChatClient, TimedResponse
-from cupola_server.bench.errors import PeerError
+from cupola_server.bench.errors import TargetError
 from cupola_server.bench.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -171,11 +170,11 @@ class ServiceTarget(Target):
         return await self._client.generate(prompt, new_tokens)
 
     async def _fetch_settings(self, url: str) -> dict[str, str]:
-        """Return the settings of the loaded model; raises `PeerError` if the service could not load it."""
+        """Return the settings of the loaded model; raises `TargetError` if the service could not load it."""
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             response = msgspec.json.decode((await client.get("/cupola/ps")).content, type=LoadedModels)
         if not response.models:
-            raise PeerError(
+            raise TargetError(
                 name=self.name,
                 detail=f"the service did not load the model. To see why, run: cupola serve --preload {self.model}",
             )
@@ -191,13 +190,10 @@ class ServerProcess:
         name: The target's name, for errors.
         command: Program and arguments.
         environment: Variables beside those of this process.
-        folder: Working directory.
     """
 
-    def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str] = {}, folder: Path | None = None
-    ) -> None:
-        self._name, self._command, self._folder = name, list(command), folder
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str] = {}) -> None:
+        self._name, self._command = name, list(command)
         self._environment = {**os.environ, **environment}
         self._process: Process
         self._lines: BufferedByteReceiveStream
@@ -211,12 +207,11 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 env=self._environment,
-                cwd=self._folder,
                 start_new_session=True,
             )
         except OSError as error:
             self._stderr.close()
-            raise PeerError(name=self._name, detail=f"{self._command[0]} cannot be started: {error}") from error
+            raise TargetError(name=self._name, detail=f"{self._command[0]} cannot be started: {error}") from error
         assert self._process.stdout
         self._lines = BufferedByteReceiveStream(self._process.stdout)
         return self
@@ -255,16 +250,16 @@ class ServerProcess:
         """Return the next line of its standard output.
 
         Raises:
-            PeerError: The process ended, or wrote no line before the timeout; with the end of its standard error.
+            TargetError: The process ended, or wrote no line before the timeout; with the end of its standard error.
         """
         try:
             with anyio.fail_after(timeout_s):
                 return (await self._lines.receive_until(b"\n", _MAX_LINE_BYTES)).decode("utf-8", "replace")
         except TimeoutError:
             detail = f"it wrote nothing for {timeout_s:g} s. {self.error_output()}"
-            raise PeerError(name=self._name, detail=detail) from None
+            raise TargetError(name=self._name, detail=detail) from None
         except (anyio.IncompleteRead, anyio.EndOfStream):
-            raise PeerError(name=self._name, detail=f"its process ended. {self.error_output()}") from None
+            raise TargetError(name=self._name, detail=f"its process ended. {self.error_output()}") from None
 
     def error_output(self) -> str:
         """Return a sentence with the end of what the process wrote to its standard error."""

@@ -32,7 +32,7 @@ def serve(
     fallback: str | None,
 ) -> None:
     """Serve models over HTTP in the foreground until Ctrl+C."""
-    from cupola_server.hosting import KEYS_VARIABLE  # noqa: PLC0415 - imports the server
+    from cupola_server.service import KEYS_VARIABLE  # noqa: PLC0415 - imports the server
 
     overrides = []
     if host is not None:
@@ -51,8 +51,8 @@ def serve(
 
 
 async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[str, ...]) -> int:
-    from cupola_server.hosting import run_service  # noqa: PLC0415
-    from cupola_server.request_ids import label_logs  # noqa: PLC0415
+    from cupola_server.middleware import label_logs  # noqa: PLC0415
+    from cupola_server.service import run_service  # noqa: PLC0415
 
     plugins = invocation.usable_plugins(settings)
     label_logs()
@@ -73,7 +73,7 @@ async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[s
             f"Stopping. Running requests have {timeout_s:g} s to finish. Press Ctrl+C again to stop immediately."
         )
 
-    return await run_service(settings, plugins, listening=announce, stopping=stopping)
+    return await run_service(settings, plugins, on_listening=announce, on_stopping=stopping)
 
 
 async def _preload(engine: "EngineView", name: str) -> None:

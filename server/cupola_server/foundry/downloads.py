@@ -14,7 +14,7 @@ from cupola.frontend import EngineView, ProgressEvent
 from cupola_server.foundry.schema import DownloadRequest
 from cupola_server.foundry.service import CaseInsensitiveDecoder
 from cupola_server.openai.errors import ErrorReply, Headers, describe, unsupported
-from cupola_server.openai.exchange import Exchange
+from cupola_server.openai.exchange import Exchange, Latest
 
 _TEXT: Headers = (
     (b"content-type", b"text/plain; charset=utf-8"),
@@ -42,7 +42,7 @@ class Downloads:
     async def download(self, exchange: Exchange) -> None:
         """Download a model. If the client disconnects and nobody else waits for it, the download is cancelled."""
         name = self._model_name(await exchange.json_body())
-        lines, progress = ProgressLines(name), _LatestProgress()
+        lines, progress = ProgressLines(name), Latest[ProgressEvent]()
         await exchange.start_stream(_TEXT, lines.first(), _stream_error)
         error: CupolaError | None = None
         async with anyio.create_task_group() as tasks:
@@ -102,32 +102,9 @@ class ProgressLines:
         return f"Total {self._percentage:.2f}% Downloading {self._name}{remark}\n".encode()
 
 
-class _LatestProgress:
-    """Holds the latest event for a sender that may be slower than the download."""
-
-    def __init__(self) -> None:
-        self.latest: ProgressEvent | None = None
-        self.ended = False
-        self._changed = anyio.Event()
-
-    def put(self, event: ProgressEvent) -> None:
-        self.latest = event
-        self._changed.set()
-
-    def end(self) -> None:
-        self.ended = True
-        self._changed.set()
-
-    async def wait(self) -> ProgressEvent | None:
-        """Wait for the next event; None after the end."""
-        await self._changed.wait()
-        self._changed = anyio.Event()
-        return None if self.ended else self.latest
-
-
-async def _send_progress(exchange: Exchange, lines: ProgressLines, progress: _LatestProgress) -> None:
+async def _send_progress(exchange: Exchange, lines: ProgressLines, progress: Latest[ProgressEvent]) -> None:
     sent = lines.first()
-    while (event := await progress.wait()) is not None:
+    while (event := await progress.next()) is not None:
         line = lines.line(event)
         if line != sent:
             await exchange.send_events(line)

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus under /metrics, gathered from what `observe` hooks are told: the plugin `metrics`.
+"""Prometheus metrics under /metrics, collected by an `observe` hook: the plugin `metrics`.
 
-A plugin like anybody's, loaded through the entry point `metrics`. It counts only while a server runs.
+Loaded through the entry point `metrics` like any other plugin. It collects only while a server runs.
 """
 
 from collections.abc import Iterable
@@ -16,26 +16,25 @@ __all__ = ["MetricsPlugin", "plugin"]
 
 
 class MetricsPlugin:
-    """Counts from the moment a server asks for front-ends; before that, and without a server, it does nothing."""
+    """Collects metrics once a server has created its front-ends, and does nothing before."""
 
     def __init__(self) -> None:
         self._meters: Meters | None = None
 
     @hookimpl
-    def api_frontends(self, settings: Settings) -> Iterable[ApiFrontend]:  # noqa: ARG002 - nothing of it can be set
-        """Contribute the front-end, with meters at zero."""
-        from cupola_server.metrics.frontend import MetricsFrontend  # noqa: PLC0415 - commands that serve nothing need
-        from cupola_server.metrics.meters import Meters  # noqa: PLC0415 - neither of them
+    def api_frontends(self, settings: Settings) -> Iterable[ApiFrontend]:  # noqa: ARG002 - it has no settings
+        """Contribute the front-end, with all metrics at zero."""
+        from cupola_server.metrics.meters import Meters, MetricsFrontend  # noqa: PLC0415 - only a server needs it
 
         self._meters = Meters()
         return [MetricsFrontend(self._meters)]
 
     @hookimpl
     def observe(self, event: Event) -> None:
-        """Count an event."""
+        """Record an event."""
         if self._meters is not None:
-            self._meters.note(event)
+            self._meters.record(event)
 
 
 plugin = MetricsPlugin()
-"""What the entry point names: hooks need an object that remembers the meters from one call to the next."""
+"""The object that the entry point names, because the hooks share state."""

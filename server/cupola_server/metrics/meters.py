@@ -1,14 +1,24 @@
-"""The meters, and what each event changes about them. Labels are models, providers, routes: never what a user wrote."""
+"""The metrics, how events change them, and GET /metrics. Labels never contain text of users."""
 
 from collections.abc import Iterable
 from functools import singledispatchmethod
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from cupola.events import DownloadEnded, Event, ModelLoaded, ModelUnloaded, RequestEnded, RequestStarted, TurnEnded
-from cupola.frontend import EngineView, ResidentStatus
+from cupola.frontend import ApiFrontend, ASGIApp, EngineView, ResidentStatus
+from cupola_server.openai.exchange import Exchange
+from cupola_server.openapi import Api, Operation
 
 _MODEL = ("model", "provider")
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -17,10 +27,10 @@ _LOAD_S = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
 
 
 class Meters:
-    """All meters of one service.
+    """The metrics of one service.
 
     Attributes:
-        registry: What `prometheus_client` writes out.
+        registry: The registry that `prometheus_client` exports.
     """
 
     def __init__(self) -> None:
@@ -32,24 +42,24 @@ class Meters:
         self._add_models()
 
     def watch(self, engine: EngineView) -> None:
-        """Read what is loaded and busy from the engine, whenever the meters are read."""
+        """Read the loaded models from the engine whenever the metrics are read."""
         self.registry.register(_Residents(engine))
 
     @singledispatchmethod
-    def note(self, event: Event) -> None:
-        """Count an event; those of later versions are skipped."""
+    def record(self, event: Event) -> None:
+        """Record an event; unknown events are ignored."""
 
-    @note.register
+    @record.register
     def _(self, event: RequestStarted) -> None:  # noqa: ARG002 - its type says it all
         self._in_flight.inc()
 
-    @note.register
+    @record.register
     def _(self, event: RequestEnded) -> None:
         self._in_flight.dec()
         self._requests.labels(event.method, event.route, str(event.status)).inc()
         self._request_s.labels(event.route).observe(event.total_s)
 
-    @note.register
+    @record.register
     def _(self, event: TurnEnded) -> None:
         labels = (event.model, event.provider)
         self._turns.labels(*labels, event.reason or "failed").inc()
@@ -64,7 +74,7 @@ class Meters:
             gap_s = (event.total_s - event.first_token_s) / (event.usage.completion_tokens - 1)
             self._token_s.labels(*labels).observe(gap_s)
 
-    @note.register
+    @record.register
     def _(self, event: ModelLoaded) -> None:
         labels = (event.model, event.provider)
         self._loads.labels(*labels).inc()
@@ -73,7 +83,7 @@ class Meters:
             self._failed.discard(event.model)
             self._restarts.labels(*labels).inc()
 
-    @note.register
+    @record.register
     def _(self, event: ModelUnloaded) -> None:
         self._unloads.labels(event.model, event.provider, event.reason).inc()
         if event.reason == "evicted":
@@ -82,7 +92,7 @@ class Meters:
             self._failed.add(event.model)
             self._failures.labels(event.model, event.provider).inc()
 
-    @note.register
+    @record.register
     def _(self, event: DownloadEnded) -> None:
         self._downloads.labels(event.model, "ok" if event.ok else "failed").inc()
         self._download_s.labels(event.model).inc(event.total_s)
@@ -90,32 +100,32 @@ class Meters:
             self._download_bytes.labels(event.model).inc(event.size_bytes)
 
     def _add_requests(self) -> None:
-        self._requests = self._counter("http_requests", "Requests answered.", ("method", "route", "status"))
-        self._in_flight = Gauge("cupola_http_requests_in_flight", "Requests being answered.", registry=self.registry)
-        self._request_s = self._histogram("http_request_seconds", "Time until the reply ended.", ("route",), _TTFT_S)
+        self._requests = self._counter("http_requests", "Completed requests.", ("method", "route", "status"))
+        self._in_flight = Gauge("cupola_http_requests_in_flight", "Requests in progress.", registry=self.registry)
+        self._request_s = self._histogram("http_request_seconds", "Duration of requests.", ("route",), _TTFT_S)
 
     def _add_turns(self) -> None:
-        self._turns = self._counter("turns", "Turns by how they ended.", (*_MODEL, "reason"))
+        self._turns = self._counter("turns", "Turns by finish reason.", (*_MODEL, "reason"))
         self._ttft_s = self._histogram(
-            "time_to_first_token_seconds", "From the arrival of a request to its first text.", _MODEL, _TTFT_S
+            "time_to_first_token_seconds", "Time from the arrival of a request to its first token.", _MODEL, _TTFT_S
         )
         self._token_s = self._histogram(
-            "inter_token_seconds", "Mean time between the tokens of a turn, after the first.", _MODEL, _TOKEN_S
+            "inter_token_seconds", "Mean time between the tokens of a turn, after the first one.", _MODEL, _TOKEN_S
         )
-        self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.", _MODEL)
-        self._cached_tokens = self._counter("cached_tokens", "Tokens of prompts found in the KV cache.", _MODEL)
-        self._completion_tokens = self._counter("completion_tokens", "Tokens of answers.", _MODEL)
+        self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens.", _MODEL)
+        self._cached_tokens = self._counter("cached_tokens", "Prompt tokens found in the KV cache.", _MODEL)
+        self._completion_tokens = self._counter("completion_tokens", "Generated tokens.", _MODEL)
 
     def _add_models(self) -> None:
-        self._loads = self._counter("model_loads", "Times a model was loaded.", _MODEL)
+        self._loads = self._counter("model_loads", "Model loads.", _MODEL)
         self._load_s = self._histogram("model_load_seconds", "Time to load a model.", _MODEL, _LOAD_S)
-        self._unloads = self._counter("model_unloads", "Times a model left, or failed to load.", (*_MODEL, "reason"))
-        self._evictions = self._counter("model_evictions", "Times a model made room for another.", _MODEL)
-        self._failures = self._counter("worker_failures", "Workers that failed, loading or later.", _MODEL)
-        self._restarts = self._counter("worker_restarts", "Workers that were started after a failure.", _MODEL)
-        self._downloads = self._counter("downloads", "Downloads by how they ended.", ("model", "outcome"))
-        self._download_bytes = self._counter("download_bytes", "Bytes of models that were downloaded.", ("model",))
-        self._download_s = self._counter("download_seconds", "Time spent with downloads.", ("model",))
+        self._unloads = self._counter("model_unloads", "Model unloads, including failed loads.", (*_MODEL, "reason"))
+        self._evictions = self._counter("model_evictions", "Models unloaded to make room for others.", _MODEL)
+        self._failures = self._counter("worker_failures", "Worker failures, during loading or later.", _MODEL)
+        self._restarts = self._counter("worker_restarts", "Workers started after a failure.", _MODEL)
+        self._downloads = self._counter("downloads", "Downloads by outcome.", ("model", "outcome"))
+        self._download_bytes = self._counter("download_bytes", "Bytes of completed downloads.", ("model",))
+        self._download_s = self._counter("download_seconds", "Time spent on downloads.", ("model",))
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"cupola_{name}", text, labels, registry=self.registry)
@@ -125,28 +135,30 @@ class Meters:
 
 
 class _Residents(Collector):
-    """What is loaded now, and how busy it is."""
+    """Gauges of the loaded models."""
 
     def __init__(self, engine: EngineView) -> None:
         self._engine = engine
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         residents = self._engine.residents()
-        yield _gauge("cupola_slots", "Turns that can share a step.", residents, [r.report.capacity for r in residents])
+        yield _gauge(
+            "cupola_slots", "Maximum number of turns per step.", residents, [r.report.capacity for r in residents]
+        )
         active = [min(r.turns, r.report.capacity) for r in residents]
-        yield _gauge("cupola_turns_active", "Turns that run.", residents, active)
+        yield _gauge("cupola_turns_active", "Running turns.", residents, active)
         waiting = [max(0, r.turns - r.report.capacity) for r in residents]
-        yield _gauge("cupola_turns_waiting", "Turns in the queue, waiting for a slot.", residents, waiting)
+        yield _gauge("cupola_turns_waiting", "Turns waiting for a slot.", residents, waiting)
         memory = [r.memory_bytes for r in residents]
-        yield _gauge("cupola_model_memory_bytes", "Memory that a model's worker takes.", residents, memory)
+        yield _gauge("cupola_model_memory_bytes", "Memory of a model's worker process.", residents, memory)
         fallbacks = [int(r.report.fallback) for r in residents]
-        text = "1 if a model's provider took a smaller share of its graph than asked for."
+        text = "1 if a model's provider runs a smaller share of its graph than required."
         yield _gauge("cupola_model_fallback", text, residents, fallbacks)
         yield _nodes(residents)
 
 
 def _nodes(residents: Iterable[ResidentStatus]) -> GaugeMetricFamily:
-    """Say how many nodes of each model each of ONNX Runtime's execution providers took."""
+    """Count the nodes of each model by the ONNX Runtime execution provider that runs them."""
     text = "Nodes of a model's graph, by who computes them."
     family = GaugeMetricFamily("cupola_model_nodes", text, labels=(*_MODEL, "computed_by"))
     for resident in residents:
@@ -160,3 +172,23 @@ def _gauge(name: str, text: str, residents: Iterable[ResidentStatus], values: It
     for resident, value in zip(residents, values, strict=True):
         family.add_metric((resident.info.id, resident.report.provider), value)
     return family
+
+
+class MetricsFrontend(ApiFrontend):
+    """Serves the metrics in Prometheus' text format."""
+
+    name = "metrics"
+    prefixes = ("/metrics",)
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def app(self, engine: EngineView) -> ASGIApp:
+        """Create the ASGI application."""
+        self._meters.watch(engine)
+        summary = "Get the metrics in Prometheus' text format"
+        return Api([Operation(method="GET", path="/metrics", handler=self._show, summary=summary, reply="text/plain")])
+
+    async def _show(self, exchange: Exchange) -> None:
+        headers = ((b"content-type", CONTENT_TYPE_LATEST.encode()),)
+        await exchange.reply(200, generate_latest(self._meters.registry), headers)

@@ -1,6 +1,6 @@
-"""Cupola's own front-end, under /cupola: catalog, downloads, loading. OpenAI's API has no words for them.
+"""Cupola's own front-end under /cupola: catalogs, downloads and loaded models, which OpenAI's API does not cover.
 
-Loaded through the entry point `native`. Importing this package loads no web framework: that waits for `app`.
+Loaded through the entry point `native`. Importing this package does not import the web framework; calling `app` does.
 """
 
 from collections.abc import Iterable
@@ -11,19 +11,19 @@ __all__ = ["NativeFrontend", "api_frontends"]
 
 
 class NativeFrontend(ApiFrontend):
-    """Serves `cupola.client`, the command line, and whoever else wants to see and steer."""
+    """Serves `cupola.client`, the command line and other programs that manage the service."""
 
     name = "native"
     prefixes = ("/cupola",)
 
     def app(self, engine: EngineView) -> ASGIApp:
-        """Build the ASGI application."""
-        from cupola_server.native.app import build_app  # noqa: PLC0415 - brings starlette, which only serving needs
+        """Create the ASGI application."""
+        from cupola_server.native.app import build_app  # noqa: PLC0415 - imports starlette, which only a server needs
 
         return build_app(engine)
 
 
 @hookimpl
-def api_frontends(settings: Settings) -> Iterable[ApiFrontend]:  # noqa: ARG001 - nothing of it can be set
+def api_frontends(settings: Settings) -> Iterable[ApiFrontend]:  # noqa: ARG001 - it has no settings
     """Contribute the front-end."""
     return [NativeFrontend()]

@@ -14,35 +14,35 @@ from cupola.client.api import (
     UnloadRequest,
 )
 from cupola.frontend import ASGIApp, EngineView
-from cupola_server.native.downloading import Downloading
-from cupola_server.native.residents import Residents
+from cupola_server.native.downloads import DownloadEndpoints
+from cupola_server.native.models import ModelEndpoints
 from cupola_server.openapi import Api, Operation
 
 _LOADS_A_MODEL = (404, 409, 500, 501, 502, 503, 507)
-_FETCHES_A_MODEL = (404, 500, 502, 503, 507)
+_DOWNLOADS_A_MODEL = (404, 500, 502, 503, 507)
 
 
 def build_app(engine: EngineView) -> ASGIApp:
-    """Build the ASGI application of the front-end over an engine."""
-    return Api([*_operations_of(Residents(engine)), *_operations_on(Downloading(engine))])
+    """Create the ASGI application of the front-end."""
+    return Api([*_model_operations(ModelEndpoints(engine)), *_download_operations(DownloadEndpoints(engine))])
 
 
-def _operations_of(residents: Residents) -> tuple[Operation, ...]:
+def _model_operations(models: ModelEndpoints) -> tuple[Operation, ...]:
     return (
         Operation(
             method="GET",
             path="/cupola/models",
-            handler=residents.catalog,
-            summary="List every model of the catalogs and the cache",
+            handler=models.catalog,
+            summary="List the models of all catalogs and the cache",
             reply=CatalogModels,
         ),
         Operation(
-            method="GET", path="/cupola/ps", handler=residents.list, summary="List what is loaded", reply=LoadedModels
+            method="GET", path="/cupola/ps", handler=models.list, summary="List the loaded models", reply=LoadedModels
         ),
         Operation(
             method="POST",
             path="/cupola/load",
-            handler=residents.load,
+            handler=models.load,
             summary="Load a model",
             request=LoadRequest,
             reply=LoadedModel,
@@ -51,7 +51,7 @@ def _operations_of(residents: Residents) -> tuple[Operation, ...]:
         Operation(
             method="POST",
             path="/cupola/unload",
-            handler=residents.unload,
+            handler=models.unload,
             summary="Unload a model",
             request=UnloadRequest,
             reply=Unloaded,
@@ -60,39 +60,39 @@ def _operations_of(residents: Residents) -> tuple[Operation, ...]:
     )
 
 
-def _operations_on(downloading: Downloading) -> tuple[Operation, ...]:
+def _download_operations(downloads: DownloadEndpoints) -> tuple[Operation, ...]:
     return (
         Operation(
             method="POST",
             path="/cupola/download",
-            handler=downloading.bring,
+            handler=downloads.download,
             summary="Download a model and wait for it",
             request=DownloadRequest,
             reply=Download,
             events=Download,
-            errors=_FETCHES_A_MODEL,
+            errors=_DOWNLOADS_A_MODEL,
         ),
         Operation(
             method="GET",
             path="/cupola/downloads",
-            handler=downloading.list,
+            handler=downloads.list,
             summary="List downloads",
             reply=Downloads,
         ),
         Operation(
             method="POST",
             path="/cupola/downloads",
-            handler=downloading.start,
-            summary="Begin to download a model",
+            handler=downloads.start,
+            summary="Start a download in the background",
             request=DownloadRequest,
             reply=Download,
-            errors=_FETCHES_A_MODEL,
+            errors=_DOWNLOADS_A_MODEL,
         ),
         Operation(
             method="POST",
             path="/cupola/downloads/cancel",
-            handler=downloading.cancel,
-            summary="End a download",
+            handler=downloads.cancel,
+            summary="Cancel a download",
             request=CancelRequest,
             reply=Cancelled,
         ),

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -26,6 +26,7 @@ from cupola_server.openai.replies import sse_event
 
 logger = logging.getLogger(__name__)
 Q = TypeVar("Q", bound=Struct)
+T = TypeVar("T")
 
 ROUTE = "cupola.route"
 """The scope key of the path template of the route, for metrics."""
@@ -184,6 +185,31 @@ class Endpoint:
             allow = ", ".join(self._handlers)
             raise MethodNotAllowedError(method=exchange.method, path=exchange.path, allow=allow)
         return self._handlers[method]
+
+
+class Latest(Generic[T]):
+    """Holds the latest value for a sender that may be slower than the source. Values in between are skipped."""
+
+    def __init__(self) -> None:
+        self._value: T | None = None
+        self._has_ended = False
+        self._changed = anyio.Event()
+
+    def put(self, value: T) -> None:
+        """Replace the value."""
+        self._value = value
+        self._changed.set()
+
+    def end(self) -> None:
+        """Mark the end, which `next` then returns instead of a value not yet seen."""
+        self._has_ended = True
+        self._changed.set()
+
+    async def next(self) -> T | None:
+        """Wait for the next value; None after the end."""
+        await self._changed.wait()
+        self._changed = anyio.Event()
+        return None if self._has_ended else self._value
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what the route table says, with the JSON schemas of the very Structs that travel."""
+"""Creates the OpenAPI document from operations, with JSON schemas of their request and response types."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ import msgspec
 from cupola_server.openai.errors import ErrorBody
 from cupola_server.openapi.routes import Operation
 
-_OPENAPI = "3.2.0"  # the first that describes the events of a stream
+_OPENAPI = "3.2.0"  # the first version that describes server-sent events
 _SCHEMAS = "#/components/schemas/{name}"
 _ALWAYS = (401, 403, 421, 500, 503)
 _WITH_BODY = (400, 408, 413, 415)
@@ -29,11 +29,11 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         path = _PARAMETER.sub(r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _Described(operation, schema_of).as_dict()
+        paths.setdefault(path, {})[operation.method.lower()] = _OperationObject(operation, schema_of).as_dict()
     return {
         "openapi": _OPENAPI,
         "info": {"title": "Cupola", "version": version("cupola"), "license": {"name": "Apache-2.0"}},
-        "security": [{}, {"key": []}],  # a key is needed where the service was given some
+        "security": [{}, {"key": []}],  # a key is required if the service has any
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
@@ -45,14 +45,14 @@ def _types(operation: Operation) -> Iterable[Any]:
 
 
 def _schema_of_anything(kind: type) -> dict[str, Any]:
-    """Describe fields that are known only to be refused, or that the handler looks into itself."""
+    """Describe fields of any type, which the handler refuses or checks itself."""
     if kind is object:
-        return {"description": "Any JSON."}  # an empty schema would count as none
+        return {"description": "Any JSON."}  # an empty schema would count as missing
     raise NotImplementedError
 
 
-class _Described:
-    """One operation, as the document has it."""
+class _OperationObject:
+    """The OpenAPI object of one operation."""
 
     def __init__(self, operation: Operation, schema_of: dict[int, dict[str, Any]]) -> None:
         self._operation, self._schema_of = operation, schema_of
@@ -97,7 +97,7 @@ class _Described:
         return {"description": HTTPStatus(operation.status).phrase, "content": content}
 
     def _event(self) -> dict[str, Any]:
-        """Describe a server-sent event. A stream that breaks off says why in one of its own or in an ErrorBody."""
+        """Describe a server-sent event. A stream that fails ends with an event of its own or an ErrorBody."""
         kinds = [self._schema(self._operation.events), self._schema(ErrorBody)]
         data = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"anyOf": kinds}}
         properties = {"event": {"type": "string"}, "data": {"anyOf": [_END_MARK, data]}}
@@ -111,7 +111,7 @@ class _Described:
         if operation.query is not None:
             statuses |= {400}
         shape = operation.shape
-        content = {  # what guards all dialects speaks OpenAI's
+        content = {  # the checks in front of all front-ends use OpenAI's format
             "application/json": {"schema": self._schema(ErrorBody)},
             shape.media_type: {"schema": self._schema(shape.body)},
         }

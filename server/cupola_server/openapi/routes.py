@@ -1,4 +1,4 @@
-"""A front-end's operations, and the ASGI application made of them."""
+"""The operations of a front-end, and the ASGI application made of them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ class Operation:
     """One method of one path.
 
     Attributes:
-        method: The HTTP method; GET answers HEAD as well.
-        path: As Starlette writes it: "/v1/models/{id:path}".
-        handler: What answers.
-        summary: A few words for the document.
-        request: The Struct that the body is decoded to; None if there is no body.
-        query: The Struct whose fields are the query parameters; None if there are none.
-        reply: The type of the JSON of a success, or the media type of a reply that is no JSON ("text/plain").
-        events: The type of the JSON in each server-sent event, if the operation can stream.
-        status: The status of a success.
-        errors: Statuses it may answer with beside those that any operation can.
-        shape: How its errors are written; the same for every method of a path.
-        is_safe: Whether it changes nothing, if it is a GET. One that does, for a dialect's sake, answers no HEAD.
+        method: The HTTP method; GET also serves HEAD.
+        path: The path in Starlette's notation, such as "/v1/models/{id:path}".
+        handler: Handles the requests.
+        summary: A short description for the OpenAPI document.
+        request: The type of the body; None if there is no body.
+        query: The type whose fields are the query parameters; None if there are none.
+        reply: The type of the JSON response, or the media type of another response ("text/plain").
+        events: The type of the JSON in server-sent events, if the operation can stream.
+        status: The status of successful responses.
+        errors: Error statuses besides those of all operations.
+        shape: The error format, the same for all methods of a path.
+        is_safe: Whether a GET changes no state. One that does, as in Foundry Local's API, does not serve HEAD.
     """
 
     method: Method
@@ -47,7 +47,7 @@ class Operation:
 
 
 class Api:
-    """An ASGI application made of operations. What is not in its table does not answer."""
+    """An ASGI application that serves operations. Other paths are not found."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self.operations = tuple(operations)
@@ -58,7 +58,7 @@ class Api:
         self._router = Router(routes, redirect_slashes=False, default=not_found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Route a request."""
         await self._router(scope, receive, send)
 
 

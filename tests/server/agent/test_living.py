@@ -100,7 +100,7 @@ def test_what_a_unit_of_systemd_runs_is_an_agent_and_the_only_one(machine):
         assert first.stdout.readline().startswith('{"info":{"url":"http://127.0.0.1:')
         assert machine.agent().pid == first.pid
         with machine.popen(command) as second:
-            assert "Another one is running already, process" in second.stdout.readline()
+            assert "Another service is already running: process" in second.stdout.readline()
         assert second.returncode == 1
         first.terminate()
     assert first.returncode == 0

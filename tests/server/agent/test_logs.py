@@ -70,7 +70,7 @@ def test_arguments_that_do_not_fit_cost_only_their_line(log, tmp_path):
     write = log()
     write("%d", "no number")
     write("next")
-    assert lines(tmp_path) == ["(a line of test that cannot be formatted)", "next"]
+    assert lines(tmp_path) == ["(a record of test could not be formatted)", "next"]
 
 
 def test_only_the_user_can_read_it(log, tmp_path):

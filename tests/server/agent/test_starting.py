@@ -133,6 +133,6 @@ def test_a_socket_folder_that_somebody_else_prepared_is_refused(start, machine, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     machine.extra = {"CUPOLA_SERVICE_DIR": deep}
     machine.files.socket.parent.symlink_to(tmp_path / "theirs")
-    with pytest.raises(ServiceStartError, match="is no folder of this user"):
+    with pytest.raises(ServiceStartError, match="does not belong to this user"):
         start(CUPOLA_SERVICE_DIR=deep, TMPDIR=str(tmp_path))
     assert list((tmp_path / "theirs").iterdir()) == []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cupola.frontend import Message
 from cupola_server.bench.client import ChatClient, EventStreamParser
-from cupola_server.bench.errors import PeerError
+from cupola_server.bench.errors import TargetError
 from cupola_server.bench.prompts import Prompt
 
 PROMPT = Prompt((Message("user", "Hello"),), (1, 2, 3))
@@ -107,10 +107,10 @@ async def test_a_stream_that_closes_without_done_is_complete_if_it_reported_its_
 )
 async def test_the_error_for_a_failed_response_has_the_message_of_the_server(raw_response, sentence):
     async with Server(raw_response) as (client, _):
-        with pytest.raises(PeerError, match=f"(?s)peer cannot be measured.*{sentence}"):
+        with pytest.raises(TargetError, match=f"(?s)peer cannot be measured.*{sentence}"):
             await client.generate(PROMPT, 2)
 
 
 async def test_a_server_that_refuses_connections_cannot_be_measured():
-    with pytest.raises(PeerError, match="cannot be measured"):
+    with pytest.raises(TargetError, match="cannot be measured"):
         await ChatClient("peer", "http://127.0.0.1:9/v1", "m").generate(PROMPT, 1)

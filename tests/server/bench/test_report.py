@@ -135,7 +135,7 @@ def test_a_note_says_that_responses_ended_early():
 def test_remarks_on_curves_alone_do_not_mention_rounds_of_targets():
     text = render_markdown(structs.replace(result(), targets=(), skipped=()))
     assert "Each point of a curve is the median of 2 interleaved rounds" in text
-    assert "targets anew" not in text
+    assert "restarts all targets" not in text
 
 
 def test_the_growth_of_a_curve_is_one_sentence():

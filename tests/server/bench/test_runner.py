@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cupola_server.bench.client import TimedResponse
-from cupola_server.bench.errors import PeerError
+from cupola_server.bench.errors import TargetError
 from cupola_server.bench.machine import MemoryProbe
 from cupola_server.bench.prompts import PromptFactory
 from cupola_server.bench.results import Plan
@@ -27,7 +27,7 @@ class Instant(Target):
     @asynccontextmanager
     async def open(self):
         if self._starts == self._fails_at:
-            raise PeerError(name=self.name, detail="it failed to start")
+            raise TargetError(name=self.name, detail="it failed to start")
         self._starts += 1
         self._log.append(("start", self.name))
         try:
@@ -53,7 +53,7 @@ async def run(targets, rounds=3, **options):
     return found
 
 
-async def test_every_round_starts_all_targets_anew_and_measures_them_in_turn():
+async def test_every_round_restarts_all_targets_and_measures_them_in_turn():
     log = []
     found = await run([Instant("a", log), Instant("b", log)])
     starts = [entry for entry in log if entry[0] != "generate"]

@@ -1,4 +1,4 @@
-"""A plugin with models for `echo_plugin`'s provider that need no download, and three commands, one with a built-in name."""
+"""A plugin with models that need no download, for `echo_plugin`, and three commands, one with a built-in name."""
 
 import click
 

@@ -16,8 +16,8 @@ from cupola_server.app import compose
 from cupola_server.foundry import FoundryFrontend
 from cupola_server.health import Health
 from cupola_server.openai import OpenAIFrontend
+from cupola_server.server import serve
 from cupola_server.service import RunningService
-from cupola_server.serving import serve
 from echo_specs import TESTS
 from server.foundry.shelf_plugin import Shelf, ShelfPlugin
 

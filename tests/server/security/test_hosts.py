@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from cupola_server.guarding import Hosts
 from cupola_server.openai.errors import HostRefusedError
+from cupola_server.security import Hosts
 from server.fake_engine import running
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from cupola.errors import SettingsError
 from cupola.frontend import Settings
 from cupola.settings import ServerSettings
 from cupola_server.app import compose
-from cupola_server.guarding import read_keys
 from cupola_server.openai import OpenAIFrontend
+from cupola_server.security import read_keys
 from server.fake_engine import FakeEngine, running
 
 pytestmark = pytest.mark.anyio

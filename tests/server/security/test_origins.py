@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from cupola.errors import SettingsError
-from cupola_server.guarding import Origins
+from cupola_server.security import Origins
 from server.fake_engine import running
 from server.security.test_hosts import app
 

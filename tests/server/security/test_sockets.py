@@ -14,9 +14,8 @@ import pytest
 
 from cupola.errors import SettingsError
 from cupola.settings import ServerSettings
-from cupola_server.activation import activated_sockets
-from cupola_server.listening import open_listeners
-from cupola_server.serving import serve
+from cupola_server.listeners import activated_sockets, open_listeners
+from cupola_server.server import serve
 from cupola_server.unix_socket import SocketFileError
 from server.fake_engine import running
 from server.security.test_hosts import app
@@ -62,13 +61,13 @@ async def test_the_socket_of_a_service_that_was_killed_is_replaced(path):
 async def test_the_socket_of_a_living_service_stays(path):
     async with running(app, uds=str(path)), client(path) as http:
         error = await refusal(uds=str(path))
-        assert "another program listens there" in str(error)
+        assert "another program listens on it" in str(error)
         assert (await http.get("/")).text == "in"
 
 
 async def test_a_file_of_another_kind_stays(path):
     path.write_text("precious")
-    assert "another kind" in str(await refusal(uds=str(path)))
+    assert "is not a socket" in str(await refusal(uds=str(path)))
     assert path.read_text() == "precious"
 
 
@@ -147,7 +146,7 @@ async def test_a_socket_open_to_others_is_not_served_without_a_key_whoever_opene
         process = activated([public])
         _, error = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert "needs API keys" in error
+    assert "requires API keys" in error
 
 
 def test_without_the_variables_or_for_another_process_nothing_is_taken():

@@ -10,7 +10,7 @@ from cupola import load_settings
 from cupola_server.app import compose
 from cupola_server.metrics import MetricsPlugin
 from cupola_server.openai import OpenAIFrontend
-from cupola_server.serving import serve
+from cupola_server.server import serve
 from server.fake_engine import FakeEngine
 
 

@@ -8,7 +8,7 @@ from cupola_server.openai.decoding import BodyDecoder
 from cupola_server.openai.exchange import Exchange
 
 
-class Residents:
+class ModelEndpoints:
     """Shows, loads and unloads."""
 
     def __init__(self, engine: EngineView) -> None:
@@ -17,20 +17,20 @@ class Residents:
         self._unload = BodyDecoder(UnloadRequest)
 
     async def catalog(self, exchange: Exchange) -> None:
-        """List every model."""
+        """List all models."""
         models = CatalogModels(tuple(await self._engine.models()))
         await exchange.reply(200, msgspec.json.encode(models))
 
     async def list(self, exchange: Exchange) -> None:
-        """List what is loaded."""
-        models = LoadedModels(tuple(map(_loaded, self._engine.residents())))
+        """List the loaded models."""
+        models = LoadedModels(tuple(map(_to_loaded_model, self._engine.residents())))
         await exchange.reply(200, msgspec.json.encode(models))
 
     async def load(self, exchange: Exchange) -> None:
-        """Load a model, or restart its idle clock."""
+        """Load a model, or reset its idle timer."""
         request = self._load.decode(await exchange.json_body())
         status = await self._engine.load(request.model, ttl_s=request.ttl, provider=request.provider)
-        await exchange.reply(200, msgspec.json.encode(_loaded(status)))
+        await exchange.reply(200, msgspec.json.encode(_to_loaded_model(status)))
 
     async def unload(self, exchange: Exchange) -> None:
         """Unload a model."""
@@ -39,7 +39,7 @@ class Residents:
         await exchange.reply(200, msgspec.json.encode(Unloaded(done)))
 
 
-def _loaded(status: ResidentStatus) -> LoadedModel:
+def _to_loaded_model(status: ResidentStatus) -> LoadedModel:
     report = status.report
     return LoadedModel(
         id=status.info.id,

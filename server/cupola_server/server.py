@@ -1,4 +1,4 @@
-"""Runs an ASGI application on hypercorn, guarded, and stops it in order."""
+"""Serves an ASGI application with hypercorn, guarded, and shuts it down gracefully."""
 
 import logging
 import socket
@@ -15,15 +15,13 @@ from cupola.contracts import Event
 from cupola.errors import CupolaError
 from cupola.frontend import ASGIApp
 from cupola.settings import ServerSettings
-from cupola_server.guarding import ApiKeys, Guard, Hosts, Origins, read_keys
 from cupola_server.health import Health
-from cupola_server.listening import BACKLOG, is_own_file, is_public, open_listeners, url
-from cupola_server.request_ids import RequestIds
-from cupola_server.running import RunningRequests
+from cupola_server.listeners import BACKLOG, base_url, is_own_file, is_public, open_listeners
+from cupola_server.middleware import Observe, RequestEvents, RequestIds, RunningRequests
+from cupola_server.security import ApiKeys, Guard, Hosts, Origins, read_keys
 from cupola_server.unix_socket import SocketFile, bind_unix_socket
-from cupola_server.watching import Observe, Watched
 
-_LAST_RESORT_S = 3.0
+_CLOSE_TIMEOUT_S = 3.0
 _HEADERS_LIMIT_BYTES = 32 * 1024
 
 
@@ -37,27 +35,27 @@ async def serve(
     observe: Observe | None = None,
     private: Path | None = None,
 ) -> None:
-    """Serve until `stop` is set, then stop in order. Needs asyncio as the event loop.
+    """Serve until `stop` is set, then shut down gracefully. Requires asyncio as the event loop.
 
-    The application is guarded: it sees only requests that call the service by its name, come from no foreign web page,
-    bring an API key if there are any, and whose bodies keep to the limits.
+    The application is guarded: it receives only requests with an allowed Host header, from no foreign web page, with an
+    API key if any are set, and with a body within the limits.
 
-    Stopping refuses new requests, gives running ones `settings.drain_timeout_s` to end and cancels those that did not.
-    Cancelling this function does the same without the wait.
+    Shutting down refuses new requests, gives running ones `settings.drain_timeout_s` to finish and cancels the rest.
+    Cancelling this function does the same without waiting.
 
     Args:
-        app: What to serve.
-        settings: Where to listen, and whom to answer.
-        ready: Called once with the base URL, as soon as requests are answered.
-        stop: Set it to stop.
-        health: Where to note that the service is stopping.
-        observe: Told of every request.
-        private: A Unix domain socket to listen on as well, in a folder that is open to this user alone; requests over
-            it need no API key.
+        app: The application.
+        settings: The addresses to listen on, access and limits.
+        ready: Called once with the base URL, as soon as requests are accepted.
+        stop: Set it to shut down.
+        health: Records that the service is stopping.
+        observe: Receives the events of all requests.
+        private: An additional Unix domain socket to listen on, in a folder that only this user can access. Requests
+            over it need no API key.
 
     Raises:
-        SettingsError: The host is unknown, or reachable from other machines without API keys, or a setting is wrong.
-        PortInUseError, ListenError, SocketFileError: The address cannot be had.
+        SettingsError: The host is unknown, or reachable from other machines without keys, or a setting is invalid.
+        PortInUseError, ListenError, SocketFileError: The address cannot be used.
     """
     health = health or Health()
     keys = await read_keys(settings)
@@ -65,24 +63,24 @@ async def serve(
     listeners = await open_listeners(settings, keyed=bool(keys))
     files = [SocketFile(listeners[0])] if is_own_file(settings, listeners[0]) else []
     if private:
-        listeners.append(_bound_or_none_left_open(private, listeners))
+        listeners.append(_bind_private(private, listeners))
         files.append(SocketFile(listeners[-1]))
-    guard = _guarded(app, settings, listeners, origins, keys, private=bool(private))
+    guard = _guard(app, settings, listeners, origins, keys, private=bool(private))
     requests = RunningRequests(guard, health)
-    whole = RequestIds(Watched(requests, observe or _ignore))
+    application = RequestIds(RequestEvents(requests, observe or _ignore))
     closing = anyio.Event()
 
     async def shutdown_trigger() -> None:
-        ready(url(settings.host, listeners[0]))  # hypercorn waits for its trigger as soon as it accepts connections
+        ready(base_url(settings.host, listeners[0]))  # hypercorn waits for its trigger once it accepts connections
         await closing.wait()
 
     try:
         async with anyio.create_task_group() as tasks:
             with CancelScope(shield=True) as hypercorn:
-                stopping = _Stopping(health, requests, closing, hypercorn)
-                tasks.start_soon(stopping.run, stop, settings.drain_timeout_s)
+                shutdown = _Shutdown(health, requests, closing, hypercorn)
+                tasks.start_soon(shutdown.run, stop, settings.drain_timeout_s)
                 config = _Config(listeners, settings)
-                await hypercorn_serve(cast("Any", whole), config, shutdown_trigger=shutdown_trigger, mode="asgi")
+                await hypercorn_serve(cast("Any", application), config, shutdown_trigger=shutdown_trigger, mode="asgi")
             tasks.cancel_scope.cancel()
     finally:
         for file in files:
@@ -91,7 +89,7 @@ async def serve(
             listener.close()
 
 
-def _bound_or_none_left_open(path: Path, listeners: list[socket.socket]) -> socket.socket:
+def _bind_private(path: Path, listeners: list[socket.socket]) -> socket.socket:
     try:
         return bind_unix_socket(str(path), BACKLOG)
     except CupolaError:
@@ -100,7 +98,7 @@ def _bound_or_none_left_open(path: Path, listeners: list[socket.socket]) -> sock
         raise
 
 
-def _guarded(
+def _guard(
     app: ASGIApp,
     settings: ServerSettings,
     listeners: list[socket.socket],
@@ -121,8 +119,8 @@ def _guarded(
     )
 
 
-class _Stopping:
-    """How a service ends: what runs may end, then connections close, and what still holds on is cut off."""
+class _Shutdown:
+    """Shuts a service down: running requests finish, then connections close, and the rest is cancelled."""
 
     def __init__(self, health: Health, requests: RunningRequests, closing: anyio.Event, hypercorn: CancelScope) -> None:
         self._health, self._requests = health, requests
@@ -133,22 +131,22 @@ class _Stopping:
             await stop.wait()
             self._health.stopping = True
             with anyio.move_on_after(drain_timeout_s):
-                await self._requests.wait_until_none()
+                await self._requests.wait_until_idle()
         finally:
             self._health.stopping = True
             self._closing.set()
             self._requests.cancel()
-            # From Python 3.12 on hypercorn waits without limit for connections, also for clients that never read.
-            self._hypercorn.deadline = anyio.current_time() + _LAST_RESORT_S
+            # From Python 3.12 on, hypercorn waits for connections without a limit, even for clients that never read.
+            self._hypercorn.deadline = anyio.current_time() + _CLOSE_TIMEOUT_S
 
 
 class _Config(Config):
-    """Hypercorn's configuration, with sockets that are bound already."""
+    """Hypercorn's configuration, with existing sockets."""
 
     backlog = BACKLOG
     include_server_header = False
     h11_max_incomplete_size = _HEADERS_LIMIT_BYTES
-    graceful_timeout = _LAST_RESORT_S / 2
+    graceful_timeout = _CLOSE_TIMEOUT_S / 2
     errorlog = logging.getLogger("hypercorn.error")
 
     def __init__(self, listeners: list[socket.socket], settings: ServerSettings) -> None:
@@ -160,4 +158,4 @@ class _Config(Config):
 
 
 def _ignore(event: Event) -> None:
-    """Take no interest in requests."""
+    """Discard events."""

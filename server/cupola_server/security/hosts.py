@@ -1,4 +1,4 @@
-"""The names by which the service may be called: a foreign domain that points here must not work (DNS rebinding)."""
+"""Checks the Host header, so that a foreign domain that resolves to this machine does not work (DNS rebinding)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,12 +11,12 @@ _OWN = ("localhost", "127.0.0.1", "::1")
 
 
 class Hosts:
-    """Decides by the Host header, whatever its port.
+    """The allowed hosts, independent of the port.
 
     Args:
-        names: Names to allow beside those of loopback; "*" for all.
-        addresses: Whether any bare IP address will do. It cannot be rebound, and who listens on all addresses of a
-            machine seldom knows them.
+        names: Names to allow besides those of loopback; "*" allows all.
+        addresses: Whether to allow all plain IP addresses. They cannot be rebound, and a service that listens on all
+            addresses of a machine does not know them.
     """
 
     def __init__(self, names: Iterable[str], *, addresses: bool = False) -> None:
@@ -28,7 +28,7 @@ class Hosts:
         """Check a request.
 
         Raises:
-            HostRefusedError: It calls the service by another name, or by none.
+            HostRefusedError: The Host header is missing or names another host.
         """
         host = headers.get(b":authority", headers.get(b"host", b"")).decode("latin-1")
         name = _without_port(host)
@@ -37,15 +37,15 @@ class Hosts:
 
 
 def _without_port(host: str) -> str:
-    """Return the name alone; an IPv6 address may stand with or without brackets."""
+    """Return the name without the port. IPv6 addresses may have brackets."""
     host = host.strip()
     if found := _BRACKETED.fullmatch(host):
-        return _plain(found[1])
-    return _plain(host.partition(":")[0] if host.count(":") == 1 else host)
+        return _normalize(found[1])
+    return _normalize(host.partition(":")[0] if host.count(":") == 1 else host)
 
 
-def _plain(name: str) -> str:
-    """Bring names that mean the same to one form."""
+def _normalize(name: str) -> str:
+    """Normalise a name or address."""
     name = name.lower().removesuffix(".")
     return str(ip_address(name)) if _is_address(name) else name
 

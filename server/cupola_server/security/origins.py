@@ -1,4 +1,4 @@
-"""Which web pages may use the service: none, unless they are listed (CORS, Fetch Metadata, Private Network Access)."""
+"""Checks which web pages may use the service: only listed ones (CORS, Fetch Metadata, Private Network Access)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,31 +12,31 @@ _FOREIGN = (b"cross-site", b"same-site")
 
 
 class Origins:
-    """Decides by what browsers say about the page behind a request. Programs that are no browsers say nothing.
+    """The allowed origins, checked against the headers that browsers send. Other programs do not send them.
 
-    The decision is the same for every path and method: a GET may run a model as well, in some dialects.
+    All paths and methods are treated alike, because in some APIs a GET request runs a model.
 
     Args:
-        listed: Origins as browsers write them, "https://app.example", or "null"; "*" for all.
-        keyed: Whether requests need an API key, which pages can then not do without.
+        listed: Origins such as "https://app.example" or "null"; "*" allows all.
+        keyed: Whether requests need an API key.
 
     Raises:
-        SettingsError: "*" without keys would open the service to every page on the web; or an entry is no origin.
+        SettingsError: "*" is used without keys, which would open the service to all web pages; or an entry is invalid.
     """
 
     def __init__(self, listed: Iterable[str], *, keyed: bool) -> None:
         self._listed = {origin.strip().rstrip("/").lower() for origin in listed}
         for origin in self._listed:
             if origin not in ("*", "null") and "://" not in origin:
-                raise _refused(f"{origin!r} is no origin; they are written like https://app.example")
+                raise _invalid_setting(f"{origin!r} is not an origin such as https://app.example")
         if "*" in self._listed and not keyed:
-            raise _refused("'*' lets every web page in, which needs server.api_keys or server.api_key_file")
+            raise _invalid_setting("'*' allows every web page, which requires server.api_keys or server.api_key_file")
 
     def admit(self, headers: Mapping[bytes, bytes]) -> Headers:
-        """Decide about a request; returns the headers that its reply needs to be readable for the page.
+        """Check a request, and return the headers that let its page read the response.
 
         Raises:
-            OriginRefusedError: It comes from a page of another origin that is not listed.
+            OriginRefusedError: The request comes from a page of an origin that is not listed.
         """
         origin = headers.get(b"origin")
         if origin is None:
@@ -54,9 +54,9 @@ class Origins:
         return ()
 
     def _check_page(self, headers: Mapping[bytes, bytes]) -> None:
-        """Check a request without an Origin, such as a page makes with an image: browsers say where it comes from.
+        """Check a request without Origin header, such as for an image, by its Sec-Fetch-Site header.
 
-        Those that are too old to send Sec-Fetch-Site name the page as the referrer, unless it asks them not to.
+        Browsers too old to send that header usually send the page as the referrer.
         """
         site = headers.get(b"sec-fetch-site")
         if site in _FOREIGN:
@@ -69,12 +69,12 @@ class Origins:
 
 
 def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a browser asks beforehand if a page may send a request."""
+    """Whether a request is a CORS preflight request."""
     return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
 
 def preflight_headers(headers: Mapping[bytes, bytes]) -> Headers:
-    """Return what tells a browser that the page may."""
+    """Return the headers that allow the request that the preflight announces."""
     answer: Headers = (
         (b"access-control-allow-methods", _METHODS),
         (b"access-control-allow-headers", headers.get(b"access-control-request-headers", b"*")),
@@ -86,10 +86,10 @@ def preflight_headers(headers: Mapping[bytes, bytes]) -> Headers:
 
 
 def _is_own(origin: str, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a page came from this service itself."""
+    """Whether an origin is that of the service itself."""
     host = headers.get(b"host", headers.get(b":authority", b"")).decode("latin-1")
     return bool(host) and origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
-def _refused(problem: str) -> SettingsError:
+def _invalid_setting(problem: str) -> SettingsError:
     return SettingsError(key="server.cors_origins", source="the settings", problem=problem)
