@@ -12,7 +12,6 @@ from cupola_server.cli.invocation import Invocation
 if TYPE_CHECKING:
     from cupola.settings import Settings
 
-
 System = Literal["systemd", "launchd", "windows"]
 
 _THIS: System = {"darwin": "launchd", "win32": "windows"}.get(sys.platform, "systemd")  # type: ignore[assignment]
