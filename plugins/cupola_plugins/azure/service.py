@@ -1,6 +1,7 @@
 """One catalog's services: what it lists for a machine, and where the files of a model are."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,15 +15,24 @@ from cupola_plugins.azure.client import Client, Patience, RefusedError, Request,
 from cupola_plugins.azure.container import list_container, locate
 from cupola_plugins.azure.protocols import AssetGallery, Cursor, EntitiesIndex, Page, Query
 from cupola_plugins.azure.records import Record, RecordError, model_of
-from cupola_plugins.azure.regions import DEFAULT_REGION, PLACEHOLDER, addresses, region_of_cluster
 
 logger = logging.getLogger(__name__)
-
 _GALLERY = "https://api.catalog.azureml.ms/asset-gallery/v1.0/models"
 _INDEX = "https://ai.azure.com/api/{region}/ux/v1.0"
 _REGISTRY = "https://{region}.api.azureml.ms/modelregistry/v1.0/registry/models/nonazureaccount"
 _CLUSTER_HEADER = "azureml-served-by-cluster"
 _MOST_PAGES = 1000
+DEFAULT_REGION = "centralus"
+PLACEHOLDER = "{region}"
+# Those of one row are neighbours. Every region has a copy of the public registry.
+_NEIGHBOURS = (
+    ("centralus", "eastus", "eastus2", "southcentralus", "northcentralus", "westus2", "westus", "westus3"),
+    ("westeurope", "northeurope", "uksouth", "francecentral", "germanywestcentral", "swedencentral", "italynorth"),
+    ("southeastasia", "eastasia", "japaneast", "koreacentral", "australiaeast", "centralindia", "southindia"),
+)
+_FARTHER = ("centralus", "eastus", "westeurope", "southeastasia")
+_MOST_NEIGHBOURS = 3
+_CLUSTER = re.compile(r"vienna-([a-z0-9]+)-\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +193,24 @@ class FoundryService:
     def _note_region(self, headers: httpx.Headers) -> None:
         if not self._settings.region:
             self.region = region_of_cluster(headers.get(_CLUSTER_HEADER, "")) or self.region
+
+
+def region_of_cluster(header: str) -> str:
+    """Return "eastus" for the header `azureml-served-by-cluster: vienna-eastus-01`, "" if it says something else."""
+    match = _CLUSTER.search(header)
+    return match[1].lower() if match else ""
+
+
+def regions_to_try(region: str) -> list[str]:
+    """Return the region, its neighbours, then one of every other part of the world."""
+    row = next((row for row in _NEIGHBOURS if region in row), ())
+    neighbours = [other for other in row if other != region][:_MOST_NEIGHBOURS]
+    return list(dict.fromkeys([region, *neighbours, *_FARTHER]))
+
+
+def addresses(template: str, region: str, *, fallback: bool) -> list[str]:
+    """Fill an address in, for every region worth trying; an address without a place for regions is the only one."""
+    if PLACEHOLDER not in template:
+        return [template]
+    regions = regions_to_try(region or DEFAULT_REGION)
+    return [template.replace(PLACEHOLDER, each) for each in (regions if fallback else regions[:1])]

@@ -17,7 +17,7 @@ from cupola.downloads.files import target_paths
 from cupola.errors import DownloadError, ModelFormatError
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.manifest import MANIFEST, FileRecord, Manifest
-from cupola_plugins.filesystem.verifying import Meter, difference
+from cupola_plugins.filesystem.verification import Meter, difference
 
 _READ_BYTES = 1 << 20
 _MOST_MANIFEST_BYTES = 64 << 20

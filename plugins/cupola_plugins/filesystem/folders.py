@@ -1,7 +1,9 @@
 """Finds the folders of models in a cache. Everything here blocks: call it in a thread."""
 
+import hashlib
 import logging
 import os
+import re
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -11,11 +13,13 @@ from cupola_plugins.filesystem.lock import share
 from cupola_plugins.filesystem.manifest import FOUNDRY_MANIFEST, GENAI_CONFIG, MANIFEST
 
 logger = logging.getLogger(__name__)
-
 STAGING = ".staging"
 _TRASH = ".trash"
 _INCOMPLETE = "download.tmp"  # Foundry Local's sign of a download under way
 _DEEPEST = 4  # publisher / model / version folder of Foundry Local, and one to spare
+_MOST_CHARACTERS = 150
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+ -]|^[. ]|[. ]$")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names on Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +150,28 @@ def _whole(folder: Path, cache: Path) -> Path:
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def model_folder_name(model_id: str) -> str:
+    """Return "phi-4-generic-cpu-3" for "phi-4-generic-cpu:3", as Foundry Local does; no version counts as 0."""
+    name, _, version = model_id.rpartition(":")
+    return safe_name(f"{name}-{version}" if name and version.isdecimal() else f"{model_id}-0")
+
+
+def publisher_folder_name(publisher: str) -> str:
+    """Return the folder that the publisher's models share."""
+    return safe_name(publisher or "unknown")
+
+
+def safe_name(text: str) -> str:
+    """Make a name that is one folder on every system, and different for different texts of ordinary length."""
+    name = _UNSAFE.sub(_escaped, text)
+    if _RESERVED.fullmatch(name):
+        name = "%" + name
+    if len(name) > _MOST_CHARACTERS:
+        name = f"{name[:_MOST_CHARACTERS]}%{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return name
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())

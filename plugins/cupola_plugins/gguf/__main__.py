@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cupola.catalog import ProgressEvent
 from cupola.errors import CupolaError, to_wire
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.lines import DoneLine, Line, ProgressLine, encode
+from cupola_plugins.gguf.converter import DoneLine, Line, ProgressLine, encode
+from cupola_plugins.gguf.files import Layout
 
 Work = Callable[[Path, Path, Layout, Callable[[ProgressEvent], None]], None]
 

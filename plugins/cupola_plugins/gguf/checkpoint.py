@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cupola.errors import ModelFormatError
 from cupola_plugins.gguf.architecture import Hyperparameters, read_hyperparameters
 from cupola_plugins.gguf.container import GgufFile, TensorEntry
-from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK, Blocks, Float32
+from cupola_plugins.gguf.quantization import EMBEDDING_BLOCK, Blocks, Float32
 
 EMBEDDING = "token_embd.weight"
 FINAL_NORM = "output_norm.weight"

@@ -12,8 +12,10 @@ from onnx import TensorProto, helper
 
 from cupola_plugins.gguf import linear
 from cupola_plugins.gguf.architecture import Hyperparameters
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.matrices import (
+from cupola_plugins.gguf.files import Layout
+from cupola_plugins.gguf.onnx_model import CONTRIB, Nodes
+from cupola_plugins.gguf.quantization import EMBEDDING_BLOCK
+from cupola_plugins.gguf.weights import (
     EMBEDDING_WEIGHTS,
     FINAL_NORM_WEIGHTS,
     LOCAL_ROTARY_COS,
@@ -29,8 +31,6 @@ from cupola_plugins.gguf.matrices import (
     mlp_result_norm,
     qkv_bias,
 )
-from cupola_plugins.gguf.nodes import CONTRIB, Nodes
-from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK
 
 PAST_KEY, PAST_VALUE = "past_key_values.%d.key", "past_key_values.%d.value"
 PRESENT_KEY, PRESENT_VALUE = "present.%d.key", "present.%d.value"

@@ -1,16 +1,24 @@
 """Matrix products: for each layout, how a matrix is stored and which nodes multiply with it."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.matrices import Matrix
-from cupola_plugins.gguf.nodes import CONTRIB, Nodes
-from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK, Blocks, Float32, int4_blocks, int8_blocks, int8_rows
-from cupola_plugins.gguf.weights import WeightsFile
+from cupola_plugins.gguf.files import Layout
+from cupola_plugins.gguf.onnx_model import CONTRIB, Nodes, WeightsFile
+from cupola_plugins.gguf.quantization import EMBEDDING_BLOCK, Blocks, Float32, int4_blocks, int8_blocks, int8_rows
 
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: quantise activations to int8 as well; others are far slower
+
+
+class Matrix(NamedTuple):
+    """A matrix [rows, columns] of the graph, stacked from tensors of the checkpoint."""
+
+    name: str
+    sources: tuple[str, ...]
+    rows: int
+    columns: int
 
 
 class Linear(ABC):
@@ -116,6 +124,7 @@ BODY: dict[Layout, Linear] = {
     Layout.INT4_BLOCKS_64: BlocksLinear(4, 64),
 }
 """The matrices of the layers."""
+
 
 HEAD: dict[Layout, Linear] = {
     layout: BODY[layout] if layout is Layout.INT8_ROWS else BlocksLinear(8, EMBEDDING_BLOCK) for layout in Layout

@@ -6,14 +6,13 @@ says why.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.container import Scalar, Value
-from cupola_plugins.gguf.tokenizer_kinds import SPACE, SPLITS, byte_level, sentencepiece
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 _SENTENCEPIECE = "llama"
@@ -21,6 +20,20 @@ _SPM_PRE = (None, "default")
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 _ENDS_A_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
 """Tokens that end an answer even where the file does not say so, as llama.cpp has it."""
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_SINGLE_DIGITS = r"\p{N}"
+_LATER = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_QWEN2, _LLAMA3 = _LATER % r"\p{N}", _LATER % r"\p{N}{1,3}"
+SPLITS: Mapping[str, tuple[str, ...]] = {
+    "gpt-2": (_GPT2,),
+    "smollm": (_SINGLE_DIGITS, _GPT2),
+    "qwen2": (_QWEN2,),
+    "deepseek-r1-qwen": (_QWEN2,),
+    "llama-bpe": (_LLAMA3,),
+}
+"""For each `tokenizer.ggml.pre` of byte-level BPE, the expressions that split a text, one after the other."""
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+"""What stands for a space in SentencePiece's vocabularies."""
 
 
 class GgufTokenizer:
@@ -195,3 +208,69 @@ class GgufTokenizer:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+
+
+def byte_level(ids: Mapping[str, int], merges: Sequence[Sequence[str]], splits: Sequence[str]) -> dict[str, Any]:
+    """Describe a byte-level BPE, as GPT-2's.
+
+    Args:
+        ids: The vocabulary.
+        merges: Pairs, as pairs: onnxruntime-genai never returns from a first merge written as text that begins with
+            '#'.
+        splits: Expressions.
+    """
+    step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    parts = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False} for pattern in splits
+    ]
+    return {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*parts, step]},
+        "decoder": step | {"add_prefix_space": True, "use_regex": True},
+        "model": _bpe(ids, merges, unknown=None),
+    }
+
+
+def sentencepiece(
+    ids: Mapping[str, int], scores: Mapping[str, float], *, unknown: str | None, prefixes_space: bool
+) -> dict[str, Any]:
+    """Describe a BPE of SentencePiece with bytes for what it cannot spell, as Llama 2's and Gemma's.
+
+    Args:
+        ids: The vocabulary.
+        scores: Of those tokens that text is put together of; the highest is merged first.
+        unknown: The token for what is none.
+        prefixes_space: A text begins as if there were a space before it.
+    """
+    prefix = [{"type": "Prepend", "prepend": SPACE}] if prefixes_space else []
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefixes_space else []
+    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": [*prefix, spaces]},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},
+        "model": _bpe(ids, list(_merges(scores)), unknown=unknown),
+    }
+
+
+def _merges(scores: Mapping[str, float]) -> Iterator[list[str]]:
+    """Iterate over all ways to put two tokens together to a third one, best first."""
+    for token in sorted(scores, key=lambda token: -scores[token]):
+        for middle in range(1, len(token)):
+            if token[:middle] in scores and token[middle:] in scores:
+                yield [token[:middle], token[middle:]]
+
+
+def _bpe(ids: Mapping[str, int], merges: Sequence[Sequence[str]], *, unknown: str | None) -> dict[str, Any]:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": unknown,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": unknown is not None,
+        "byte_fallback": unknown is not None,
+        "vocab": ids,
+        "merges": merges,
+    }

@@ -1,19 +1,28 @@
 """The catalog source of models that lie on this machine, outside of the cache."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
-from cupola.catalog import CatalogSource, Downloader, ImportOptions, ModelInfo, Progress, RemoteFile, Staging
+from cupola.catalog import (
+    CatalogSource,
+    Downloader,
+    ImportOptions,
+    ModelInfo,
+    Progress,
+    ProgressEvent,
+    RemoteFile,
+    Staging,
+)
 from cupola.errors import CacheError, DownloadError, ModelFormatError
-from cupola_plugins.gguf import Layout, import_in_subprocess
+from cupola_plugins.gguf import Layout, import_in_subprocess, is_gguf
 from cupola_plugins.local import folder as folders
-from cupola_plugins.local.copying import bring_files
-from cupola_plugins.local.naming import id_and_alias, publisher_of
+from cupola_plugins.local.folder import id_and_alias, publisher_of
 
-_GGUF_MAGIC = b"GGUF"
+_COPY_BYTES = 8 << 20
 
 
 class LocalModels(CatalogSource):
@@ -67,17 +76,9 @@ def _described(path: Path, options: ImportOptions) -> tuple[ModelInfo, Path] | N
         if options.layout:
             raise ModelFormatError(path=str(path), detail="is a model already; only files such as GGUF take a layout")
         return folders.describe(root, options, source=LocalModels.name), root
-    if _is_gguf(path):
+    if is_gguf(path):
         return _describe_gguf(path, options), path
     return None
-
-
-def _is_gguf(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
-    except OSError:
-        return False
 
 
 def _describe_gguf(path: Path, options: ImportOptions) -> ModelInfo:
@@ -85,7 +86,7 @@ def _describe_gguf(path: Path, options: ImportOptions) -> ModelInfo:
     # Heavy, and needed by nobody who imports no GGUF.
     from cupola_plugins.gguf.checkpoint import Checkpoint  # noqa: PLC0415
     from cupola_plugins.gguf.container import GgufFile  # noqa: PLC0415
-    from cupola_plugins.gguf.storing import stored_bytes  # noqa: PLC0415
+    from cupola_plugins.gguf.weights import stored_bytes  # noqa: PLC0415
 
     layout = _layout(options.layout)
     with GgufFile(path) as file:
@@ -119,3 +120,54 @@ def _layout(name: str) -> Layout:
 
 def _bring(root: Path, folder: Path, link: bool, progress: Progress) -> None:
     bring_files(folders.model_files(root), root, folder, link=link, progress=progress)
+
+
+def bring_files(files: Sequence[Path], root: Path, folder: Path, *, link: bool, progress: Progress) -> None:
+    """Put every file at its place below `folder`. Links are followed, so that no file leads out of it.
+
+    ONNX Runtime refuses weights that lie elsewhere than the model that names them, which is what the symbolic links of
+    Hugging Face's cache amount to; hard links are files like any other.
+
+    Args:
+        files: What to bring.
+        root: The folder they are in.
+        folder: Where to put them; made if need be.
+        link: Share the file where the file system can, by a hard link; else copy.
+        progress: Told on the event loop.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    sizes = [path.stat().st_size for path in files]
+    done, total = 0, sum(sizes)
+    for path, size in zip(files, sizes, strict=True):
+        target = folder / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not (link and _linked(path.resolve(), target)):
+            _copy(path, target, done, total, progress)
+        done += size
+        _tell(progress, done, total)
+
+
+def _linked(path: Path, target: Path) -> bool:
+    """Share a file; False where that cannot be: another disk, another's file, a file system without links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        return False
+    return True
+
+
+def _copy(path: Path, target: Path, done: int, total: int, progress: Progress) -> None:
+    with path.open("rb", buffering=0) as source, target.open("wb", buffering=0) as copy:
+        while data := source.read(_COPY_BYTES):
+            rest = memoryview(data)
+            while rest:
+                rest = rest[copy.write(rest) :]
+            done += len(data)
+            _tell(progress, done, total)
+
+
+def _tell(progress: Progress, done: int, total: int) -> None:
+    from_thread.check_cancelled()
+    from_thread.run_sync(progress, ProgressEvent("import", done, total))

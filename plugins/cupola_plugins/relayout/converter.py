@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 
 from cupola.catalog import ModelConverter, Progress, Settings, hookimpl
-from cupola_plugins.gguf.isolated import run_isolated
-from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.converter import run_isolated
+from cupola_plugins.gguf.files import Layout
 
 _KNOWN_OPERATORS = (b"MatMulNBits", b"MatMulIntegerToFloat")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import external_data_helper, helper, numpy_helper
 
 from cupola.errors import ModelFormatError
-from cupola_plugins.gguf.quantize import Float32
+from cupola_plugins.gguf.quantization import Float32
 
 
 class Tensors:

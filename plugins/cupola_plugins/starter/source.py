@@ -16,7 +16,7 @@ from anyio import to_thread
 from cupola.catalog import CatalogSource, Downloader, ModelInfo, Progress, ProgressEvent, RemoteFile, Staging
 from cupola.errors import CacheError, DownloadError
 from cupola_plugins.starter import pip
-from cupola_plugins.starter.records import STARTER_MODELS, StarterModel
+from cupola_plugins.starter.models import STARTER_MODELS, StarterModel
 
 _WORK = ".starter"
 

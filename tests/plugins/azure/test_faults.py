@@ -10,8 +10,7 @@ import pytest
 from azure_stand_in import AzureStandIn, Variant
 from cupola.errors import CatalogError, DownloadError
 from cupola_plugins.azure.client import Client, Patience, Request, UnreachableError, without_query
-from cupola_plugins.azure.regions import region_of_cluster, regions_to_try
-from cupola_plugins.azure.service import Endpoints
+from cupola_plugins.azure.service import Endpoints, region_of_cluster, regions_to_try
 
 pytestmark = pytest.mark.anyio
 

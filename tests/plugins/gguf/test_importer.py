@@ -13,7 +13,7 @@ from cupola.catalog import ProgressEvent
 from cupola.errors import CacheError, DiskFullError, ModelFormatError
 from cupola_plugins.gguf import Layout, files
 from cupola_plugins.gguf.importer import import_gguf
-from cupola_plugins.gguf.weights import WeightsFile
+from cupola_plugins.gguf.onnx_model import WeightsFile
 from tiny_model import TinySizes, tiny_gguf, write_tiny_gguf, write_tiny_model
 
 

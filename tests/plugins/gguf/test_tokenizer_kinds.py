@@ -11,8 +11,7 @@ import tokenizers
 from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.importer import import_gguf
-from cupola_plugins.gguf.tokenizer import GgufTokenizer
-from cupola_plugins.gguf.tokenizer_kinds import SPLITS
+from cupola_plugins.gguf.tokenizer import SPLITS, GgufTokenizer
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from tiny_model import CONTROL, NORMAL, TinySizes, sentencepiece_gguf, tiny_gguf

@@ -9,13 +9,11 @@ from onnx import external_data_helper
 from cupola.catalog import Progress, ProgressEvent
 from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files, linear
+from cupola_plugins.gguf.files import Layout
 from cupola_plugins.gguf.graph import LAYOUT_PROPERTY
 from cupola_plugins.gguf.importer import disk_explained, require_room
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.linear import Linear
-from cupola_plugins.gguf.matrices import Matrix
-from cupola_plugins.gguf.nodes import Nodes
-from cupola_plugins.gguf.weights import WeightsFile
+from cupola_plugins.gguf.linear import Linear, Matrix
+from cupola_plugins.gguf.onnx_model import Nodes, WeightsFile
 from cupola_plugins.relayout.sites import Site, Tensors, find_sites
 
 _OLDEST_OPSET_FOR_ROWS = 18  # ReduceMax takes its axes as an input from there on

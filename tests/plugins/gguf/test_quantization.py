@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cupola_plugins.gguf.quantize import Blocks, int4_blocks, int8_blocks, int8_rows
+from cupola_plugins.gguf.quantization import Blocks, int4_blocks, int8_blocks, int8_rows
 
 matrices = arrays.arrays(
     np.float32,
