@@ -123,7 +123,7 @@ class FilesystemCache(CacheStore):
         async with await self.reserve(manifest.model) as staging:
             await staging.discard()
             try:
-                await self._in_thread(self._require_room, staging.path, manifest.size_bytes)
+                await self._in_thread(self._require_disk_space, staging.path, manifest.size_bytes)
                 await self._in_thread(bundle.unpack_bundle, file, manifest, staging.path, progress)
                 return await staging.commit()
             except BaseException:
@@ -181,9 +181,9 @@ class FilesystemCache(CacheStore):
         make_shared(path)
         folders.drop_what_others_hold(path)
         folders.empty_trash(self._location)
-        self._require_room(path, model.size_bytes - folders.size_of(path))
+        self._require_disk_space(path, model.size_bytes - folders.size_of(path))
 
-    def _require_room(self, path: Path, needed_bytes: int) -> None:
+    def _require_disk_space(self, path: Path, needed_bytes: int) -> None:
         free_bytes = shutil.disk_usage(path).free
         if free_bytes < needed_bytes:
             raise DiskFullError(

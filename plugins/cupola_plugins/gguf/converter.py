@@ -1,4 +1,7 @@
-"""GGUF files as a kind of source that models are made of."""
+"""Converts GGUF files, in a separate process, so that the service never holds its memory or its libraries.
+
+The import process writes JSON to standard output, one `Line` each.
+"""
 
 import io
 import subprocess
@@ -22,7 +25,7 @@ _STDERR_TAIL_BYTES = 2_000
 
 
 class ProgressLine(Struct, frozen=True, tag="progress"):
-    """The import got further."""
+    """Reports progress."""
 
     event: ProgressEvent
 
@@ -38,21 +41,21 @@ _DECODER: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
 
 class GgufConverter(ModelConverter):
-    """Imports GGUF files of the architectures that `architecture.ARCHITECTURES` names."""
+    """Imports GGUF files with one of the architectures in `architecture.ARCHITECTURES`."""
 
     name = "gguf"
 
     def layouts(self, source: Path) -> Sequence[str]:
-        """Offer every layout for a file that begins as GGUF files do, whatever its name."""
+        """Return every layout for a file that starts with the GGUF magic bytes, whatever its name."""
         return tuple(layout.value for layout in Layout) if is_gguf(source) else ()
 
     async def convert(self, source: Path, folder: Path, *, layout: str, progress: Progress) -> None:
-        """Import the file in a process of its own."""
+        """Import the file in a separate process. See `import_in_subprocess` for errors and cancellation."""
         await import_in_subprocess(source, folder, layout=Layout(layout), progress=progress)
 
 
 @hookimpl
-def model_converters(settings: Settings) -> Iterable[ModelConverter]:  # noqa: ARG001 - nothing of it can be set
+def model_converters(settings: Settings) -> Iterable[ModelConverter]:  # noqa: ARG001 - the converter has no settings
     """Contribute the converter."""
     return [GgufConverter()]
 
@@ -71,35 +74,36 @@ async def import_in_subprocess(
 ) -> None:
     """Turn a GGUF file into a folder that onnxruntime-genai loads.
 
-    Files of the names in `files.ALL` are replaced in the folder, others left alone. When this raises, for whatever
-    reason, none of those files is left. Cancellation ends the process and waits for its end.
+    Replaces the files listed in `files.ALL` and leaves other files alone. If it raises, for whatever reason, it removes
+    all of these files. Cancellation kills the process and waits until it has ended.
 
     Args:
         source: The GGUF file.
-        folder: Where to write; made if need be.
+        folder: The output folder; created if it does not exist.
         layout: How to store the weights.
-        progress: Is told of every layer done, on the event loop, with the phase "import".
+        progress: Called on the event loop after each layer, with the phase "import".
 
     Raises:
-        ModelFormatError: The file is damaged or not supported; also when the importing process dies.
-        DiskFullError: There is not enough room in the folder.
+        ModelFormatError: The file is damaged or not supported, or the import process died.
+        DiskFullError: There is not enough disk space.
         CacheError: The folder cannot be written.
     """
     # -P: a stray numpy.py in the current directory must not become the library.
     command = [sys.executable, "-P", "-m", "cupola_plugins.gguf", str(source), str(folder), "--layout", layout.value]
     try:
-        await run_isolated(command, source, progress)
+        await run_subprocess(command, source, progress)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(files.remove_from, folder)
         raise
 
 
-async def run_isolated(command: list[str], source: Path, progress: Progress | None) -> None:
-    """Run a process that speaks `lines` to its end. Cancellation kills it.
+async def run_subprocess(command: list[str], source: Path, progress: Progress | None) -> None:
+    """Run a process that writes `Line`s until it ends. Cancellation kills it.
 
     Raises:
-        ModelFormatError: It died; or whatever else it had to say.
+        ModelFormatError: The process died without an outcome.
+        CupolaError: The error that the process reported.
     """
     outcome = await _run(command, source, progress)
     if isinstance(outcome, WireError):
@@ -107,38 +111,38 @@ async def run_isolated(command: list[str], source: Path, progress: Progress | No
 
 
 async def _run(command: list[str], source: Path, progress: Progress | None) -> WireError | DoneLine:
-    """Run the process to its end and return its last word.
+    """Run the process and return its outcome.
 
     Raises:
-        ModelFormatError: It ended without one.
+        ModelFormatError: It ended without an outcome.
     """
-    with tempfile.TemporaryFile() as stderr:  # a pipe would have to be read as well, or the process would block on it
+    with tempfile.TemporaryFile() as stderr:  # an unread pipe would block the process
         process = await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=stderr)
         try:
             assert process.stdout is not None
-            outcome = await _outcome(process.stdout, progress)
+            outcome = await _read_outcome(process.stdout, progress)
             code = await process.wait()
         finally:
-            await _end(process)
+            await _kill(process)
         if outcome is not None:
             return outcome
         stderr.seek(max(0, stderr.seek(0, io.SEEK_END) - _STDERR_TAIL_BYTES))
         tail = stderr.read().decode(errors="replace")
-    raise ModelFormatError(path=str(source), detail=f"the importing process {_how_it_ended(code)}. {tail}".strip())
+    raise ModelFormatError(path=str(source), detail=f"the import process {_exit_cause(code)}. {tail}".strip())
 
 
-async def _end(process: Process) -> None:
+async def _kill(process: Process) -> None:
     with anyio.CancelScope(shield=True):
         if process.returncode is None:
             process.kill()
         await process.aclose()
 
 
-async def _outcome(stdout: ByteReceiveStream, progress: Progress | None) -> WireError | DoneLine | None:
+async def _read_outcome(stdout: ByteReceiveStream, progress: Progress | None) -> WireError | DoneLine | None:
     outcome, rest = None, b""
     async for chunk in stdout:
         *complete, rest = (rest + chunk).split(b"\n")
-        for line in map(_decoded, complete):
+        for line in map(_decode_line, complete):
             if not isinstance(line, ProgressLine):
                 outcome = line or outcome
             elif progress is not None:
@@ -146,28 +150,28 @@ async def _outcome(stdout: ByteReceiveStream, progress: Progress | None) -> Wire
     return outcome
 
 
-def _decoded(line: bytes) -> Line | None:
+def _decode_line(line: bytes) -> Line | None:
     try:
         return decode(line)
-    except msgspec.DecodeError:  # a library printed something: not for us
+    except msgspec.DecodeError:  # output of a library
         return None
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_cause(code: int) -> str:
     if code < 0:
-        return f"was ended by signal {-code}; if memory is short, close other programs and try again"
-    return f"ended with exit code {code} before it was done"
+        return f"was killed by signal {-code}; if memory is short, close other programs and try again"
+    return f"exited with code {code} before it finished"
 
 
 def encode(line: Line) -> bytes:
-    """Write a line, with its end."""
+    """Encode a line, with its newline."""
     return msgspec.json.encode(line) + b"\n"
 
 
 def decode(line: bytes) -> Line:
-    """Read a line.
+    """Decode a line.
 
     Raises:
-        msgspec.DecodeError: It is none.
+        msgspec.DecodeError: It is not a `Line`.
     """
     return _DECODER.decode(line)

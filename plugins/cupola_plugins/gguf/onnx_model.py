@@ -1,4 +1,7 @@
-"""A list of ONNX nodes under construction, with the few constants that live in the graph itself."""
+"""The parts of an ONNX model while it is written: its nodes, and its weights in an external data file.
+
+Format: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +17,11 @@ CONTRIB = "com.microsoft"
 """The domain of onnxruntime's own operators."""
 _OPSETS = {"": 21, CONTRIB: 1}
 _IR_VERSION = 10
-_ALIGNMENT = 64  # bytes: what onnxruntime maps it can then use in place
+_ALIGNMENT = 64  # bytes: lets onnxruntime use the mapped data in place
 
 
 class Nodes:
-    """Collects nodes in order. Values are named by strings; a node takes the name of its first output."""
+    """The nodes of a graph, in order. A node is named after its first output."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -30,11 +33,11 @@ class Nodes:
         return outputs[0]
 
     def append(self, node: onnx.NodeProto) -> None:
-        """Append a node that another graph had."""
+        """Append a node of another graph."""
         self._nodes.append(node)
 
     def constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
-        """Return the name of a small constant, made on first use."""
+        """Add a small constant to the graph unless it has one of that name. Return the name."""
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
@@ -46,7 +49,7 @@ class Nodes:
         weights: Mapping[str, onnx.TensorProto],
         properties: Mapping[str, str],
     ) -> onnx.ModelProto:
-        """Close the graph. Of the weights, only what a node uses becomes part of it."""
+        """Return the finished model, with only those weights that a node uses."""
         used = {name for node in self._nodes for name in node.input}
         others = (tensor for name, tensor in weights.items() if name in used and name not in self._constants)
         initializers = [*self._constants.values(), *others]
@@ -62,12 +65,12 @@ class Nodes:
 
 
 class WeightsFile:
-    """An ONNX external data file being written. Each array goes to disk at once; only its description stays.
+    """Writes an ONNX external data file. Arrays go to disk at once; only their descriptions stay in memory.
 
     Use as a context manager.
 
     Attributes:
-        tensors: For every name, the initializer that refers to its place in the file.
+        tensors: By name, the initializer that refers to the data in the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,10 +87,10 @@ class WeightsFile:
         self._file.close()
 
     def add(self, name: str, array: NDArray[Any]) -> None:
-        """Write an array.
+        """Write an array of any shape and dtype, aligned to 64 bytes, little-endian and in C order.
 
         Raises:
-            OSError: The disk is full, or the like.
+            OSError: The file cannot be written, for example because the disk is full.
         """
         array = np.ascontiguousarray(array)
         self._file.write(bytes(-self._file.tell() % _ALIGNMENT))
@@ -98,7 +101,7 @@ class WeightsFile:
         )
 
     def alias(self, name: str, original: str, shape: tuple[int, ...]) -> None:
-        """Give what was written as `original` a second name and shape. It takes no room."""
+        """Add a second name and shape for the data of `original`. Writes nothing."""
         tensor = self.tensors[original]
         place = {entry.key: int(entry.value) for entry in tensor.external_data if entry.key != "location"}
         self.tensors[name] = self._external(name, tensor.data_type, shape, place["offset"], place["length"])

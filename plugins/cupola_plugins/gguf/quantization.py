@@ -1,7 +1,8 @@
-"""Quantisation of weight matrices, in numpy. Every function takes float32 [rows, columns].
+"""Quantization of weight matrices in numpy. Every function takes float32 [rows, columns].
 
-All of them work through a few rows at a time: the temporary arrays then stay in the processor's cache, which is
-several times faster than whole passes over a matrix, and memory use does not grow with the matrix.
+Blocks and packing are those of MatMulNBits and GatherBlockQuantized (onnxruntime docs/ContribOperators.md). The
+functions process a few rows at a time: temporary arrays stay in the CPU cache, which is several times faster than
+passes over a whole matrix, and memory use does not grow with the matrix.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,12 @@ _SMALLEST = np.float32(1e-9)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Signed 8-bit rows: `values` [rows, columns] times `scales` [rows] gives the matrix."""
+    """Rows of int8 weights; the matrix is `values * scales[:, None]`.
+
+    Attributes:
+        values: int8 [rows, columns], in -127..127.
+        scales: float32 [rows].
+    """
 
     values: NDArray[np.int8]
     scales: Float32
@@ -32,12 +38,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Blocks along each row: `(values - zero_points) * scales` gives the matrix, padded to whole blocks with zeros.
+    """Blocks along each row; the matrix is `(values - zero_points) * scales`, padded to whole blocks with zeros.
 
     Attributes:
-        values: [rows, blocks, block] for 8 bits; two values a byte, the first in the low half, for 4 bits.
-        scales: [rows, blocks].
-        zero_points: For 4 bits [rows, half the blocks], packed like the values. None means `ZERO_POINT_8` for 8 bits.
+        values: uint8 [rows, blocks, block] for 8 bits; [rows, blocks, block / 2] for 4 bits, two values per byte, the
+            first in the low half.
+        scales: float32 [rows, blocks].
+        zero_points: uint8 [rows, ceil(blocks / 2)] for 4 bits, packed like the values; None for 8 bits, whose zero
+            point is `ZERO_POINT_8`.
     """
 
     values: UInt8
@@ -46,7 +54,7 @@ class Blocks:
 
 
 def int8_rows(matrix: Float32) -> Rows:
-    """Quantise to 8 bits with a scale per row, whose clipping point is the best of a few in squared error."""
+    """Quantize to 8 bits with a scale per row: of a few clipping points, the one with the least squared error."""
     values, scales = np.empty(matrix.shape, np.int8), np.empty(len(matrix), np.float32)
     for part in _chunks(matrix):
         rows = matrix[part]
@@ -73,8 +81,8 @@ def _best_row_scales(rows: Float32) -> Float32:
 
 
 def int8_blocks(matrix: Float32, block: int) -> Blocks:
-    """Quantise to 8 bits with a scale per block and the zero point in the middle: lossless for Q8_0."""
-    padded = _padded(matrix, block)
+    """Quantize to 8 bits with a scale per block and the zero point 128. Lossless for dequantized Q8_0 blocks."""
+    padded = _pad(matrix, block)
     values, scales = np.empty(padded.shape, np.uint8), np.empty(padded.shape[:2], np.float32)
     for part in _chunks(padded):
         scales[part] = np.maximum(np.abs(padded[part]).max(axis=2), _SMALLEST) / 127
@@ -83,8 +91,8 @@ def int8_blocks(matrix: Float32, block: int) -> Blocks:
 
 
 def int4_blocks(matrix: Float32, block: int) -> Blocks:
-    """Quantise to 4 bits with a scale and a zero point per block, the best of a few in squared error."""
-    padded = _padded(matrix, block)
+    """Quantize to 4 bits with a scale and a zero point per block: of a few, the pair with the least squared error."""
+    padded = _pad(matrix, block)
     rows, blocks, _ = padded.shape
     values, scales = np.empty(padded.shape, np.uint8), np.empty((rows, blocks), np.float32)
     zero_points = np.empty((rows, blocks), np.uint8)
@@ -92,11 +100,18 @@ def int4_blocks(matrix: Float32, block: int) -> Blocks:
         values[part], scales[part], zero_points[part] = _best_int4(padded[part])
     if blocks % 2:
         zero_points = np.pad(zero_points, ((0, 0), (0, 1)))
-    return Blocks(_packed(values), scales, _packed(zero_points))
+    return Blocks(_pack(values), scales, _pack(zero_points))
 
 
 def _best_int4(blocks: Float32) -> tuple[UInt8, Float32, UInt8]:
-    """Search ranges around the block's own, with and without zero in them; each gets the scale that fits it best."""
+    """Search ranges near that of the block, with and without zero. Each gets the least-squares scale.
+
+    Args:
+        blocks: float32 [rows, blocks, block].
+
+    Returns:
+        Values uint8 [rows, blocks, block], one per byte; scales float32 and zero points uint8, each [rows, blocks].
+    """
     low, high = blocks.min(axis=2), blocks.max(axis=2)
     ranges = (np.maximum(high, 0) - np.minimum(low, 0), high - low)
     best_error = np.full(low.shape, np.inf, np.float32)
@@ -116,11 +131,11 @@ def _best_int4(blocks: Float32) -> tuple[UInt8, Float32, UInt8]:
     return values, scales, zero_points
 
 
-def _packed(values: UInt8) -> UInt8:
+def _pack(values: UInt8) -> UInt8:
     return values[..., 0::2] | (values[..., 1::2] << np.uint8(4))
 
 
-def _padded(matrix: Float32, block: int) -> Float32:
+def _pad(matrix: Float32, block: int) -> Float32:
     """Reshape to [rows, blocks, block], with zeros at the end of each row where needed."""
     missing = -matrix.shape[1] % block
     padded = np.pad(matrix, ((0, 0), (0, missing))) if missing else matrix

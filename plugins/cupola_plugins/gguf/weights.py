@@ -1,4 +1,4 @@
-"""Quantises a checkpoint into the weights file, one matrix at a time."""
+"""The weights of the graph: their names and sizes, and how they are quantized from a checkpoint."""
 
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
@@ -20,7 +20,7 @@ LOCAL_ROTARY_COS, LOCAL_ROTARY_SIN = "rotary.local.cos", "rotary.local.sin"
 
 
 def store_weights(checkpoint: Checkpoint, weights: WeightsFile, layout: Layout, layer_done: Callable[[], None]) -> None:
-    """Write all weights of a decoder.
+    """Quantize and write all weights of a decoder, one matrix at a time.
 
     Raises:
         ModelFormatError: The checkpoint is damaged.
@@ -40,7 +40,7 @@ def store_weights(checkpoint: Checkpoint, weights: WeightsFile, layout: Layout, 
 
 
 def stored_bytes(sizes: Hyperparameters, layout: Layout, *, own_head: bool) -> int:
-    """Return how large the weights file becomes, within a percent."""
+    """Return the size of the weights file in bytes, within one percent."""
     embedding = sizes.vocabulary * sizes.hidden + 4 * sizes.vocabulary * sizes.hidden // EMBEDDING_BLOCK
     body = sum(linear.BODY[layout].stored_bytes(matrix) for matrix in layer_matrices(sizes, 0))
     vectors = 4 * (sizes.hidden + sizes.layers * sum(vector.size for vector in layer_vectors(sizes, 0)))
@@ -51,7 +51,7 @@ def stored_bytes(sizes: Hyperparameters, layout: Layout, *, own_head: bool) -> i
 
 
 def _store_embedding(checkpoint: Checkpoint, weights: WeightsFile) -> None:
-    """Write the embedding in 8 bits: unchanged where the file holds it so."""
+    """Write the embedding: uint8 [vocabulary, hidden] and float32 scales [vocabulary, hidden / 32]. Lossless for Q8_0."""
     blocks = checkpoint.exact_blocks(EMBEDDING) or int8_blocks(checkpoint.matrix(EMBEDDING), EMBEDDING_BLOCK)
     weights.add(f"{EMBEDDING_WEIGHTS}.values", blocks.values.reshape(len(blocks.values), -1))
     weights.add(f"{EMBEDDING_WEIGHTS}.scales", blocks.scales)
@@ -73,7 +73,7 @@ def _store_head(checkpoint: Checkpoint, weights: WeightsFile, layout: Layout) ->
 
 
 def _store_rotary_tables(checkpoint: Checkpoint, weights: WeightsFile) -> None:
-    """Write cosines and sines, each [context, head_size / 2]; those of layers with a window may differ."""
+    """Write cosines and sines, each float32 [context, head_size / 2]; sliding-window layers may have their own."""
     sizes = checkpoint.hyperparameters
     cos, sin = _rotary_tables(sizes, sizes.rope_base, sizes.position_factor, checkpoint.rotary_factors)
     weights.add(ROTARY_COS, cos)
@@ -95,7 +95,7 @@ def _rotary_tables(
 
 
 class Layer(NamedTuple):
-    """The matrices of one layer. Those that read the same input are one, for fewer and larger products."""
+    """The matrices of one layer. Matrices with the same input are stacked, for fewer and larger products."""
 
     qkv: Matrix
     attention_output: Matrix
@@ -120,22 +120,22 @@ def layer_matrices(sizes: Hyperparameters, layer: int) -> Layer:
 
 
 def head_matrix(sizes: Hyperparameters, *, own: bool) -> Matrix:
-    """Return the output matrix, which may be the embedding."""
+    """Return the output matrix [vocabulary, hidden]; without its own tensor it is the embedding."""
     return Matrix("head", (HEAD if own else EMBEDDING,), sizes.vocabulary, sizes.hidden)
 
 
 def attention_norm(layer: int) -> str:
-    """Name the norm before a layer's attention."""
+    """Return the name of the norm before a layer's attention."""
     return f"layer.{layer}.attention_norm"
 
 
 def mlp_norm(layer: int) -> str:
-    """Name the norm before a layer's MLP."""
+    """Return the name of the norm before a layer's MLP."""
     return f"layer.{layer}.mlp_norm"
 
 
 class Vector(NamedTuple):
-    """A vector of the graph, put together from tensors of the checkpoint."""
+    """A float32 vector [size] of the graph, concatenated from tensors of the checkpoint."""
 
     name: str
     sources: tuple[str, ...]
@@ -159,12 +159,12 @@ def layer_vectors(sizes: Hyperparameters, layer: int) -> Iterator[Vector]:
 
 
 def qkv_bias(layer: int) -> str:
-    """Name the bias of queries, keys and values."""
+    """Return the name of the bias of queries, keys and values."""
     return f"layer.{layer}.qkv.bias"
 
 
 def head_norm(layer: int, part: Literal["q", "k"]) -> str:
-    """Name the norm of each head of queries or keys."""
+    """Return the name of the norm of each head of queries or keys."""
     return f"layer.{layer}.{part}_norm"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from cupola.catalog import ModelConverter, Progress, Settings, hookimpl
-from cupola_plugins.gguf.converter import run_isolated
+from cupola_plugins.gguf.converter import run_subprocess
 from cupola_plugins.gguf.files import Layout
 
 _KNOWN_OPERATORS = (b"MatMulNBits", b"MatMulIntegerToFloat")
@@ -34,7 +34,7 @@ class OnnxRelayout(ModelConverter):
         # -P: a stray numpy.py in the current directory must not become the library.
         command = [sys.executable, "-P", "-m", "cupola_plugins.relayout", str(source), str(folder)]
         try:
-            await run_isolated([*command, "--layout", Layout(layout).value], source, progress)
+            await run_subprocess([*command, "--layout", Layout(layout).value], source, progress)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))

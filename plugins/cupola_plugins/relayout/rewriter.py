@@ -11,7 +11,7 @@ from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files, linear
 from cupola_plugins.gguf.files import Layout
 from cupola_plugins.gguf.graph import LAYOUT_PROPERTY
-from cupola_plugins.gguf.importer import disk_explained, require_room
+from cupola_plugins.gguf.importer import translate_disk_errors, require_disk_space
 from cupola_plugins.gguf.linear import Linear, Matrix
 from cupola_plugins.gguf.onnx_model import Nodes, WeightsFile
 from cupola_plugins.relayout.sites import Site, Tensors, find_sites
@@ -31,9 +31,9 @@ def rewrite(source: Path, folder: Path, *, layout: Layout, progress: Progress | 
         DiskFullError, CacheError: The folder cannot be written.
     """
     needed = sum(path.stat().st_size for path in source.iterdir() if path.is_file()) * 2
-    with disk_explained(folder, needed):
+    with translate_disk_errors(folder, needed):
         folder.mkdir(parents=True, exist_ok=True)
-        require_room(folder, needed)
+        require_disk_space(folder, needed)
         graphs = {name: _load(source / name) for name in (files.GRAPH, files.PICKED_GRAPH) if (source / name).is_file()}
         with WeightsFile(folder / files.WEIGHTS) as weights:
             writer = _Writer(source, weights, layout, progress)
