@@ -36,7 +36,7 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     "deepseek-r1-qwen": (_QWEN2,),
     "llama-bpe": (_LLAMA3,),
 }
-"""The split expressions for each `tokenizer.ggml.pre` of byte-level BPE, applied in order (llama.cpp, llama-vocab.cpp)."""
+"""The split expressions for each `tokenizer.ggml.pre` of byte-level BPE, in order (llama.cpp's llama-vocab.cpp)."""
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 """The character for a space in SentencePiece vocabularies."""
 
@@ -160,7 +160,7 @@ class GgufTokenizer:
         return bool(wanted)
 
     def _chat_template(self) -> str | None:
-        """Return the chat template. It starts with the BOS token, because the tokenizer adds none to a rendered chat."""
+        """Return the chat template. It starts with the BOS token, which nothing adds to a rendered chat."""
         template = self._metadata.get("tokenizer.chat_template")
         if not isinstance(template, str):
             return None

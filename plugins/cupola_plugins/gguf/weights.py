@@ -51,7 +51,7 @@ def stored_bytes(sizes: Hyperparameters, layout: Layout, *, own_head: bool) -> i
 
 
 def _store_embedding(checkpoint: Checkpoint, weights: WeightsFile) -> None:
-    """Write the embedding: uint8 [vocabulary, hidden] and float32 scales [vocabulary, hidden / 32]. Lossless for Q8_0."""
+    """Write the embedding: uint8 [vocabulary, hidden] and float32 scales [vocabulary, hidden / 32]."""
     blocks = checkpoint.exact_blocks(EMBEDDING) or int8_blocks(checkpoint.matrix(EMBEDDING), EMBEDDING_BLOCK)
     weights.add(f"{EMBEDDING_WEIGHTS}.values", blocks.values.reshape(len(blocks.values), -1))
     weights.add(f"{EMBEDDING_WEIGHTS}.scales", blocks.scales)

@@ -1,4 +1,4 @@
-"""The rewriting process: `python -m cupola_plugins.relayout SOURCE FOLDER --layout LAYOUT`. Speaks lines of JSON."""
+"""The conversion process: `python -m cupola_plugins.relayout SOURCE FOLDER --layout LAYOUT`. Writes lines of JSON."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from cupola_plugins.gguf.files import Layout
 
 
 def _rewrite(source: Path, folder: Path, layout: Layout, progress: Callable[[ProgressEvent], None]) -> None:
-    from cupola_plugins.relayout.rewriter import rewrite  # noqa: PLC0415 - heavy, and of no use to --help
+    from cupola_plugins.relayout.rewriter import rewrite  # noqa: PLC0415 - heavy, and not needed for --help
 
     rewrite(source, folder, layout=layout, progress=progress)
 

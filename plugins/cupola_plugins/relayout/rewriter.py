@@ -1,4 +1,4 @@
-"""Rewrites a model folder with its matrices in another layout. Runs in a process of its own, see `converter`."""
+"""Rewrites a model folder with its matrices in another layout. Runs in a separate process; see `converter`."""
 
 import shutil
 from pathlib import Path
@@ -11,23 +11,23 @@ from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files, linear
 from cupola_plugins.gguf.files import Layout
 from cupola_plugins.gguf.graph import LAYOUT_PROPERTY
-from cupola_plugins.gguf.importer import translate_disk_errors, require_disk_space
+from cupola_plugins.gguf.importer import require_disk_space, translate_disk_errors
 from cupola_plugins.gguf.linear import Linear, Matrix
 from cupola_plugins.gguf.onnx_model import Nodes, WeightsFile
 from cupola_plugins.relayout.sites import Site, Tensors, find_sites
 
-_OLDEST_OPSET_FOR_ROWS = 18  # ReduceMax takes its axes as an input from there on
+_OLDEST_OPSET_FOR_ROWS = 18  # ReduceMax takes its axes as an input since then
 _LOGITS = "logits"
 
 
 def rewrite(source: Path, folder: Path, *, layout: Layout, progress: Progress | None = None) -> None:
-    """Write the model of one folder to another, with its matrices in a layout.
+    """Write the model in `source` to `folder`, with its matrices in another layout.
 
-    The values are those that the source holds, so a layout of fewer bits loses something and one of more bits gains
-    nothing. Everything but graphs and weights is copied.
+    The matrices are dequantized and quantized again: fewer bits lose precision, more bits do not restore it. All files
+    except graphs and weights are copied.
 
     Raises:
-        ModelFormatError: The source is damaged, or has no matrices that can be read back.
+        ModelFormatError: The source is damaged, or has no matrices that can be dequantized.
         DiskFullError, CacheError: The folder cannot be written.
     """
     needed = sum(path.stat().st_size for path in source.iterdir() if path.is_file()) * 2
@@ -40,14 +40,14 @@ def rewrite(source: Path, folder: Path, *, layout: Layout, progress: Progress | 
             for model in graphs.values():
                 writer.store(model)
             for name, model in graphs.items():
-                (folder / name).write_bytes(writer.rewritten(model).SerializeToString())
+                (folder / name).write_bytes(writer.rewrite(model).SerializeToString())
         for path in source.iterdir():
             if path.is_file() and path.suffix not in (".onnx", ".data") and not path.name.startswith("cupola."):
                 shutil.copy2(path, folder / path.name)
 
 
 class _Writer:
-    """Stores every matrix once, however many graphs use it."""
+    """Stores each matrix once, even if several graphs use it."""
 
     def __init__(self, source: Path, weights: WeightsFile, layout: Layout, progress: Progress | None) -> None:
         self._source, self._weights, self._layout, self._progress = source, weights, layout, progress
@@ -56,7 +56,10 @@ class _Writer:
         tensors = Tensors(model, self._source)
         sites = find_sites(model, tensors)
         if not sites:
-            raise ModelFormatError(path=str(self._source), detail="its graph has no matrices that can be read back")
+            raise ModelFormatError(
+                path=str(self._source),
+                detail="its graph has no matrices that can be converted. Use a model with MatMulNBits",
+            )
         replaced = {name for site in sites for index in site.nodes for name in model.graph.node[index].input}
         kept = {name for index in _kept(model, sites) for name in model.graph.node[index].input}
         for name in tensors.protos.keys() - (replaced - kept):
@@ -68,7 +71,7 @@ class _Writer:
             if self._progress:
                 self._progress(ProgressEvent("convert", done, len(sites), "matrices"))
 
-    def rewritten(self, model: onnx.ModelProto) -> onnx.ModelProto:
+    def rewrite(self, model: onnx.ModelProto) -> onnx.ModelProto:
         tensors = Tensors(model, self._source)
         sites = find_sites(model, tensors)
         if self._layout is Layout.INT8_ROWS:
@@ -88,7 +91,7 @@ class _Writer:
             list(model.graph.input),
             list(model.graph.output),
             {**inline, **self._weights.tensors},
-            {**{one.key: one.value for one in model.metadata_props}, LAYOUT_PROPERTY: self._layout.value},
+            {**{entry.key: entry.value for entry in model.metadata_props}, LAYOUT_PROPERTY: self._layout.value},
         )
         del new.opset_import[:]
         new.opset_import.extend(model.opset_import)
@@ -101,8 +104,8 @@ class _Writer:
 def _load(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's and onnx's errors have no common ancestor of their own
-        raise ModelFormatError(path=str(path), detail=f"is no ONNX graph: {error}") from error
+    except Exception as error:  # the errors of protobuf and onnx have no common base class
+        raise ModelFormatError(path=str(path), detail=f"is not a valid ONNX graph: {error}") from error
 
 
 def _matrix(site: Site) -> Matrix:
@@ -114,7 +117,7 @@ def _kept(model: onnx.ModelProto, sites: list[Site]) -> set[int]:
 
 
 def _require_opset(model: onnx.ModelProto, source: Path) -> None:
-    version = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    version = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 0)
     if version < _OLDEST_OPSET_FOR_ROWS:
-        detail = f"its graph is of opset {version}; int8-rows needs {_OLDEST_OPSET_FOR_ROWS}. Export it anew."
+        detail = f"its graph has opset {version}, but int8-rows needs {_OLDEST_OPSET_FOR_ROWS}. Export the model again."
         raise ModelFormatError(path=str(source), detail=detail)

