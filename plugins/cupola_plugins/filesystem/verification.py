@@ -1,4 +1,4 @@
-"""Reads cached models again and compares them with their manifests. Everything here blocks: call it in a thread."""
+"""Compares cached models with their manifests. Everything here blocks: call it in a thread."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -16,35 +16,35 @@ _READ_BYTES = 1 << 20
 
 
 class Meter:
-    """Adds up what was worked through, tells the event loop now and then, and notices cancellation.
+    """Reports processed bytes to the event loop, at most every 8 MiB, and checks for cancellation.
 
     Args:
-        progress: Told on the event loop.
-        phase: As in `ProgressEvent`.
-        total_bytes: All there is to do.
+        progress: Called on the event loop.
+        phase: The phase of the `ProgressEvent`s.
+        total_bytes: The number of bytes to process.
     """
 
     _STEP_BYTES = 8 << 20
 
     def __init__(self, progress: Progress, phase: str, total_bytes: int) -> None:
         self._progress, self._phase, self._total = progress, phase, total_bytes
-        self._done = self._told = 0
-        self._tell()
+        self._done = self._reported = 0
+        self._report()
 
     def advance(self, size_bytes: int) -> None:
-        """Take note of more."""
+        """Add processed bytes. Raises the cancellation exception if the task was cancelled."""
         from_thread.check_cancelled()
         self._done += size_bytes
-        if self._done - self._told >= self._STEP_BYTES or self._done >= self._total:
-            self._tell()
+        if self._done - self._reported >= self._STEP_BYTES or self._done >= self._total:
+            self._report()
 
-    def _tell(self) -> None:
-        self._told = self._done
+    def _report(self) -> None:
+        self._reported = self._done
         from_thread.run_sync(self._progress, ProgressEvent(self._phase, min(self._done, self._total), self._total))
 
 
 def read_manifest(folder: ModelFolder) -> Manifest | str:
-    """Read a model's manifest, or say why that cannot be done."""
+    """Return a model's manifest, or the reason why it cannot be read."""
     try:
         return manifests.decode((folder.path / MANIFEST).read_bytes())
     except (OSError, msgspec.DecodeError) as error:
@@ -55,8 +55,8 @@ def verify(folders: list[tuple[ModelFolder, str]], progress: Progress) -> list[V
     """Compare every file of every model with its record.
 
     Args:
-        folders: Each with the model's id, for those without a manifest of ours.
-        progress: Told on the event loop, with the phase "verify".
+        folders: Model folders with their ids, which are used if there is no manifest of Cupola.
+        progress: Called on the event loop, with the phase "verify".
     """
     read = [(folder, name, read_manifest(folder) if folder.manifest == MANIFEST else None) for folder, name in folders]
     meter = Meter(progress, "verify", sum(found.size_bytes for _, _, found in read if isinstance(found, Manifest)))
@@ -73,7 +73,7 @@ def verify(folders: list[tuple[ModelFolder, str]], progress: Progress) -> list[V
 
 
 def digest(path: Path, meter: Meter, use: Callable[[bytes], object] | None = None) -> tuple[int, str]:
-    """Return the size and the sha256 of a file; `use` is handed every piece on the way."""
+    """Return the size and SHA-256 of a file. `use` is called with every chunk."""
     size, found = 0, hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while data := file.read(_READ_BYTES):
@@ -86,7 +86,7 @@ def digest(path: Path, meter: Meter, use: Callable[[bytes], object] | None = Non
 
 
 def difference(record: FileRecord, size_bytes: int, sha256: str) -> str:
-    """Say how a file differs from its record; nothing if it does not."""
+    """Return how a file differs from its record, "" if it does not."""
     if size_bytes != record.size_bytes:
         return f"{record.path}: {size_bytes:,} bytes instead of {record.size_bytes:,}"
     return f"{record.path}: other content, sha256 {sha256}" if sha256 != record.sha256 else ""

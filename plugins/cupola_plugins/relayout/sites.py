@@ -79,8 +79,8 @@ class BlocksSite(Site):
         bits: 4 or 8 bits per weight.
         block: Weights per block.
         inputs: Names of x, values, scales and, if given, zero points. Values are uint8
-            [rows, blocks, block * bits / 8], scales have rows * blocks entries, zero points are uint8 [rows, ceil(blocks * bits / 8)]; without zero
-            points the zero point is 2 ** (bits - 1).
+            [rows, blocks, block * bits / 8], scales [rows * blocks], zero points uint8
+            [rows, ceil(blocks * bits / 8)]; the default zero point is 2 ** (bits - 1).
     """
 
     bits: int

@@ -58,7 +58,7 @@ async def test_an_import_in_a_process_of_its_own_gives_the_same_files(tmp_path):
 
 async def test_what_the_process_refuses_is_raised_here(tmp_path):
     (tmp_path / "bad.gguf").write_bytes(b"no model")
-    with pytest.raises(ModelFormatError, match=r"bad\.gguf: is no GGUF file"):
+    with pytest.raises(ModelFormatError, match=r"bad\.gguf: is not a GGUF file"):
         await import_in_subprocess(tmp_path / "bad.gguf", tmp_path / "model")
 
 
@@ -103,7 +103,7 @@ async def test_a_process_that_is_killed_leaves_nothing(source, tmp_path, sabotag
         "os.write = lambda *arguments: (write(*arguments), os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     events = []
-    with pytest.raises(ModelFormatError, match="was ended by signal 9"):
+    with pytest.raises(ModelFormatError, match="was killed by signal 9"):
         await import_in_subprocess(source, tmp_path, progress=events.append)
     assert len(events) == 1
     assert names(tmp_path) == []
@@ -111,7 +111,7 @@ async def test_a_process_that_is_killed_leaves_nothing(source, tmp_path, sabotag
 
 async def test_a_process_that_breaks_shows_the_end_of_what_it_said(source, tmp_path, sabotaged):
     sabotaged("import os\nos.write(2, b'x' * 100_000 + b' out of luck')\nos._exit(3)")
-    with pytest.raises(ModelFormatError, match=r"exit code 3 before it was done\. x+ out of luck$") as caught:
+    with pytest.raises(ModelFormatError, match=r"exited with code 3 before it finished\. x+ out of luck$") as caught:
         await import_in_subprocess(source, tmp_path)
     assert len(caught.value.detail) < 3_000
 

@@ -126,9 +126,9 @@ def test_a_text_begins_with_the_first_token_and_user_defined_ones_are_cut_out(tm
     ("change", "reason"),
     [
         (lambda metadata: metadata["tokenizer.ggml.scores"].pop(), "scores"),
-        (lambda metadata: metadata["tokenizer.ggml.tokens"].__setitem__(9, "x<0x05>"), "without the byte <0x05>"),
+        (lambda metadata: metadata["tokenizer.ggml.tokens"].__setitem__(9, "x<0x05>"), "no token for the byte <0x05>"),
         (lambda metadata: metadata.__setitem__("tokenizer.ggml.scores", ["a"]), "scores"),
-        (lambda metadata: metadata.pop("tokenizer.ggml.scores"), "lacks the list"),
+        (lambda metadata: metadata.pop("tokenizer.ggml.scores"), "has no list"),
         (lambda metadata: metadata.__setitem__("tokenizer.ggml.remove_extra_whitespaces", True), "remove_extra"),
         (lambda metadata: metadata.__setitem__("tokenizer.ggml.pre", "llama-bpe"), "'llama-bpe'"),
     ],
