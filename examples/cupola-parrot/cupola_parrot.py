@@ -1,4 +1,4 @@
-"""An execution provider that repeats its prompt. It has no model and no accelerator, but implements the whole contract."""
+"""An execution provider that repeats its prompt. It has no model, but implements the whole contract."""
 
 import random
 
