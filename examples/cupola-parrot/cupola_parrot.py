@@ -32,9 +32,7 @@ class ParrotSession(provider.Session):
 
     def check(self, turn: provider.Turn) -> None:
         if turn.guidance or turn.top_logprobs is not None or turn.min_tokens or turn.stop_token_ids:
-            raise errors.RequestError(
-                detail="A parrot only repeats its prompt. Remove guidance, logprobs, min_tokens and stop_token_ids."
-            )
+            raise errors.RequestError(detail="A parrot cannot use guidance, logprobs, min_tokens or stop_token_ids.")
         if not turn.prompt or not all(0 <= token <= 0x10FFFF for token in turn.prompt):
             raise errors.RequestError(detail="A parrot needs a prompt to repeat. Send at least one character.")
 

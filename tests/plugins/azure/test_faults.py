@@ -87,7 +87,7 @@ async def test_pauses_double_and_differ():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anyio, "sleep", pause)
         with pytest.raises(UnreachableError, match="no route"):
-            await Client(Down(), RetryPolicy()).ask(Request("GET", ["http://x/"], {}), lambda *_: None)
+            await Client(Down(), RetryPolicy()).send(Request("GET", ["http://x/"], {}), lambda *_: None)
     assert [low <= pause <= 1.5 * low for low, pause in zip([0.5, 1, 2], pauses, strict=True)] == [True] * 3
 
 

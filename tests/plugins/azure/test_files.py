@@ -124,7 +124,7 @@ async def test_a_container_of_nothing_is_an_error(azure, catalog_of):
         (b'<!DOCTYPE x [<!ENTITY a "b">]><EnumerationResults/>', "document type"),
         (b"<EnumerationResults><Blobs><Blob><Name>a</Name></Blob></Blobs></EnumerationResults>", "no size"),
         (b"<EnumerationResults><Blobs><Blob><Name/></Blob></Blobs></EnumerationResults>", "no name"),
-        (b"", "no XML"),
+        (b"", "not valid XML"),
     ],
 )
 def test_what_is_no_listing_is_refused(xml, reason):
