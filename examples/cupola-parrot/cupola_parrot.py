@@ -1,4 +1,4 @@
-"""A parrot as an execution provider: it repeats what it is told. No model, no accelerator, but all of the contract."""
+"""An execution provider that repeats its prompt. It has no model, but implements the whole contract."""
 
 import random
 
@@ -6,7 +6,7 @@ from cupola import errors, provider
 
 
 class Letters(provider.Tokenizer):
-    """A token is the number of a character; it is its own decoder, because no character takes two tokens."""
+    """A token is the code point of a character. The class is its own decoder: every character is one token."""
 
     def render(self, prompt: provider.ChatPrompt) -> list[int]:
         return self.encode(prompt.messages[-1].content)
@@ -32,9 +32,9 @@ class ParrotSession(provider.Session):
 
     def check(self, turn: provider.Turn) -> None:
         if turn.guidance or turn.top_logprobs is not None or turn.min_tokens or turn.stop_token_ids:
-            raise errors.RequestError(detail="A parrot only repeats; it can be guided by nothing.")
+            raise errors.RequestError(detail="A parrot cannot use guidance, logprobs, min_tokens or stop_token_ids.")
         if not turn.prompt or not all(0 <= token <= 0x10FFFF for token in turn.prompt):
-            raise errors.RequestError(detail="A parrot wants letters to repeat.")
+            raise errors.RequestError(detail="A parrot needs a prompt to repeat. Send at least one character.")
 
     def admit(self, turn: provider.Turn) -> None:
         self.turn, self.read, self.said = turn, 0, 0
@@ -53,7 +53,7 @@ class ParrotSession(provider.Session):
         return [provider.TokenEvent(turn.id, (token,), finish)]
 
     def cancel(self, turn_id: int) -> None:
-        """Do nothing: a turn that is cancelled is stepped no more."""
+        """Do nothing: a cancelled turn gets no further steps."""
 
 
 class ParrotProvider(provider.ExecutionProvider):

@@ -1,4 +1,4 @@
-"""The parrot's one model, so that there is something to run: a catalog of its own."""
+"""A catalog with one model for the parrot, so that there is something to run."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ class Aviary(CatalogSource):
         return [ModelInfo(id="grey-parrot-cpu:1", alias="grey-parrot", provider="ParrotExecutionProvider", **shared)]
 
     async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:
-        return []  # a real catalog names addresses, sizes and digests here, and leaves out `fetch`
+        return []  # a real catalog returns URLs, sizes and digests here, and has no `fetch`
 
     async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:
         (staging.path / "genai_config.json").write_text("{}")

@@ -65,7 +65,7 @@ def test_a_list_says_how_old_it_is_when_the_network_does_not_answer(azure, cupol
     azure.fail("catalog", status=404, times=None)
     listed = cupola("model", "list")
     assert f"{NAME}:1" in listed.stdout
-    assert listed.stderr == "The models of azure are as they were listed 3 days ago.\n"
+    assert listed.stderr == "The listing of azure is 3 days old.\n"
     snapshot.unlink()
     listed = cupola("model", "list")
     assert "404" in listed.stderr

@@ -19,9 +19,8 @@ from cupola.testing.catalogs import FolderStaging
 from cupola_plugins import starter
 from cupola_plugins.filesystem import FilesystemCache
 from cupola_plugins.starter import StarterCatalog
+from cupola_plugins.starter.models import STARTER_MODELS, GgufInWheel, StarterModel
 from cupola_plugins.starter.pip import Wheel
-from cupola_plugins.starter.records import STARTER_MODELS, StarterModel
-from cupola_plugins.starter.unpack import GgufInWheel
 from file_server import FileServer
 from waiting import until
 

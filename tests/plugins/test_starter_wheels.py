@@ -14,9 +14,8 @@ from cupola.downloads import HttpDownloader
 from cupola.errors import DigestMismatchError, DiskFullError, ModelFormatError
 from cupola.testing.catalogs import FolderStaging
 from cupola_plugins.starter import StarterCatalog
+from cupola_plugins.starter.models import STARTER_MODELS, Member, MembersOfWheels, StarterModel
 from cupola_plugins.starter.pip import Wheel
-from cupola_plugins.starter.records import STARTER_MODELS, StarterModel
-from cupola_plugins.starter.unpack import Member, MembersOfWheels
 from file_server import FileServer
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import pytest
 from cupola.provider import Limits, ModelFiles, Sampling, Turn
 from cupola.testing.sessions import run_turn
 from cupola_plugins.gguf import Layout
-from cupola_plugins.gguf.families import ARCHITECTURES
+from cupola_plugins.gguf.architecture import ARCHITECTURES
 from cupola_providers.runtime.loading import RuntimeSetup, open_session
 from tiny_model import TinySizes, reference_logits, write_tiny_model
 

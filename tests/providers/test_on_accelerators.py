@@ -21,7 +21,7 @@ from cupola.provider import Sampling
 from cupola.settings import ModelSettings
 from cupola.worker.launch import Interpreter, shared_modules
 from cupola.worker.process import WorkerSpec, open_worker
-from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.files import Layout
 from echo_specs import text_of
 from provider_environments import built_in, entry_of, environment_of, installed
 from tiny_model import write_tiny_model

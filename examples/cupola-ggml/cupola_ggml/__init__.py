@@ -1,4 +1,4 @@
-"""Runs models on ggml, through the execution provider onnxruntime-ggml."""
+"""An execution provider that runs models on ggml, through onnxruntime-ggml."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -12,8 +12,8 @@ class GgmlOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[providers.ggml]`.
 
     Attributes:
-        device: Which of ggml's backends; auto takes a GPU where there is one.
-        threads: Of the processor; 0 takes as many as there are cores.
+        device: The ggml backend. "auto" uses a GPU if there is one.
+        threads: The number of CPU threads; 0 for the number of cores.
     """
 
     device: Literal["auto", "gpu", "cpu"] = "auto"
@@ -26,13 +26,13 @@ class GgmlProvider(ExecutionProvider):
     name = "ggml"
     device_types = ("CPU",)
     requirements = ("onnxruntime==1.30.0", "onnxruntime-ggml==0.2.0", "tokenizers>=0.21,<1")
-    prerequisites = "For a GPU it wants Vulkan or Metal."
+    prerequisites = "A GPU needs Vulkan or Metal."
     options_type = GgmlOptions
 
     def probe(self) -> ProviderReport:
-        """Report what ggml registers: one device, the processor, whichever backend computes."""
+        """Report the one device that ggml registers, the CPU, whichever backend computes."""
         try:
-            import onnxruntime  # noqa: PLC0415 - the service imports no runtime
+            import onnxruntime  # noqa: PLC0415 - the service must not import a runtime
             import onnxruntime_ggml  # noqa: PLC0415
 
             onnxruntime_ggml.devices()
@@ -45,7 +45,8 @@ class GgmlProvider(ExecutionProvider):
         """Load a model.
 
         Raises:
-            LoadError, ModelFormatError: With what to do about it.
+            LoadError: ggml or ONNX Runtime cannot load the model.
+            ModelFormatError: The model's files are damaged.
         """
         from cupola_ggml.session import GgmlSession  # noqa: PLC0415
 
@@ -54,5 +55,5 @@ class GgmlProvider(ExecutionProvider):
 
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring ggml."""
+    """Contribute the provider."""
     return [GgmlProvider()]

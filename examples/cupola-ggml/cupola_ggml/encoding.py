@@ -1,4 +1,4 @@
-"""Hugging Face's tokenizers, in the words of onnxruntime-genai's, which `GenaiTokenizer` speaks."""
+"""Hugging Face's tokenizers with the interface of onnxruntime-genai's, which `GenaiTokenizer` uses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ class Encoder:
         self._adds_special = False
 
     def update_options(self, *, add_special_tokens: str) -> None:
-        """Choose whether the tokenizer adds what it wants at the beginning, "true" or "false"."""
+        """Set whether `encode` adds special tokens, "true" or "false"."""
         self._adds_special = add_special_tokens == "true"
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """Return the tokens of a text."""
+        """Return the token ids of a text, int64 [tokens]."""
         return np.array(self._tokenizer.encode(text, add_special_tokens=self._adds_special).ids, np.int64)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens."""
+        """Return the text of token ids, with special tokens."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))

@@ -23,19 +23,19 @@ _HIDDEN = np.float32(-1e9)
 
 
 class GgmlSession(Session):
-    """Runs turns one at a time; each pass gives the graph all keys and values so far and takes them back, longer.
+    """Runs one turn at a time. Each pass feeds the KV cache to the graph and gets the extended one back.
 
     Args:
-        model: Its files.
-        options: The provider's.
-        limits: Bounds to keep.
+        model: The files of the model.
+        options: The options of the provider.
+        limits: The limits of the session.
 
     Raises:
-        LoadError: The graph has something that cannot be written in ONNX's own operators, or ggml refuses it.
+        LoadError: The graph cannot be rewritten in standard ONNX operators, or ggml refuses it.
     """
 
     kind = "generator"
-    reason = "ggml is given one turn at a time"
+    reason = "ggml runs one turn at a time"
     capacity = 1
 
     def __init__(self, model: ModelFiles, options: GgmlOptions, limits: Limits) -> None:
@@ -44,7 +44,7 @@ class GgmlSession(Session):
         self.tokenizer = GenaiTokenizer(model.path, config, Encoder(model.path))
         self.threads = options.threads or psutil.cpu_count(logical=False) or 1
         self._graph = standard_graph(model, config)
-        self._native = _opened(model, self._graph, {"device": options.device, "threads": self.threads})
+        self._native = _open(model, self._graph, {"device": options.device, "threads": self.threads})
         self.nodes = _nodes(self._native)
         sizes = {"vocab_size": config.model.vocab_size, "context_length": self.context_length}
         self._rows = Rows(config, self.tokenizer, **sizes)
@@ -54,18 +54,18 @@ class GgmlSession(Session):
         self._cache: dict[str, NDArray[np.float32]] = {}
 
     def check(self, turn: Turn) -> None:
-        """Refuse a turn that can never run."""
+        """Raise `RequestError` for a turn that can never run."""
         self._rows.open(turn)
 
     def admit(self, turn: Turn) -> None:
-        """Take a turn in."""
+        """Start a turn."""
         try:
             self._row, self._cache = self._rows.open(turn), self._graph.empty_cache()
         except CupolaError as error:
             self._refused.append(TokenEvent(turn.id, error=to_wire(error)))
 
     def step(self) -> Sequence[TokenEvent]:
-        """Compute a chunk of the prompt, or the token that was chosen last, and choose the next."""
+        """Compute a chunk of the prompt, or the last token, and sample the next token."""
         events, self._refused = self._refused, []
         if self._row is not None:
             events.append(self._advance(self._row))
@@ -74,7 +74,7 @@ class GgmlSession(Session):
         return events
 
     def cancel(self, turn_id: int) -> None:
-        """Forget a turn."""
+        """Drop a turn."""
         self._refused = [event for event in self._refused if event.turn_id != turn_id]
         if self._row is not None and self._row.id == turn_id:
             self._row = None
@@ -91,7 +91,7 @@ class GgmlSession(Session):
         return row.accept(int(sample(logits, [row.sampler])[0]), logits[0])
 
     def _pass(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Compute tokens; returns the logits after the last, [1, vocabulary]."""
+        """Compute tokens. Return the logits after the last one, float32 [1, vocabulary]."""
         held = next(iter(self._cache.values())).shape[2]
         positions = np.arange(held, held + len(tokens))
         sees = np.arange(held + len(tokens)) <= positions[:, None]
@@ -107,14 +107,14 @@ class GgmlSession(Session):
         return np.asarray(logits[:, -1], np.float32)
 
 
-def _opened(model: ModelFiles, graph: StandardGraph, options: dict[str, Any]) -> Any:
+def _open(model: ModelFiles, graph: StandardGraph, options: dict[str, Any]) -> Any:
     settings = ort.SessionOptions()
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     onnxruntime_ggml.session_options(options, base=settings)
     try:
         return graph.open(settings)
-    except Exception as error:  # ONNX Runtime's errors have no root of their own
+    except Exception as error:  # the errors of ONNX Runtime have no common base class
         raise LoadError(model=model.id, detail=f"ONNX Runtime or ggml refuses it: {error}") from error
 
 

@@ -1,6 +1,6 @@
-"""The catalog source for Azure AI Foundry, private catalogs and mirrors of it; both protocols of Foundry Local.
+"""The catalog source for Azure AI Foundry, private catalogs and mirrors, with both protocols of Foundry Local.
 
-It contacts nothing unless `azure.enabled` is set or a private catalog is configured.
+It makes no request unless `azure.enabled` is set or a private catalog is configured.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from cupola_plugins.azure.source import AzureFoundryCatalog
 
 __all__ = ["AzureFoundryCatalog", "catalog_sources"]
 
-# By this name Foundry Local knows its own in a shared cache folder.
+# The name that Foundry Local uses in a shared cache folder.
 _SNAPSHOT = "foundry.modelinfo.json"
 
 

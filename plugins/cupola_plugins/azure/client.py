@@ -1,4 +1,4 @@
-"""Asks Foundry's services over HTTP: patiently where waiting helps, and without a word about signatures."""
+"""An HTTP client for the Azure services: retries where waiting helps, and never shows signed URLs."""
 
 import logging
 import random
@@ -18,17 +18,17 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 _CONNECT_TIMEOUT_S = 8.0
-_LONGEST_WAIT_S = 30.0
+_MAX_WAIT_S = 30.0
 
 
 class UnreachableError(Exception):
-    """Nobody gave a usable answer: no connection, overloaded, broken off, damaged. Another region or hour may."""
+    """No address gave a usable response. The request may succeed later or in another region."""
 
 
 class RefusedError(Exception):
-    """The service answered that it will not; asking again does not help. `status` is its HTTP status."""
+    """The service refused the request, and a retry does not help. `status` is the HTTP status, 0 if there is none."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -36,15 +36,15 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait and how often to try.
+class RetryPolicy:
+    """The limits of attempts and waiting times.
 
     Attributes:
-        attempts: Requests to one address, at most.
-        first_pause_s: Wait before the second; doubles each time, with up to half as much again by chance.
-        timeout_s: For one attempt, whole.
-        offline: Whether to try again when not even a connection comes about. Somebody without a network, who has a
-            remembered answer, should not wait for it.
+        attempts: The maximum number of requests to one address.
+        first_pause_s: The wait before the second attempt. It doubles each time, plus up to 50 % jitter.
+        timeout_s: The time limit of one attempt.
+        offline: Whether to retry when no connection can be made. Without a network, a remembered listing should be
+            used at once.
     """
 
     attempts: int = 4
@@ -55,7 +55,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask, at each of some addresses that hold the same."""
+    """An HTTP request that any of several equivalent addresses can response."""
 
     method: str
     addresses: Sequence[str]
@@ -64,7 +64,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     status: int
     reason: str
     headers: httpx.Headers
@@ -72,8 +72,8 @@ class _Answer:
 
 
 @dataclass(slots=True)
-class _Failure(Exception):  # noqa: N818 - carries the wait to the loop that does it, and goes no further
-    """An attempt that may be repeated."""
+class _Failure(Exception):  # noqa: N818 - internal: carries the wait to the retry loop
+    """A failed attempt that can be retried."""
 
     cause: str
     wait_s: float | None = None
@@ -81,56 +81,58 @@ class _Failure(Exception):  # noqa: N818 - carries the wait to the loop that doe
 
 
 class Client:
-    """Proxies and certificates come from the usual environment variables (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE)."""
+    """Sends requests with retries.
 
-    def __init__(self, http: httpx.AsyncClient, patience: Patience) -> None:
+    Proxies and certificates come from the usual environment variables (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
+    """
+
+    def __init__(self, http: httpx.AsyncClient, retry_policy: RetryPolicy) -> None:
         self._http = http
-        self._patience = patience
+        self._retry_policy = retry_policy
 
-    async def ask(self, request: Request, read: Callable[[bytes, httpx.Headers], T]) -> T:
-        """Return what `read` makes of the answer of the first address that gives a usable one.
+    async def send(self, request: Request, read: Callable[[bytes, httpx.Headers], T]) -> T:
+        """Return the result of `read` for the first usable response.
 
-        Only 408, 429, 5xx, broken connections and answers that `read` raises ValueError at are tried again, or
-        elsewhere. `Retry-After` is kept to.
+        Retries, and then tries the next address, on status 408, 429 and 5xx, on broken connections, and when `read`
+        raises ValueError. Respects `Retry-After` (RFC 9110, 10.2.3).
 
         Raises:
-            UnreachableError: No address gave a usable answer.
-            RefusedError: One answered with any other status.
+            UnreachableError: No address gave a usable response.
+            RefusedError: An address responded with any other status.
         """
         causes = []
         for address in request.addresses:
             try:
-                return await self._ask_one(address, request, read)
+                return await self._send_with_retries(address, request, read)
             except UnreachableError as error:
                 causes.append(str(error))
                 logger.info("%s", error)
-        more = f" ({len(causes) - 1} other regions failed as well)" if len(causes) > 1 else ""
-        raise UnreachableError(causes[0] + more)
+        raise unreachable(causes)
 
-    async def _ask_one(self, address: str, request: Request, read: Callable[[bytes, httpx.Headers], T]) -> T:
-        attempts = self._patience.attempts if len(request.addresses) == 1 else min(2, self._patience.attempts)
+    async def _send_with_retries(self, address: str, request: Request, read: Callable[[bytes, httpx.Headers], T]) -> T:
+        attempts = self._retry_policy.attempts if len(request.addresses) == 1 else min(2, self._retry_policy.attempts)
         for attempt in range(attempts):
             try:
-                answer = await self._attempt(address, request)
-                return read(answer.body, answer.headers)
+                response = await self._attempt(address, request)
+                return read(response.body, response.headers)
             except ValueError as error:
-                failure = _Failure(f"the answer is damaged: {error}")
+                failure = _Failure(f"the response is damaged: {error}")
             except _Failure as error:
                 failure = error
-            pause_s = self._patience.first_pause_s * 2**attempt * random.uniform(1, 1.5)  # noqa: S311 - jitter
+            pause_s = self._retry_policy.first_pause_s * 2**attempt * random.uniform(1, 1.5)  # noqa: S311 - jitter
             wait_s = pause_s if failure.wait_s is None else failure.wait_s
-            gives_up = failure.is_offline and not self._patience.offline
-            if attempt + 1 == attempts or gives_up or wait_s > _LONGEST_WAIT_S:
+            gives_up = failure.is_offline and not self._retry_policy.offline
+            if attempt + 1 == attempts or gives_up or wait_s > _MAX_WAIT_S:
                 break
             await anyio.sleep(wait_s)
         raise UnreachableError(f"{without_query(address)}: {failure.cause}")
 
-    async def _attempt(self, address: str, request: Request) -> _Answer:
+    async def _attempt(self, address: str, request: Request) -> _Response:
         try:
-            with anyio.fail_after(self._patience.timeout_s):
-                answer = await self._send(address, request)
+            with anyio.fail_after(self._retry_policy.timeout_s):
+                response = await self._stream(address, request)
         except TimeoutError:
-            cause = f"no answer within {self._patience.timeout_s:g} s"
+            cause = f"no response within {self._retry_policy.timeout_s:g} s"
             raise _Failure(cause, is_offline=True) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise _Failure(_cause(error), is_offline=True) from error
@@ -138,26 +140,26 @@ class Client:
             raise _Failure(_cause(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RefusedError(f"{without_query(address)}: {_cause(error)}", 0) from error
-        if answer.status in RETRIED:
-            raise _Failure(f"{answer.status} {answer.reason}", wait_s=_retry_after_s(answer.headers))
-        if answer.status != httpx.codes.OK:
-            raise RefusedError(f"{without_query(address)}: {answer.status} {answer.reason}", answer.status)
-        return answer
+        if response.status in RETRIED:
+            raise _Failure(f"{response.status} {response.reason}", wait_s=_retry_after_s(response.headers))
+        if response.status != httpx.codes.OK:
+            raise RefusedError(f"{without_query(address)}: {response.status} {response.reason}", response.status)
+        return response
 
-    async def _send(self, address: str, request: Request) -> _Answer:
+    async def _stream(self, address: str, request: Request) -> _Response:
         async with self._http.stream(
             request.method, address, headers=request.headers, content=request.content or None
         ) as response:
             body = bytearray()
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > _MOST_BYTES:
-                    raise httpx.DecodingError(f"the answer is longer than {_MOST_BYTES:,} bytes")
-            return _Answer(response.status_code, response.reason_phrase, response.headers, bytes(body))
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > _MAX_BYTES:
+                    raise httpx.DecodingError(f"the response is longer than {_MAX_BYTES:,} bytes")
+            return _Response(response.status_code, response.reason_phrase, response.headers, bytes(body))
 
 
 @asynccontextmanager
-async def open_client(patience: Patience) -> AsyncIterator[Client]:
+async def open_client(retry_policy: RetryPolicy) -> AsyncIterator[Client]:
     """Open a client.
 
     Raises:
@@ -165,21 +167,27 @@ async def open_client(patience: Patience) -> AsyncIterator[Client]:
     """
     try:
         http = httpx.AsyncClient(
-            timeout=httpx.Timeout(patience.timeout_s, connect=min(_CONNECT_TIMEOUT_S, patience.timeout_s)),
+            timeout=httpx.Timeout(retry_policy.timeout_s, connect=min(_CONNECT_TIMEOUT_S, retry_policy.timeout_s)),
             follow_redirects=True,
         )
     except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
         raise RefusedError(f"the proxy or certificate settings of the environment do not work: {error}", 0) from error
     async with http:
-        yield Client(http, patience)
+        yield Client(http, retry_policy)
+
+
+def unreachable(causes: Sequence[str]) -> UnreachableError:
+    """Return the error for addresses that all failed, with the first cause."""
+    more = f" ({len(causes) - 1} other regions failed as well)" if len(causes) > 1 else ""
+    return UnreachableError(causes[0] + more)
 
 
 def without_query(address: str) -> str:
-    """Drop what may be secret: the query holds signatures, the user part passwords."""
+    """Remove the parts of a URL that may be secret: the query with its signature, and the user with the password."""
     try:
         parts = urlsplit(address)
     except ValueError:
-        return "an address that is none"
+        return "an invalid address"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

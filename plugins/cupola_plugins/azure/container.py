@@ -1,4 +1,7 @@
-"""Finds a model's files: the registry names a blob container, the container lists its blobs."""
+"""Lists the files of a model: the registry returns a blob container, and the container lists its blobs.
+
+Container listings are those of Azure's `List Blobs` (https://learn.microsoft.com/rest/api/storageservices/list-blobs).
+"""
 
 import base64
 import binascii
@@ -15,11 +18,11 @@ from cupola_plugins.azure.client import Client, Request
 from cupola_plugins.azure.protocols import USER_AGENT
 
 _NOT_FETCHED = "inference_model.json"  # every cache store writes its own
-_MOST_PAGES = 1000
+_MAX_PAGES = 1000
 _HEADERS = {"User-Agent": USER_AGENT}
 
 
-class _RegistryAnswer(Struct, rename="camel"):
+class _RegistryResponse(Struct, rename="camel"):
     blob_sas_uri: str
 
 
@@ -30,63 +33,63 @@ class _BlobPage:
 
 
 async def locate(client: Client, registries: Sequence[str], asset_id: str) -> str:
-    """Ask the registry for the address of a model's container, signed for some hours.
+    """Return the URL of a model's container, with a signature that is valid for some hours.
 
     Args:
-        client: Asks.
-        registries: The registry's address in every region worth trying.
+        client: The client that sends the request.
+        registries: The registry URLs of all regions to try.
         asset_id: "azureml://registries/azureml/models/phi-4/versions/7".
 
     Raises:
-        UnreachableError, RefusedError: As `Client.ask`.
+        UnreachableError, RefusedError: As `Client.send`.
     """
     query = f"?assetId={quote(asset_id, safe='')}"
     request = Request("GET", [address + query for address in registries], _HEADERS)
-    return await client.ask(request, lambda body, _: _container_address(body))
+    return await client.send(request, lambda body, _: _container_address(body))
 
 
 async def list_container(client: Client, container: str) -> Sequence[RemoteFile]:
-    """List the files of a container, each with its own signed address.
+    """List the files of a container, each with a signed URL.
 
     Raises:
-        UnreachableError, RefusedError: As `Client.ask`.
-        ValueError: The listing goes in circles, or a blob's name or size is none.
+        UnreachableError, RefusedError: As `Client.send`.
+        ValueError: The listing repeats a page, or a blob has no valid name or size.
     """
     files: list[RemoteFile] = []
     markers = {""}
     marker = ""
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         address = f"{container}{'&' if '?' in container else '?'}restype=container&comp=list"
         address += f"&marker={quote(marker, safe='')}" if marker else ""
-        page = await client.ask(Request("GET", [address], _HEADERS), lambda body, _: _blob_page(body, container))
+        page = await client.send(Request("GET", [address], _HEADERS), lambda body, _: _blob_page(body, container))
         files += page.files
         if not (marker := page.marker):
             return files
         if marker in markers:
             break
         markers.add(marker)
-    raise ValueError("the listing of the container goes in circles")
+    raise ValueError("the listing of the container goes in circles: a page repeats")
 
 
 def _container_address(body: bytes) -> str:
-    address = msgspec.json.decode(body, type=_RegistryAnswer).blob_sas_uri
+    address = msgspec.json.decode(body, type=_RegistryResponse).blob_sas_uri
     if urlsplit(address).scheme not in ("http", "https"):
-        raise ValueError("the registry names no container")
+        raise ValueError("the registry returned no container URL")
     return address
 
 
 def _blob_page(body: bytes, container: str) -> _BlobPage:
-    """Read one page of `List Blobs`.
+    """Decode one page of `List Blobs`.
 
     Raises:
-        ValueError: It is damaged, cut short, or not that.
+        ValueError: The page is damaged, truncated, or of another kind.
     """
     if b"<!DOCTYPE" in body:
-        raise ValueError("the listing has a document type, which no listing needs")
+        raise ValueError("the listing has a document type declaration, which is not allowed")
     try:
         root = ET.fromstring(body)  # noqa: S314 - without a document type there are no entities to expand
     except ET.ParseError as error:
-        raise ValueError(f"the listing is no XML: {error}") from error
+        raise ValueError(f"the listing is not valid XML: {error}") from error
     if root.tag != "EnumerationResults":
         raise ValueError(f"the listing is a {root.tag!r}")
     files = [_file(blob, container) for blob in root.iterfind("Blobs/Blob") if _is_wanted(blob)]
@@ -112,12 +115,12 @@ def _name(blob: ET.Element) -> str:
     element = blob.find("Name")
     if element is None or not element.text:
         return ""
-    # Names that XML cannot hold come percent-encoded, and say so.
+    # Names with characters that XML does not allow are percent-encoded and marked.
     return unquote(element.text) if element.get("Encoded") == "true" else element.text
 
 
 def _hex(content_md5: str) -> str:
-    """Turn the base64 of `Content-MD5` into hex; big blobs have none."""
+    """Convert the base64 of `Content-MD5` to hex. Return "" if there is none, as for large blobs."""
     try:
         digest = base64.b64decode(content_md5.strip(), validate=True)
     except binascii.Error:

@@ -1,7 +1,7 @@
-"""The two protocols of the catalog: what is asked, and where an answer holds its records and the way to the next page.
+"""The two protocols of the AzureML catalog: request bodies, and the records and next page of a response.
 
-Version 2 is the asset gallery, version 1 the entities index that it replaced. Shapes as Foundry Local 2.2 and 1.2 send
-them.
+Version 2 is the asset gallery, version 1 the entities index that it replaced. The requests are
+those that Foundry Local 2.2 and 1.2 were observed to send.
 """
 
 from abc import ABC, abstractmethod
@@ -15,13 +15,13 @@ from cupola.catalog import DeviceType
 from cupola.settings import FoundryCatalogSettings
 
 PAGE_SIZE = 50
-USER_AGENT = "AzureAiStudio"  # any other is answered 400
+USER_AGENT = "AzureAiStudio"  # any other value gets status 400
 
 Json = dict[str, object]
 
 
 class Query(Struct, frozen=True):
-    """What one listing is for: models for one kind of device through one execution provider."""
+    """A listing request: models for one device type and one execution provider."""
 
     device: DeviceType
     provider: str
@@ -31,21 +31,21 @@ class Query(Struct, frozen=True):
 
 
 class Cursor(Struct, frozen=True, omit_defaults=True):
-    """Where the next page starts; the first page has none of it."""
+    """The position of a page. The first page has the default values."""
 
     skip: int = 0
     token: str = ""
 
 
 class Page(Struct, frozen=True):
-    """One answer: records still to be read one by one, and where the next one starts, None after the last."""
+    """One page of a listing: undecoded records, and the cursor of the next page, None after the last."""
 
     records: Sequence[Raw]
     next: Cursor | None
 
 
 class Protocol(ABC):
-    """How to ask, and how to read the answer."""
+    """Encodes requests and decodes responses."""
 
     path: ClassVar[str] = ""
     headers: ClassVar[Mapping[str, str]]
@@ -55,18 +55,18 @@ class Protocol(ABC):
 
     @abstractmethod
     def body(self, query: Query, cursor: Cursor) -> bytes:
-        """Write the request for one page."""
+        """Encode the request for one page."""
 
     @abstractmethod
     def page(self, body: bytes) -> Page:
-        """Read an answer.
+        """Decode a response.
 
         Raises:
-            ValueError: It is none.
+            ValueError: It is not a valid page.
         """
 
 
-class _GalleryAnswer(Struct, rename="camel"):
+class _GalleryResponse(Struct, rename="camel"):
     value: list[Raw] | None = None
     summaries: list[Raw] | None = None
     continuation_token: str | None = None
@@ -78,7 +78,7 @@ class AssetGallery(Protocol):
     headers: ClassVar[Mapping[str, str]] = {"User-Agent": USER_AGENT, "x-ms-use-full-service-contracts": "true"}
 
     def body(self, query: Query, cursor: Cursor) -> bytes:
-        """Write the request for one page; `skip` is not a word of this protocol."""
+        """Encode the request for one page. This protocol has no `skip`."""
         filters = [
             _filter("type", "models"),
             _filter("kind", "Versioned"),
@@ -93,12 +93,12 @@ class AssetGallery(Protocol):
         return msgspec.json.encode(request)
 
     def page(self, body: bytes) -> Page:
-        """Read an answer in either of its forms."""
-        answer = msgspec.json.decode(body, type=_GalleryAnswer)
-        records = answer.value if answer.value is not None else answer.summaries
+        """Decode a response with records in `value` or in `summaries`."""
+        response = msgspec.json.decode(body, type=_GalleryResponse)
+        records = response.value if response.value is not None else response.summaries
         if records is None:
-            raise ValueError("the answer lists nothing")
-        return Page(records, Cursor(token=answer.continuation_token) if answer.continuation_token else None)
+            raise ValueError("the response contains no records")
+        return Page(records, Cursor(token=response.continuation_token) if response.continuation_token else None)
 
 
 class _IndexPage(Struct, rename="camel"):
@@ -107,7 +107,7 @@ class _IndexPage(Struct, rename="camel"):
     continuation_token: str | None = None
 
 
-class _IndexAnswer(Struct, rename="camel"):
+class _IndexResponse(Struct, rename="camel"):
     index_entities_response: _IndexPage
 
 
@@ -118,7 +118,7 @@ class EntitiesIndex(Protocol):
     headers: ClassVar[Mapping[str, str]] = {"User-Agent": USER_AGENT}
 
     def body(self, query: Query, cursor: Cursor) -> bytes:
-        """Write the request for one page."""
+        """Encode the request for one page."""
         filters = [
             _filter("type", "models"),
             _filter("kind", "Versioned"),
@@ -135,8 +135,8 @@ class EntitiesIndex(Protocol):
         return msgspec.json.encode({"resourceIds": resources, "indexEntitiesRequest": request})
 
     def page(self, body: bytes) -> Page:
-        """Read an answer; an empty page is the last one, whatever it says of a next."""
-        page = msgspec.json.decode(body, type=_IndexAnswer).index_entities_response
+        """Decode a response. An empty page is the last one, even if it has a cursor."""
+        page = msgspec.json.decode(body, type=_IndexResponse).index_entities_response
         cursor = Cursor(skip=max(0, page.next_skip or 0), token=page.continuation_token or "")
         return Page(page.value, cursor if page.value and cursor != Cursor() else None)
 

@@ -1,4 +1,7 @@
-"""From what the catalog says about a model to a `ModelInfo`. Nothing of it is trusted to be there or of its type."""
+"""Converts catalog records to `ModelInfo`. Any field may be missing or have another type.
+
+The field names are those observed in the responses of the AzureML catalog.
+"""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +12,7 @@ import msgspec
 
 from cupola.catalog import DeviceType, ModelInfo, PromptTemplate
 
-# The release of Foundry Local whose models we can run; the publisher hides from older ones what they cannot.
+# The release of Foundry Local whose models Cupola can run. Records declare the oldest release that can run them.
 COMPATIBLE_WITH = "2.2.1"
 UNKNOWN_PUBLISHER = "unknown"
 
@@ -19,11 +22,11 @@ DEVICES: Mapping[str, DeviceType] = {"CPU": "CPU", "GPU": "GPU", "NPU": "NPU"}
 
 
 class RecordError(ValueError):
-    """A record cannot be listed; the text says why."""
+    """A record cannot be listed. The text is the reason."""
 
 
 class Record:
-    """Reads a JSON object by paths. What is missing or of another type reads as empty."""
+    """Reads a JSON object by paths. Values that are missing or have another type read as empty."""
 
     def __init__(self, data: object) -> None:
         self._data = data
@@ -36,63 +39,63 @@ class Record:
         return value
 
     def text(self, *path: str) -> str:
-        """Return a text; numbers become texts."""
+        """Return a string. Numbers are converted."""
         value = self.at(*path)
         return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
     def number(self, *path: str) -> int:
-        """Return a whole number of at least 0, also from a text of digits; 0 if there is none."""
+        """Return an integer of at least 0, also from a string of digits; 0 if there is none."""
         return _number(self.at(*path)) or 0
 
     def texts(self, *path: str) -> tuple[str, ...]:
-        """Return the texts of a list, or of a text with commas."""
+        """Return the strings of a list, or of a comma-separated string."""
         value = self.at(*path)
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
         return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
 
     def is_true(self, *path: str) -> bool:
-        """Tell whether there is true, or a text that says so."""
+        """Tell whether the value is true or the string "true"."""
         return self.truth(*path) is True
 
     def truth(self, *path: str) -> bool | None:
-        """Return true or false, also from a text that says so; None if there is neither."""
+        """Return a boolean, also from the strings "true" and "false"; None for anything else."""
         return {"true": True, "false": False}.get(str(self.at(*path)).lower())
 
 
 def model_of(data: object, *, source: str) -> ModelInfo:
-    """Map a record of either form: the full entity, or the flat summary of the second protocol.
+    """Convert a record: the full entity, or the flat summary of protocol version 2.
 
     Raises:
-        RecordError: It lacks what a model needs, or is not for this release.
+        RecordError: The record lacks a required field, or needs a newer release.
     """
     record = Record(data)
     info = _from_entity(record, source) if record.at("properties") else _from_summary(record, source)
     if needs_newer(info.min_version):
-        raise RecordError(f"it needs Foundry Local {info.min_version}, and this is compatible with {COMPATIBLE_WITH}")
+        raise RecordError(f"it needs Foundry Local {info.min_version}; Cupola is compatible with {COMPATIBLE_WITH}")
     return info
 
 
 @lru_cache(maxsize=64)
 def needs_newer(min_version: str) -> bool:
-    """Tell whether a `minFLVersion` is above the release we are compatible with."""
+    """Tell whether a `minFLVersion` is newer than `COMPATIBLE_WITH`."""
     return _release(min_version) > _release(COMPATIBLE_WITH)
 
 
 def model_id(name: str, version: object) -> str:
-    """Join the two.
+    """Return "name:version".
 
     Raises:
-        RecordError: One of them is missing or cannot be what it should be.
+        RecordError: The name or the version is missing or invalid.
     """
     if not _NAME.fullmatch(name):
-        raise RecordError(f"its name {name!r} is none" if name else "it has no name")
+        raise RecordError(f"its name {name!r} is invalid" if name else "it has no name")
     if (number := _number(version)) is None:
-        raise RecordError("it has no version" if version in (None, "") else f"its version {version!r} is no number")
+        raise RecordError("it has no version" if version in (None, "") else f"its version {version!r} is not a number")
     return f"{name}:{number}"
 
 
 def unix_time(moment: str) -> int:
-    """Return the seconds of an ISO time, 0 if it is none."""
+    """Return the Unix time of an ISO 8601 string in seconds, 0 if it is invalid."""
     try:
         return max(0, int(datetime.fromisoformat(moment).timestamp()))
     except (ValueError, OverflowError):
@@ -100,7 +103,7 @@ def unix_time(moment: str) -> int:
 
 
 def prompt_template(text: str) -> PromptTemplate | None:
-    """Read a template out of its JSON text; None for an empty or damaged one, since models bring a real one."""
+    """Decode a prompt template from JSON. Return None if it is empty or damaged: models contain their own template."""
     try:
         return msgspec.json.decode(text, type=PromptTemplate)
     except msgspec.DecodeError:
@@ -116,7 +119,7 @@ def parent_id(uri: str) -> str:
 
 def _from_entity(record: Record, source: str) -> ModelInfo:
     if not isinstance(record.at("properties", "variantInfo"), dict):
-        raise RecordError("it is no variant for a device")
+        raise RecordError("it is not a variant for a device")
     if not record.text("entityId"):
         raise RecordError("it has no entity id")
     if record.text("annotations", "tags", "foundryLocal") == "hide":
@@ -152,9 +155,9 @@ def _from_entity(record: Record, source: str) -> ModelInfo:
 
 
 def _claims(tags: Record, tag: str, listed: bool) -> bool:
-    """Tell whether a model can do something: its tag decides, the list of capabilities where there is none."""
-    said = tags.truth(tag)
-    return listed if said is None else said
+    """Return the value of a tag; without the tag, `listed`, whether the capability is listed."""
+    value = tags.truth(tag)
+    return listed if value is None else value
 
 
 def _from_summary(record: Record, source: str) -> ModelInfo:
@@ -183,7 +186,7 @@ def _from_summary(record: Record, source: str) -> ModelInfo:
 
 
 def _variant(record: Record, properties: Record, key: str, *, source: str) -> ModelInfo:
-    """Read what makes a record a variant, which both forms have in common."""
+    """Read the fields of a variant that both record forms share."""
     uri = record.text("assetId")
     if not uri:
         raise RecordError("it has no asset id")
@@ -192,10 +195,10 @@ def _variant(record: Record, properties: Record, key: str, *, source: str) -> Mo
     variant = Record(properties.at(key, "variantMetadata"))
     device = DEVICES.get(variant.text("device").upper())
     if device is None:
-        raise RecordError(f"its device {variant.text('device')!r} is not known")
+        raise RecordError(f"its device {variant.text('device')!r} is unknown")
     provider = variant.text("executionProvider")
     if not provider.endswith("ExecutionProvider"):
-        raise RecordError(f"its execution provider {provider!r} is none")
+        raise RecordError(f"its execution provider {provider!r} is invalid")
     parents = properties.at(key, "parents")
     parent_uri = Record(parents[0]).text("assetId") if isinstance(parents, list) and parents else ""
     return ModelInfo(
@@ -216,7 +219,7 @@ def _variant(record: Record, properties: Record, key: str, *, source: str) -> Mo
 
 
 def _alias(text: str) -> str:
-    """Return an alias that cannot be taken for an id or for several words, else ""."""
+    """Return the alias if it has no spaces or colons, else ""."""
     return text if re.fullmatch(r"[^\s:]+", text) else ""
 
 
@@ -233,7 +236,7 @@ def _number(value: object) -> int | None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Return the numbers of a release, without a pre-release's name; () for a text that is no version."""
+    """Return the numbers of a release without its pre-release suffix; () if the text is not a version."""
     match = re.match(r"\s*v?(\d+(?:\.\d+)*)", version)
     numbers = [int(part) for part in match[1].split(".")] if match else []
     while numbers and numbers[-1] == 0:

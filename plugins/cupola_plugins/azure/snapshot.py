@@ -1,7 +1,7 @@
-"""`foundry.modelinfo.json`: the last listing, in the cache folder, in the shape that Foundry Local writes.
+"""`foundry.modelinfo.json`: the last listing, in the cache folder, in the format of Foundry Local 2.2 as observed.
 
-Foundry Local and we read each other's. Ours has a few more keys, so that nothing is lost on the way, and says which
-catalog was asked what: only then it can stand in for asking. Everything here blocks.
+Foundry Local and Cupola read each other's files. Cupola adds a few keys, so that no field is lost, and records the
+catalog and its queries: only such a listing can replace a request. Everything here blocks.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _MEGABYTE = 1 << 20
 
 
 class Origin(Struct, frozen=True):
-    """Which catalog a listing comes from, and what it was asked for."""
+    """The catalog and the queries of a listing."""
 
     catalog: str
     queries: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Settings(Struct):
 
 
 class _Record(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """One model in the file, as Foundry Local 2.2 writes it and older releases did. The last two are ours."""
+    """One model in the file, as Foundry Local 2.2 and older releases write it. Cupola adds the last two fields."""
 
     id: str | None = None
     name: str
@@ -96,7 +96,7 @@ class _Record(Struct, rename="camel", omit_defaults=True, kw_only=True):
     v_ram_footprint_bytes: int | None = None
 
 
-# What is the same in both, by the record's name: None there is empty here.
+# Fields of the record and the equal fields of `ModelInfo`; None in the record is an empty value there.
 _SAME: Mapping[str, str] = {
     "alias": "alias",
     "uri": "uri",
@@ -116,7 +116,7 @@ _SAME: Mapping[str, str] = {
     "file_size_bytes": "size_bytes",
     "v_ram_footprint_bytes": "device_memory_bytes",
 }
-# What release 2.2 knows beyond that it keeps among string properties, with commas.
+# Foundry Local 2.2 stores these as comma-separated string properties.
 _LISTS = ("input_modalities", "output_modalities", "capabilities", "quantization")
 _CONTEXT = "context_length"
 _same_of = attrgetter(*_SAME)
@@ -131,7 +131,7 @@ class _File(Struct, rename="camel", omit_defaults=True):
 
 
 def read_snapshot(path: Path, *, source: str) -> Snapshot | None:
-    """Read a snapshot; None if there is none or it is damaged. Models in it that cannot be read are left out."""
+    """Read a snapshot; None if it is missing or damaged. Skips models that cannot be read."""
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -150,7 +150,7 @@ def read_snapshot(path: Path, *, source: str) -> Snapshot | None:
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot in one step: readers see the old one or the new one, whole.
+    """Write a snapshot atomically: readers see either the old or the new one.
 
     Raises:
         OSError: The folder cannot be written.
@@ -164,7 +164,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
             file.flush()
             os.fsync(file.fileno())
         if os.name != "nt":
-            Path(name).chmod(0o644)  # a cache may be shared by several users; mkstemp is for one
+            Path(name).chmod(0o644)  # a cache may be shared by several users; mkstemp allows only one
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -172,7 +172,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 
 def _content(snapshot: Snapshot) -> bytes:
-    # In this order, and with these two first, as Foundry Local writes it.
+    # The order of keys is that of Foundry Local.
     file: dict[str, object] = {
         "version": 1,
         "savedAtUnix": int(snapshot.saved_unix),
@@ -226,7 +226,9 @@ def _info(record: _Record, source: str) -> ModelInfo:
         parent=parent_id(record.parent_model_uri or ""),
         prompt_template=record.prompt_template,
         supports_reasoning=bool(record.supports_reasoning),
-        model_settings=tuple((each.name, "" if each.value is None else str(each.value)) for each in settings),
+        model_settings=tuple(
+            (setting.name, "" if setting.value is None else str(setting.value)) for setting in settings
+        ),
         is_test=bool(record.test_model),
     )
     same = {name: value for name, value in zip(_SAME.values(), _same_of(record), strict=True) if value}

@@ -1,6 +1,6 @@
 """The built-in cache store: models as plain folders, in Foundry Local's layout.
 
-Whole models lie in `<cache>/<publisher>/<name>-<version>/`, unfinished ones in `<cache>/.staging/`.
+Complete models are in `<cache>/<publisher>/<name>-<version>/`, incomplete ones in `<cache>/.staging/`.
 """
 
 from collections.abc import Iterable
@@ -13,5 +13,5 @@ __all__ = ["FilesystemCache", "cache_stores"]
 
 @hookimpl
 def cache_stores(settings: Settings) -> Iterable[CacheStore]:
-    """Contribute the cache in the folder of the settings."""
+    """Contribute the cache at `settings.cache_dir`."""
     return [FilesystemCache(settings.cache_dir)]

@@ -1,4 +1,4 @@
-"""A model in one file: a plain tar, the manifest first. For machines without network. Everything here blocks."""
+"""A model in one file, for machines without network: an uncompressed tar that starts with the manifest. Blocks."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from cupola.downloads.files import target_paths
 from cupola.errors import DownloadError, ModelFormatError
 from cupola_plugins.filesystem import manifest as manifests
 from cupola_plugins.filesystem.manifest import MANIFEST, FileRecord, Manifest
-from cupola_plugins.filesystem.verifying import Meter, difference
+from cupola_plugins.filesystem.verification import Meter, difference
 
 _READ_BYTES = 1 << 20
 _MOST_MANIFEST_BYTES = 64 << 20
@@ -25,11 +25,11 @@ _UNFINISHED = ".part"
 
 
 def write_bundle(root: Path, manifest: Manifest, file: Path, progress: Progress) -> None:
-    """Write the model in `root` into a file, checking every byte on the way. The file appears when it is whole.
+    """Write the model in `root` to a file and verify its digests. The file appears when it is complete.
 
     Raises:
-        ModelFormatError: A file is not as recorded.
-        OSError: A file cannot be read, or the bundle not be written.
+        ModelFormatError: A file differs from its record.
+        OSError: A file cannot be read, or the bundle cannot be written.
     """
     meter = Meter(progress, "export", manifest.size_bytes)
     unfinished = file.with_name(file.name + _UNFINISHED)
@@ -47,51 +47,51 @@ def write_bundle(root: Path, manifest: Manifest, file: Path, progress: Progress)
 
 
 def read_bundle_manifest(file: Path) -> Manifest:
-    """Read what a bundle holds, and check that its names stay inside a folder.
+    """Read the manifest of a bundle and check that no path leads outside of the model's folder.
 
     Raises:
-        ModelFormatError: It is no bundle, or a hostile one.
-        OSError: It cannot be read.
+        ModelFormatError: The file is not a bundle, or has unsafe paths.
+        OSError: The file cannot be read.
     """
-    with _opened(file) as tar:
+    with _open_tar(file) as tar:
         first = tar.next()
         if first is None or first.name != MANIFEST or not first.isfile() or first.size > _MOST_MANIFEST_BYTES:
-            raise ModelFormatError(path=str(file), detail="is no model that `cupola cache export` wrote")
+            raise ModelFormatError(path=str(file), detail="was not written by `cupola cache export`")
         try:
             manifest = manifests.decode(_content(tar, first).read())
-            _places(manifest, file.parent)
+            _target_paths(manifest, file.parent)
         except (msgspec.DecodeError, DownloadError) as error:
             raise ModelFormatError(path=str(file), detail=f"its manifest cannot be used: {error}") from error
     return manifest
 
 
 def unpack_bundle(file: Path, manifest: Manifest, folder: Path, progress: Progress) -> None:
-    """Unpack the files that the manifest names, and no others, comparing each with its record.
+    """Unpack the files in the manifest, and no others, and verify each digest.
 
     Raises:
-        ModelFormatError: A file is missing, is there twice, is a link, or differs from its record.
+        ModelFormatError: A file is missing, occurs twice, is a link, or differs from its record.
         OSError: The folder cannot be written.
     """
     meter = Meter(progress, "import", manifest.size_bytes)
     records = {record.path: record for record in manifest.files}
-    places = _places(manifest, folder)
-    with _opened(file) as tar:
+    targets = _target_paths(manifest, folder)
+    with _open_tar(file) as tar:
         tar.next()
         while (member := tar.next()) is not None:
             record = records.pop(member.name, None)
             if record is None or not member.isfile():
-                detail = f"holds {member.name!r}, which its manifest does not name"
+                detail = f"contains {member.name!r}, which is not in its manifest. Export the model again"
                 raise ModelFormatError(path=str(file), detail=detail)
-            fault = difference(record, *_extract(_content(tar, member), places[record.path], meter))
+            fault = difference(record, *_extract(_content(tar, member), targets[record.path], meter))
             if fault:
-                raise ModelFormatError(path=str(file), detail=f"is damaged: {fault}")
+                raise ModelFormatError(path=str(file), detail=f"is damaged: {fault}. Export or copy it again")
     if records:
-        raise ModelFormatError(path=str(file), detail=f"is not whole: {min(records)} is missing")
+        raise ModelFormatError(path=str(file), detail=f"is incomplete: {min(records)} is missing. Copy it again")
 
 
-def _places(manifest: Manifest, folder: Path) -> dict[str, Path]:
+def _target_paths(manifest: Manifest, folder: Path) -> dict[str, Path]:
     files = [RemoteFile(record.path, record.size_bytes, "") for record in manifest.files]
-    return {file.path: place for file, place in target_paths(files, manifest.model.id, folder)}
+    return {file.path: target for file, target in target_paths(files, manifest.model.id, folder)}
 
 
 def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
@@ -107,7 +107,7 @@ def _add(tar: tarfile.TarFile, path: Path, record: FileRecord, manifest: Manifes
         if size == record.size_bytes:
             tar.addfile(_member(record.path, size, manifest), reader)
         if fault := difference(record, size, reader.digest.hexdigest()):
-            raise ModelFormatError(path=str(path), detail=f"is broken, `cupola cache verify` tells more: {fault}")
+            raise ModelFormatError(path=str(path), detail=f"is damaged: {fault}. Run `cupola cache verify` for details")
 
 
 class _DigestingReader(io.RawIOBase):
@@ -146,10 +146,10 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar for reading from start to end."""
+def _open_tar(file: Path) -> Iterator[tarfile.TarFile]:
+    """Open an uncompressed tar file for reading."""
     try:
         with tarfile.open(file, "r:") as tar:
             yield tar
     except (tarfile.TarError, EOFError) as error:
-        raise ModelFormatError(path=str(file), detail=f"is no model file, or damaged: {error}") from error
+        raise ModelFormatError(path=str(file), detail=f"is not a model file, or is damaged: {error}") from error

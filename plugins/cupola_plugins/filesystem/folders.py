@@ -1,7 +1,9 @@
-"""Finds the folders of models in a cache. Everything here blocks: call it in a thread."""
+"""The folders of models in a cache, and their names. Everything here blocks: call it in a thread."""
 
+import hashlib
 import logging
 import os
+import re
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -11,22 +13,24 @@ from cupola_plugins.filesystem.lock import share
 from cupola_plugins.filesystem.manifest import FOUNDRY_MANIFEST, GENAI_CONFIG, MANIFEST
 
 logger = logging.getLogger(__name__)
-
 STAGING = ".staging"
 _TRASH = ".trash"
-_INCOMPLETE = "download.tmp"  # Foundry Local's sign of a download under way
-_DEEPEST = 4  # publisher / model / version folder of Foundry Local, and one to spare
+_INCOMPLETE = "download.tmp"  # Foundry Local's marker of a running download
+_DEEPEST = 4  # Foundry Local uses publisher / model / version; one more level is allowed
+_MAX_CHARACTERS = 150
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+ -]|^[. ]|[. ]$")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names on Windows
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder that says it is a model.
+    """A folder with a manifest.
 
     Attributes:
-        path: Where its manifest lies.
-        manifest: "cupola.manifest.json", or Foundry Local's by either of its names.
-        whole: The folder to remove with it.
-        publisher: The folder it is filed under, "" if it lies at the top.
+        path: The folder of the manifest.
+        manifest: The file name of the manifest: "cupola.manifest.json", or one of Foundry Local's two names.
+        whole: The folder to remove with the model.
+        publisher: The name of its top folder, "" if it is at the top itself.
     """
 
     path: Path
@@ -36,10 +40,10 @@ class ModelFolder:
 
 
 def model_folders(cache: Path) -> list[ModelFolder]:
-    """Find every model folder, ours and Foundry Local's, in the order of their paths.
+    """Return every model folder, of Cupola and of Foundry Local, in path order; none if the cache does not exist.
 
     Raises:
-        OSError: The cache folder itself cannot be read. One that does not exist is an empty cache.
+        OSError: The cache folder cannot be read.
     """
     try:
         tops = _subfolders(cache)
@@ -49,7 +53,7 @@ def model_folders(cache: Path) -> list[ModelFolder]:
 
 
 def folders_named(name: str, cache: Path) -> list[Path]:
-    """Find the folders of our own that have this name, whoever their publisher is."""
+    """Return Cupola's model folders with this name, from any publisher."""
     try:
         tops = _subfolders(cache)
     except FileNotFoundError:
@@ -57,11 +61,11 @@ def folders_named(name: str, cache: Path) -> list[Path]:
     return [top / name for top in tops if (top / name / MANIFEST).is_file()]
 
 
-def throw_away(path: Path, cache: Path) -> Path:
-    """Make a folder vanish at once, into the trash, where it is called as returned; `empty_trash` deletes it.
+def move_to_trash(path: Path, cache: Path) -> Path:
+    """Rename a folder into the trash and return its new path. `empty_trash` deletes it later.
 
     Raises:
-        OSError: It is still there.
+        OSError: The folder cannot be moved.
     """
     trash = cache / STAGING / _TRASH
     make_shared(trash)
@@ -69,22 +73,22 @@ def throw_away(path: Path, cache: Path) -> Path:
 
 
 def replace(path: Path, target: Path, cache: Path) -> None:
-    """Move a folder into the place of another, which is thrown away, or of none.
+    """Move a folder to `target`. An existing `target` goes to the trash.
 
     Raises:
-        OSError: It stays where it was, and so does the other.
+        OSError: The folder cannot be moved. Both folders stay as they were.
     """
-    thrown = throw_away(target, cache) if target.exists() else None
+    trashed = move_to_trash(target, cache) if target.exists() else None
     try:
         path.rename(target)
     except OSError:
-        if thrown:
-            thrown.rename(target)
+        if trashed:
+            trashed.rename(target)
         raise
 
 
 def empty_trash(cache: Path) -> None:
-    """Delete what was thrown away, also by a process that ended before it could."""
+    """Delete the folders in the trash, including those of processes that ended early."""
     trash = cache / STAGING / _TRASH
     if not trash.is_dir():
         return
@@ -96,7 +100,7 @@ def empty_trash(cache: Path) -> None:
 
 
 def make_shared(folder: Path) -> None:
-    """Make a folder, and those above it, open to everybody who may write to the nearest one that is there."""
+    """Create a folder and its parents, writable by all who can write to the nearest existing parent."""
     if folder.is_dir():
         return
     make_shared(folder.parent)
@@ -104,22 +108,22 @@ def make_shared(folder: Path) -> None:
     share(folder)
 
 
-def drop_what_others_hold(folder: Path) -> None:
-    """Remove what another user's download left and would not let us go on with."""
+def remove_unwritable_files(folder: Path) -> None:
+    """Remove files of another user's download that this user cannot write to, so that the download can resume."""
     for path in folder.rglob("*"):
         if path.is_file() and not os.access(path, os.W_OK):
             path.unlink()
 
 
-def size_of(folder: Path) -> int:
-    """Add up the files of a folder."""
+def folder_size_bytes(folder: Path) -> int:
+    """Return the total size of the files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _search(folder: Path, cache: Path) -> list[ModelFolder]:
     parts = folder.relative_to(cache).parts
     try:
-        names = set(os.listdir(folder))  # noqa: PTH208 - names are enough, and this is the hot part of a listing
+        names = set(os.listdir(folder))  # noqa: PTH208 - only names are needed, and listings spend most time here
     except OSError as error:
         logger.warning("Skipped %s in the model cache: %s", folder, error)
         return []
@@ -137,7 +141,7 @@ def _search(folder: Path, cache: Path) -> list[ModelFolder]:
 
 
 def _whole(folder: Path, cache: Path) -> Path:
-    """Go up from "v4" to the model's own folder, as long as nothing but this model is in it."""
+    """Return the topmost folder that contains only this model, for "model/v4" usually "model"."""
     while len(folder.relative_to(cache).parts) > 2 and len(_subfolders(folder.parent)) == 1:
         folder = folder.parent
     return folder
@@ -146,3 +150,28 @@ def _whole(folder: Path, cache: Path) -> Path:
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def model_folder_name(model_id: str) -> str:
+    """Return "phi-4-generic-cpu-3" for "phi-4-generic-cpu:3", as Foundry Local does. The default version is 0."""
+    name, _, version = model_id.rpartition(":")
+    return safe_name(f"{name}-{version}" if name and version.isdecimal() else f"{model_id}-0")
+
+
+def publisher_folder_name(publisher: str) -> str:
+    """Return the folder name for a publisher."""
+    return safe_name(publisher or "unknown")
+
+
+def safe_name(text: str) -> str:
+    """Return a name that is valid as one folder on every system, and differs for different texts of ordinary length."""
+    name = _UNSAFE.sub(_escape, text)
+    if _RESERVED.fullmatch(name):
+        name = "%" + name
+    if len(name) > _MAX_CHARACTERS:
+        name = f"{name[:_MAX_CHARACTERS]}%{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return name
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())

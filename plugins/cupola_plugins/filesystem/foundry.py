@@ -1,4 +1,4 @@
-"""Reads models that Foundry Local downloaded, or that people put into its cache, without a manifest of ours."""
+"""Reads models in the cache that have no manifest of Cupola: those of Foundry Local, or copied by hand."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 LISTING = "foundry.modelinfo.json"
 _SUFFIX = re.compile(r"-(?P<maker>generic|cuda|openvino|trtrtx|qnn|vitis)-(?P<device>cpu|gpu|npu)$", re.IGNORECASE)
-_PROVIDERS = {  # by the maker part of "-openvino-npu"
+_PROVIDERS = {  # by the first part of "-openvino-npu"
     "cuda": "CUDAExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
     "trtrtx": "NvTensorRTRTXExecutionProvider",
@@ -41,7 +41,7 @@ def describe(inference: bytes, config: bytes, *, publisher: str, size_bytes: int
     """Describe a model from its inference_model.json and genai_config.json.
 
     Raises:
-        msgspec.DecodeError: One of the two is damaged.
+        msgspec.DecodeError: One of the files is damaged.
     """
     model_id = msgspec.json.decode(inference, type=_Inference).name
     name = ModelInfo(id=model_id, alias="", source="", publisher="").name
@@ -61,7 +61,7 @@ def describe(inference: bytes, config: bytes, *, publisher: str, size_bytes: int
 
 
 class _Listed(Struct, rename="camel"):
-    """What Foundry Local knows of a model; only what a folder does not tell."""
+    """One model in Foundry Local's listing; only the fields that the model's folder does not have."""
 
     id: str = ""
     name: str = ""
@@ -79,15 +79,15 @@ class _Listing(Struct):
 
 
 class Listing:
-    """The last catalog that Foundry Local saw, from the cache folder. Read again when it changes. Blocks."""
+    """Foundry Local's last catalog listing in the cache folder. Reloaded when the file changes. Blocks."""
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / LISTING
         self._read_at: tuple[int, int] | None = None
         self._models: Mapping[str, _Listed] = {}
 
-    def completed(self, info: ModelInfo) -> ModelInfo:
-        """Add to a model what the listing says about it, its alias first of all."""
+    def add_listed_fields(self, info: ModelInfo) -> ModelInfo:
+        """Return the model with the alias and other fields from the listing."""
         listed = self._listed().get(info.id.lower())
         if listed is None:
             return info
@@ -113,5 +113,5 @@ class Listing:
             self._models = {}
         except (OSError, msgspec.DecodeError) as error:
             self._models = {}
-            logger.warning("Cannot read %s: %s. Models of Foundry Local go by their ids.", self._path, error)
+            logger.warning("Cannot read %s: %s. Models of Foundry Local are listed without aliases.", self._path, error)
         return self._models

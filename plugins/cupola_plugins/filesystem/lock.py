@@ -1,4 +1,4 @@
-"""An exclusive lock between processes. The kernel opens it when its holder ends, however it ends."""
+"""An exclusive lock between processes. The kernel releases it when its holder ends for any reason."""
 
 import contextlib
 import os
@@ -16,9 +16,9 @@ _LONGEST_PAUSE_S = 0.25
 
 
 def open_shared(path: Path) -> BinaryIO:
-    """Open a lock file so that others who may write to its folder can lock it too.
+    """Open a lock file so that other users who can write to its folder can lock it too.
 
-    One that belongs to somebody else is opened for reading, which is enough for `flock`.
+    A file of another user is opened for reading, which is enough for `flock`.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -29,19 +29,19 @@ def open_shared(path: Path) -> BinaryIO:
 
 
 def share(path: Path) -> None:
-    """Let those who may write to a folder also write to what is in it, whatever the umask of its maker."""
+    """Give a path the write permissions of its parent folder, whatever the umask."""
     if sys.platform == "win32":
         return
     allowed = path.parent.stat().st_mode & 0o022
     mode = path.stat().st_mode
     wanted = allowed | (allowed >> 1 if path.is_dir() else 0) | allowed << 1
     if mode & wanted != wanted:
-        with contextlib.suppress(PermissionError):  # somebody else's
+        with contextlib.suppress(PermissionError):  # owned by another user
             path.chmod(stat.S_IMODE(mode) | wanted)
 
 
 class FileLock:
-    """Locks a file, which stays: deleting it would let two holders lock two files of one name."""
+    """A lock on a file. The file is never deleted: two processes could then lock two files of the same name."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,24 +53,24 @@ class FileLock:
         return self._file is not None
 
     async def acquire(self) -> None:
-        """Wait until the lock is free, and take it. Asks again and again, so that waiting can be cancelled.
+        """Wait until the lock is free and acquire it. Polls, so that waiting can be cancelled.
 
         Raises:
-            OSError: The file cannot be opened, or its file system knows no locks.
+            OSError: The file cannot be opened, or its file system does not support locks.
         """
         pause_s = _FIRST_PAUSE_S
-        while not self._taken():
+        while not self._try_acquire():
             await anyio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def release(self) -> None:
-        """Let the next one in. Harmless when not held."""
+        """Release the lock. Does nothing if it is not held."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _taken(self) -> bool:
-        # Not in a thread: a few microseconds, and no cancellation can come between taking the lock and knowing it.
+    def _try_acquire(self) -> bool:
+        # Not in a thread: it takes microseconds, and cancellation must not come between locking and storing the file.
         file = open_shared(self._path)
         try:
             taken = try_lock(file)

@@ -1,4 +1,4 @@
-"""`cupola.manifest.json`: what a cached model is, and the size and digest of each of its files."""
+"""`cupola.manifest.json`: the description of a cached model, with the size and digest of each file."""
 
 import hashlib
 import os
@@ -14,14 +14,20 @@ from cupola.cache import ModelInfo
 MANIFEST = "cupola.manifest.json"
 FOUNDRY_MANIFEST = "inference_model.json"
 GENAI_CONFIG = "genai_config.json"
-# Ours, written at commit; and what downloads left unfinished, which is no part of a model.
+# Written at commit; and the suffix of incomplete downloads. Neither is part of a model.
 _OWN = (MANIFEST, FOUNDRY_MANIFEST)
 _UNFINISHED = ".part"
 _READ_BYTES = 1 << 20
 
 
 class FileRecord(Struct, frozen=True):
-    """One file, as it was when the model was committed. `path` is relative, with forward slashes."""
+    """A file at the time of the commit.
+
+    Attributes:
+        path: Relative to the model's folder, with forward slashes.
+        size_bytes: Its size.
+        sha256: Its digest, in hex.
+    """
 
     path: str
     size_bytes: int
@@ -29,7 +35,15 @@ class FileRecord(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """The content of the file. `root` is the folder of genai_config.json, "." as a rule."""
+    """The content of the file.
+
+    Attributes:
+        model: The description of the model.
+        files: Its files, sorted by path.
+        committed_unix: The time of the commit, in seconds.
+        root: The folder of genai_config.json, usually ".".
+        format: The version of this format.
+    """
 
     model: ModelInfo
     files: tuple[FileRecord, ...]
@@ -39,12 +53,12 @@ class Manifest(Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """All files together."""
+        """The total size of the files."""
         return sum(file.size_bytes for file in self.files)
 
 
 def decode(data: bytes) -> Manifest:
-    """Read a manifest.
+    """Decode a manifest.
 
     Raises:
         ValueError: It is damaged.
@@ -53,19 +67,19 @@ def decode(data: bytes) -> Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Write a manifest, for people too."""
+    """Encode a manifest as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
 def encode_for_foundry(model: ModelInfo) -> bytes:
-    """Write the file by which Foundry Local knows a cached model. No template: the model brings its own."""
+    """Encode the inference_model.json by which Foundry Local recognizes a model. It sets no prompt template."""
     return msgspec.json.format(msgspec.json.encode({"Name": model.id, "PromptTemplate": None}), indent=2) + b"\n"
 
 
 def record(folder: Path, model: ModelInfo) -> Manifest | None:
-    """Flush, measure and digest every file of a folder; None if it holds no genai_config.json. Blocks for long.
+    """Flush and hash every file of a folder; return None if it has no genai_config.json. Blocks for long.
 
-    Removes what downloads left unfinished.
+    Removes incomplete downloads.
     """
     paths = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -81,14 +95,14 @@ def record(folder: Path, model: ModelInfo) -> Manifest | None:
 
 
 def describe(folder: Path, model: ModelInfo) -> Manifest:
-    """Measure and digest the files of a folder with a genai_config.json, and leave it as it is. Blocks for long."""
+    """Hash the files of a folder with a genai_config.json, without changing it. Blocks for long."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in _OWN]
-    files = tuple(_record_file(path, path.relative_to(folder).as_posix(), durably=False) for path in paths)
+    files = tuple(_record_file(path, path.relative_to(folder).as_posix(), flushes=False) for path in paths)
     return Manifest(model, files, int(time.time()))
 
 
 def missing_file(folder: Path, manifest: Manifest) -> str | None:
-    """Name the first file that is gone or has another size. Digests are for `verify`: they take seconds."""
+    """Return the first file that is missing or has another size. Digests take seconds: see `verify`."""
     for file in manifest.files:
         try:
             if (folder / file.path).stat().st_size != file.size_bytes:
@@ -99,7 +113,7 @@ def missing_file(folder: Path, manifest: Manifest) -> str | None:
 
 
 def flush(path: Path) -> None:
-    """Make a file or a folder survive a power cut. Windows has no such thing for folders."""
+    """Flush a file or folder to disk. Does nothing for folders on Windows, which cannot flush them."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -109,12 +123,12 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _record_file(path: Path, name: str, *, durably: bool = True) -> FileRecord:
+def _record_file(path: Path, name: str, *, flushes: bool = True) -> FileRecord:
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while data := file.read(_READ_BYTES):
             from_thread.check_cancelled()
             digest.update(data)
-    if durably:
+    if flushes:
         flush(path)
     return FileRecord(name, path.stat().st_size, digest.hexdigest())

@@ -1,11 +1,10 @@
 """Imports GGUF language models as ONNX folders that onnxruntime-genai loads, without torch.
 
-The service calls `import_in_subprocess`; the work itself (`importer.import_gguf`) runs in a process of its own, so that
+The service calls `import_in_subprocess`. The import itself (`importer.import_gguf`) runs in a separate process, so
 importing this package loads neither numpy nor onnx nor gguf. Loaded as a plugin through the entry point `gguf`.
 """
 
-from cupola_plugins.gguf.converter import GgufConverter, model_converters
-from cupola_plugins.gguf.isolated import import_in_subprocess
-from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.converter import GgufConverter, import_in_subprocess, is_gguf, model_converters
+from cupola_plugins.gguf.files import Layout
 
-__all__ = ["GgufConverter", "Layout", "import_in_subprocess", "model_converters"]
+__all__ = ["GgufConverter", "Layout", "import_in_subprocess", "is_gguf", "model_converters"]

@@ -1,4 +1,4 @@
-"""The importing process: `python -m cupola_plugins.gguf SOURCE FOLDER --layout LAYOUT`. Speaks lines of JSON."""
+"""The import process: `python -m cupola_plugins.gguf SOURCE FOLDER --layout LAYOUT`. Writes lines of JSON."""
 
 import argparse
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from cupola.catalog import ProgressEvent
 from cupola.errors import CupolaError, to_wire
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.lines import DoneLine, Line, ProgressLine, encode
+from cupola_plugins.gguf.converter import DoneLine, Line, ProgressLine, encode
+from cupola_plugins.gguf.files import Layout
 
 Work = Callable[[Path, Path, Layout, Callable[[ProgressEvent], None]], None]
 
 
 def run(work: Work, program: str, description: str | None, arguments: list[str] | None = None) -> int:
-    """Do the work that the arguments describe; report progress, and how it ended, on standard output."""
+    """Run `work` with the parsed arguments. Write progress and the outcome to standard output; return the exit code."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
@@ -24,9 +24,9 @@ def run(work: Work, program: str, description: str | None, arguments: list[str] 
     try:
         work(options.source, options.folder, options.layout, _report)
     except CupolaError as error:
-        _say(to_wire(error))
+        _write_line(to_wire(error))
         return 1
-    _say(DoneLine())
+    _write_line(DoneLine())
     return 0
 
 
@@ -36,17 +36,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _import(source: Path, folder: Path, layout: Layout, progress: Callable[[ProgressEvent], None]) -> None:
-    from cupola_plugins.gguf.importer import import_gguf  # noqa: PLC0415 - heavy, and of no use to --help
+    from cupola_plugins.gguf.importer import import_gguf  # noqa: PLC0415 - heavy, and not needed for --help
 
     import_gguf(source, folder, layout=layout, progress=progress)
 
 
 def _report(event: ProgressEvent) -> None:
-    _say(ProgressLine(event))
+    _write_line(ProgressLine(event))
 
 
-def _say(line: Line) -> None:
-    """Write a line at once. When the parent is gone this raises, and the import ends and cleans up."""
+def _write_line(line: Line) -> None:
+    """Write a line unbuffered. Raises when the parent is gone; the import then stops and cleans up."""
     os.write(sys.stdout.fileno(), encode(line))
 
 

@@ -1,4 +1,4 @@
-"""A language model read from a GGUF file: its weights, in the order that the ONNX graph wants them."""
+"""The weights of a language model in a GGUF file, in the row order that the ONNX graph expects."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cupola.errors import ModelFormatError
 from cupola_plugins.gguf.architecture import Hyperparameters, read_hyperparameters
 from cupola_plugins.gguf.container import GgufFile, TensorEntry
-from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK, Blocks, Float32
+from cupola_plugins.gguf.quantization import EMBEDDING_BLOCK, Blocks, Float32
 
 EMBEDDING = "token_embd.weight"
 FINAL_NORM = "output_norm.weight"
@@ -38,11 +38,11 @@ _TENSOR_TYPES = {
 
 
 class Checkpoint:
-    """The weights of a decoder. Nothing is read until it is asked for, and nothing is kept.
+    """The weights of a decoder. Each tensor is read on request; nothing is cached.
 
     Attributes:
         hyperparameters: Its sizes.
-        has_own_head: False when the embedding serves as the output matrix too.
+        has_own_head: False when the embedding is also used as the output matrix.
 
     Raises:
         ModelFormatError: A tensor is missing, unknown, of another size or type than expected, or damaged.
@@ -56,20 +56,24 @@ class Checkpoint:
 
     @property
     def rotary_factors(self) -> Float32 | None:
-        """What the rotary frequencies are divided by, [head_size / 2]; None for nothing."""
+        """Divisors of the RoPE frequencies, float32 [head_size / 2]; None if the file has none."""
         return self.vector(ROTARY_FACTORS) if ROTARY_FACTORS in self._file.tensors else None
 
     def vector(self, *names: str) -> Float32:
-        """Return a norm's weights, [size], or several biases one behind the other."""
-        return np.concatenate([self._dequantized(self._file.tensors[name]) for name in names])
+        """Return one or more vectors, dequantized and concatenated: float32 [sum of sizes]."""
+        return np.concatenate([self._dequantize(self._file.tensors[name]) for name in names])
 
     def matrix(self, *names: str) -> Float32:
-        """Return one matrix, or several one below the other, [rows, columns]."""
-        parts = [self._dequantized(self._file.tensors[name])[self._row_order(name)] for name in names]
+        """Return one or more matrices, dequantized and stacked along the rows: float32 [rows, columns]."""
+        parts = [self._dequantize(self._file.tensors[name])[self._row_order(name)] for name in names]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def exact_blocks(self, name: str) -> Blocks | None:
-        """Return a matrix unchanged that the file holds as 8-bit blocks of 32; None if it holds something else."""
+        """Return the blocks of a Q8_0 tensor without requantizing; None for any other tensor type.
+
+        A Q8_0 block (`block_q8_0` of llama.cpp's ggml-common.h) is a float16 scale and 32 int8 values, 34 bytes. The
+        result holds uint8 values [rows, columns / 32, 32] with zero point 128 and float32 scales [rows, columns / 32].
+        """
         entry = self._file.tensors[name]
         if entry.kind is not GGMLQuantizationType.Q8_0:
             return None
@@ -85,26 +89,31 @@ class Checkpoint:
     def _check_tensors(self) -> None:
         found = self._file.tensors
         if self.hyperparameters.layers > len(found):
-            raise self._refusal(f"announces {self.hyperparameters.layers} layers but holds {len(found)} tensors.")
+            raise self._refusal(
+                f"is damaged: it declares {self.hyperparameters.layers} layers but holds {len(found)} tensors. "
+                f"Download the file again."
+            )
         expected = dict(_expected_shapes(self.hyperparameters))
         for name, shape in expected.items():
             if name not in found and name not in _OPTIONAL:
-                raise self._refusal(f"lacks the tensor {name!r}. Download or convert the model again.")
+                raise self._refusal(f"has no tensor {name!r}. Download or convert the model again.")
             if name in found and found[name].shape != shape:
-                raise self._refusal(f"holds {name!r} with the shape {found[name].shape} instead of {shape}.")
+                raise self._refusal(
+                    f"holds {name!r} with the shape {found[name].shape}; expected {shape}. Convert the model again."
+                )
         for name, entry in found.items():
             if name not in expected:
                 raise self._refusal(
-                    f"holds the tensor {name!r}, which is not supported, and ignoring it would give wrong answers. "
-                    f"Use a model without it."
+                    f"holds the tensor {name!r}, which is not supported. Ignoring it would give wrong answers. "
+                    f"Use a model without this tensor."
                 )
             if entry.kind not in _TENSOR_TYPES:
                 raise self._refusal(
-                    f"holds {name!r} in the tensor type {entry.kind.name}, which is not supported. Use a GGUF in one "
+                    f"holds {name!r} in the unsupported tensor type {entry.kind.name}. Use a GGUF file with one "
                     f"of: {', '.join(sorted(kind.name for kind in _TENSOR_TYPES))}."
                 )
 
-    def _dequantized(self, entry: TensorEntry) -> Float32:
+    def _dequantize(self, entry: TensorEntry) -> Float32:
         raw = self._file.read(entry)
         block, block_bytes = GGML_QUANT_SIZES[entry.kind]
         *rows, columns = entry.shape
@@ -115,10 +124,13 @@ class Checkpoint:
 
     def _require_finite(self, values: Float32, name: str) -> None:
         if not np.isfinite(values).all():
-            raise self._refusal(f"is damaged: {name!r} holds values that are no numbers. Download the file again.")
+            raise self._refusal(f"is damaged: {name!r} holds infinite or NaN values. Download the file again.")
 
     def _row_order(self, name: str) -> slice | NDArray[np.intp]:
-        """Return the order that puts the two halves of every rotated head one after the other again."""
+        """Return the permutation of rows that undoes llama.cpp's interleaving of q and k.
+
+        Rows [heads, head_size / 2, 2] become [heads, 2, head_size / 2], as in the original checkpoint.
+        """
         sizes = self.hyperparameters
         heads = {"attn_q": sizes.heads, "attn_k": sizes.kv_heads}.get(name.removesuffix(".weight").rpartition(".")[2])
         if heads is None or not sizes.architecture.interleaves_rotary_rows:

@@ -1,8 +1,8 @@
 """The GGUF file format: a header of key-value metadata and tensor descriptions, then the tensors.
 
-Written anew instead of using `gguf.GGUFReader`, which trusts every length in the file: a damaged one makes it loop or
-allocate without end. Here each length is checked against what is left of the file before anything is read, and no
-byte of tensor data is touched until it is asked for. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+`gguf.GGUFReader` is not used because it trusts every length in the file: a damaged file makes it loop or allocate
+without bound. This reader checks each length against the remaining bytes before it reads, and reads tensor data only
+on request. Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import math
@@ -33,7 +33,15 @@ _SMALLEST_DESCRIPTION = 8 + 4 + 4 + 8  # an empty name, the number of dimensions
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies. `shape` is in numpy's order, rows before columns; `offset` counts from the file's start."""
+    """The description of a tensor.
+
+    Attributes:
+        name: Its name, "blk.0.attn_q.weight".
+        shape: Its dimensions in numpy's order, rows before columns; GGUF stores them reversed.
+        kind: Its ggml type, which determines the block size.
+        offset: Bytes from the start of the file.
+        size_bytes: Its stored size.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -79,7 +87,11 @@ class GgufFile:
             self._file = None
 
     def read(self, entry: TensorEntry) -> NDArray[np.uint8]:
-        """Read the raw bytes of a tensor."""
+        """Return the stored bytes of a tensor, uint8 [size_bytes].
+
+        Raises:
+            ModelFormatError: The file cannot be read or has become shorter.
+        """
         assert self._file is not None, "the file is closed"
         raw = np.empty(entry.size_bytes, np.uint8)
         try:
@@ -88,17 +100,17 @@ class GgufFile:
         except OSError as error:
             raise unreadable(self.path, error) from error
         if count != entry.size_bytes:
-            raise ModelFormatError(path=str(self.path), detail="became shorter while it was read; import it again.")
+            raise ModelFormatError(path=str(self.path), detail="became shorter while it was read. Import it again.")
         return raw
 
 
 def unreadable(path: Path, error: OSError) -> ModelFormatError:
-    """Say that the operating system refuses to read the file."""
+    """Describe an operating system error while reading the file."""
     return ModelFormatError(path=str(path), detail=f"cannot be read: {error.strerror or error}.")
 
 
 class _Header:
-    """Reads the header front to back."""
+    """Reads the header sequentially."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
@@ -106,12 +118,12 @@ class _Header:
         self._size = os.fstat(file.fileno()).st_size
         self._position = 0
         if self._size < 4 or self._take(4) != b"GGUF":
-            raise self._problem("is no GGUF file: it does not begin with 'GGUF'. Name a file that ends in .gguf.")
+            raise self._problem("is not a GGUF file: it does not start with 'GGUF'. Use a file that ends in .gguf.")
         self._check_version()
         tensors, pairs = self._number("Q"), self._number("Q")
         self.metadata = dict(self._pairs(pairs))
         descriptions = list(self._descriptions(tensors))
-        self.tensors = self._located(descriptions)
+        self.tensors = self._locate(descriptions)
 
     def _problem(self, detail: str) -> ModelFormatError:
         return ModelFormatError(path=str(self._path), detail=detail)
@@ -122,14 +134,16 @@ class _Header:
     def _check_version(self) -> None:
         version = self._number("I")
         if version & 0xFFFF == 0:
-            raise self._problem("is a big-endian GGUF; convert it to little-endian with gguf-convert-endian.")
+            raise self._problem("is a big-endian GGUF file. Convert it to little-endian with gguf-convert-endian.")
         if version not in _SUPPORTED_VERSIONS:
-            raise self._problem(f"has GGUF version {version}; only versions 2 and 3 are supported. Convert it anew.")
+            raise self._problem(
+                f"has GGUF version {version}; only versions 2 and 3 are supported. Convert the model again."
+            )
 
     def _take(self, count: int) -> bytes:
         if count > self._size - self._position:
             raise self._problem(
-                f"is cut short or damaged: its header goes on beyond the end of the file ({self._size} bytes). "
+                f"is cut short or damaged: its header extends past the end of the file ({self._size} bytes). "
                 f"Download or copy the file again."
             )
         self._position += count
@@ -140,24 +154,24 @@ class _Header:
         return int(layout.unpack(self._take(layout.size))[0])
 
     def _count(self, claimed: int, smallest: int, what: str) -> int:
-        """Refuse a number of things that could not fit in what is left, before anything is allocated for them."""
+        """Refuse a count of items that cannot fit in the rest of the file, before allocating memory."""
         if claimed * smallest > self._size - self._position:
             raise self._problem(
-                f"is cut short or damaged: it announces {claimed} {what}, more than the file can hold. "
+                f"is cut short or damaged: it declares {claimed} {what}, more than the file can hold. "
                 f"Download or copy the file again."
             )
         return claimed
 
-    def _text(self) -> str:
+    def _string(self) -> str:
         try:
             return self._take(self._number("Q")).decode()
         except UnicodeDecodeError as error:
-            raise self._damaged("a text in its header is not UTF-8") from error
+            raise self._damaged("a string in its header is not UTF-8") from error
 
     def _pairs(self, count: int) -> Iterator[tuple[str, Value]]:
         seen = set()
         for _ in range(self._count(count, _SMALLEST_PAIR, "metadata entries")):
-            key = self._text()
+            key = self._string()
             if key in seen:
                 raise self._damaged(f"the metadata key {key!r} occurs twice")
             seen.add(key)
@@ -172,7 +186,7 @@ class _Header:
 
     def _scalars(self, kind: int, count: int, key: str) -> list[Scalar]:
         if kind == _STRING:
-            return [self._text() for _ in range(self._count(count, _SMALLEST_STRING, f"texts in {key!r}"))]
+            return [self._string() for _ in range(self._count(count, _SMALLEST_STRING, f"strings in {key!r}"))]
         if kind not in _SCALAR_CODES:
             raise self._damaged(f"{key!r} has a value of the unknown type {kind}")
         code = _SCALAR_CODES[kind]
@@ -184,7 +198,7 @@ class _Header:
         """Read the tensor descriptions; offsets still count from the start of the tensor data."""
         seen = set()
         for _ in range(self._count(count, _SMALLEST_DESCRIPTION, "tensors")):
-            name = self._text()
+            name = self._string()
             if name in seen:
                 raise self._damaged(f"the tensor {name!r} occurs twice")
             seen.add(name)
@@ -200,17 +214,17 @@ class _Header:
             return GGMLQuantizationType(kind)
         except ValueError as error:
             raise self._problem(
-                f"holds {name!r} in the tensor type {kind}, which is not known here. Use a GGUF in a common type, "
-                f"such as Q4_K_M or Q8_0, or a newer Cupola."
+                f"holds {name!r} in the unknown tensor type {kind}. Use a GGUF file with a common type, "
+                f"such as Q4_K_M or Q8_0, or update Cupola."
             ) from error
 
     def _stored_size(self, name: str, shape: tuple[int, ...], kind: GGMLQuantizationType) -> int:
         block, block_bytes = map(int, GGML_QUANT_SIZES[kind])
         if 0 in shape or shape[-1] % block:
-            raise self._damaged(f"the tensor {name!r} has the shape {shape}, which {kind.name} cannot have")
+            raise self._damaged(f"the tensor {name!r} has the shape {shape}, which is invalid for {kind.name}")
         return math.prod(shape) // block * block_bytes
 
-    def _located(self, entries: list[TensorEntry]) -> dict[str, TensorEntry]:
+    def _locate(self, entries: list[TensorEntry]) -> dict[str, TensorEntry]:
         alignment = self.metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             raise self._damaged(f"general.alignment is {alignment!r}, not a power of two")

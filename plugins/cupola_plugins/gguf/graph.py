@@ -1,6 +1,7 @@
-"""The decoder graph: the operators that onnxruntime-genai's own model builder emits for these families of models.
+"""The decoder graph, with the operators that the model builder of onnxruntime-genai emits for these architectures.
 
-Shapes in the comments: B rows of the batch, S new tokens of each, T past and new tokens, P picked positions.
+The operators of the domain com.microsoft are specified in onnxruntime's docs/ContribOperators.md. Dimensions in
+docstrings: B batch rows, S new tokens per row, T past and new tokens per row, P picked positions.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from onnx import TensorProto, helper
 
 from cupola_plugins.gguf import linear
 from cupola_plugins.gguf.architecture import Hyperparameters
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.matrices import (
+from cupola_plugins.gguf.files import Layout
+from cupola_plugins.gguf.onnx_model import CONTRIB, Nodes
+from cupola_plugins.gguf.quantization import EMBEDDING_BLOCK
+from cupola_plugins.gguf.weights import (
     EMBEDDING_WEIGHTS,
     FINAL_NORM_WEIGHTS,
     LOCAL_ROTARY_COS,
@@ -29,8 +32,6 @@ from cupola_plugins.gguf.matrices import (
     mlp_result_norm,
     qkv_bias,
 )
-from cupola_plugins.gguf.nodes import CONTRIB, Nodes
-from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK
 
 PAST_KEY, PAST_VALUE = "past_key_values.%d.key", "past_key_values.%d.value"
 PRESENT_KEY, PRESENT_VALUE = "present.%d.key", "present.%d.value"
@@ -38,19 +39,27 @@ LAYOUT_PROPERTY = "cupola.layout"
 
 
 class Logits(Enum):
-    """For which positions a graph computes logits."""
+    """The positions for which a graph computes logits."""
 
     ALL = "all"
-    """Every one: [B, S, vocabulary], the interface of onnxruntime-genai."""
+    """Every position: float32 [B, S, vocabulary], the interface of onnxruntime-genai."""
 
     PICKED = "picked"
-    """Those that the input `logits_idx` [P] names, as positions in the flattened [B * S]: [P, vocabulary]; P > 0."""
+    """The positions in the input `logits_idx`, int64 [P], counted in the flattened [B * S].
+
+    The logits are float32 [P, vocabulary]; P > 0.
+    """
 
 
 def build_graph(
     sizes: Hyperparameters, layout: Layout, weights: Mapping[str, onnx.TensorProto], logits: Logits
 ) -> onnx.ModelProto:
-    """Describe the decoder, reading its weights from a file that `store_weights` wrote with the same layout."""
+    """Build the graph of a decoder, whose weights `store_weights` wrote with the same layout.
+
+    Inputs are `input_ids` int64 [B, S], `attention_mask` int64 [B, T], and for each layer the past keys and values,
+    float32 [B, kv_heads, T - S, head_size]; outputs are the logits and the present keys and values,
+    float32 [B, kv_heads, T, head_size].
+    """
     return _Decoder(sizes, layout, logits).model(weights)
 
 
@@ -72,7 +81,10 @@ class _Decoder:
         return self._nodes.model(self._inputs(), self._outputs(), weights, {LAYOUT_PROPERTY: self._layout.value})
 
     def _count_tokens(self) -> None:
-        """Derive from the attention mask [B, T] what GroupQueryAttention wants: T, and each row's last position."""
+        """Derive the inputs of GroupQueryAttention from the attention mask [B, T].
+
+        `total_length` is T, an int32 scalar; `last_positions` is int32 [B], the last position of each row.
+        """
         add, one = self._nodes.add, self._nodes.constant("one", np.int64(1))
         shape = add("Shape", ["attention_mask"], "mask.shape")
         add("Cast", [add("Gather", [shape, one], "mask.length", axis=0)], "total_length", to=TensorProto.INT32)
@@ -97,11 +109,11 @@ class _Decoder:
         return self._nodes.add("Mul", [embedded, scale], "embedded.scaled")
 
     def _layer(self, layer: int, residual: str, normed: str) -> tuple[str, str]:
-        """Add a layer; return the residual stream behind it, and the same normed for what comes next."""
+        """Add a layer. Return its residual output and that output normed for the next layer, each [B, S, hidden]."""
         name, last = f"layer.{layer}", layer == self._sizes.layers - 1
         matrices, result_norms = layer_matrices(self._sizes, layer), self._sizes.architecture.normalizes_results
         attended = self._attention(layer, self._body.multiply(self._nodes, normed, matrices.qkv, f"{name}.qkv.out"))
-        if last and self._logits is Logits.PICKED:  # keys and values are complete: from here on only picked rows
+        if last and self._logits is Logits.PICKED:  # keys and values are complete: the rest needs only the picked rows
             attended = self._pick(attended, matrices.attention_output.columns)
             residual = self._pick(residual, self._sizes.hidden)
         attended = self._body.multiply(self._nodes, attended, matrices.attention_output, f"{name}.attention.out")
@@ -139,7 +151,7 @@ class _Decoder:
         )
 
     def _normed_heads(self, layer: int, qkv: str) -> list[str]:
-        """Split queries, keys and values, and norm each head of the first two."""
+        """Split [B, S, (heads + 2 * kv_heads) * head_size] into q, k and v; norm each head of q and k."""
         sizes, name = self._sizes, f"layer.{layer}"
         widths = np.array([sizes.heads, sizes.kv_heads, sizes.kv_heads], np.int64) * sizes.head_size
         split = self._nodes.constant("qkv.widths", widths)
@@ -198,7 +210,7 @@ class _Decoder:
         return self._nodes.add("Gather", [flat, "logits_idx"], f"{x}.picked", axis=0)
 
     def _project(self, normed: str) -> None:
-        # Whichever tensor serves as the head, its weights were stored under the one name.
+        # The weights of the output matrix have the same name whether or not the file has its own.
         head = head_matrix(self._sizes, own=False)
         cap, add = self._sizes.logits_cap, self._nodes.add
         raw = linear.HEAD[self._layout].multiply(self._nodes, normed, head, "logits.raw" if cap else "logits")

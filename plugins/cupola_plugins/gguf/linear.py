@@ -1,50 +1,60 @@
 """Matrix products: for each layout, how a matrix is stored and which nodes multiply with it."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.matrices import Matrix
-from cupola_plugins.gguf.nodes import CONTRIB, Nodes
-from cupola_plugins.gguf.quantize import EMBEDDING_BLOCK, Blocks, Float32, int4_blocks, int8_blocks, int8_rows
-from cupola_plugins.gguf.weights import WeightsFile
+from cupola_plugins.gguf.files import Layout
+from cupola_plugins.gguf.onnx_model import CONTRIB, Nodes, WeightsFile
+from cupola_plugins.gguf.quantization import EMBEDDING_BLOCK, Blocks, Float32, int4_blocks, int8_blocks, int8_rows
 
-_INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: quantise activations to int8 as well; others are far slower
+_INT8_ACTIVATIONS = 4  # accuracy_level of MatMulNBits: int8 activations; other levels are much slower
+
+
+class Matrix(NamedTuple):
+    """A matrix [rows, columns] of the graph, stacked from tensors of the checkpoint."""
+
+    name: str
+    sources: tuple[str, ...]
+    rows: int
+    columns: int
 
 
 class Linear(ABC):
-    """One way to hold a matrix [rows, columns], and to compute `x @ matrix.T`."""
+    """A storage format of a matrix [rows, columns], and the nodes that compute `x @ matrix.T`."""
 
     @abstractmethod
     def store(self, weights: WeightsFile, name: str, matrix: Float32) -> None:
-        """Quantise the matrix and write it under names that begin with `name`."""
+        """Quantize a float32 matrix [rows, columns] and write its tensors with the prefix `name`."""
 
     @abstractmethod
     def multiply(self, nodes: Nodes, x: str, matrix: Matrix, out: str) -> str:
-        """Add the nodes that multiply x with the stored matrix; return `out`, the name of the product."""
+        """Add the nodes that multiply x, float32 [..., columns], with the stored matrix. Return `out`, [..., rows]."""
 
     @abstractmethod
     def stored_bytes(self, matrix: Matrix) -> int:
-        """Return how much room `store` needs, within a few bytes."""
+        """Return the number of bytes that `store` writes, without alignment."""
 
 
 class Int8RowsLinear(Linear):
-    """Signed weights with a scale per row, times unsigned activations with a scale per token.
+    """int8 weights with a float32 scale per row, times uint8 activations with a scale per token.
+
+    `<name>.values` is int8 [columns, rows], `<name>.scales` float32 [rows].
 
     The activations are divided by their largest magnitude first, so that the GEMM sees constants as scale and zero
-    point. Each token is scaled alone: what else is in the batch cannot change its result, as it would with one
-    DynamicQuantizeMatMul for the whole tensor.
+    point. Each token has its own scale, so the rest of the batch cannot change its result, as it would with
+    DynamicQuantizeMatMul, which computes one scale for the whole tensor (onnxruntime docs/ContribOperators.md).
     """
 
     def store(self, weights: WeightsFile, name: str, matrix: Float32) -> None:
-        """Write the rows transposed, as the GEMM wants them, and the scales."""
+        """Write the values transposed, as MatMulIntegerToFloat reads them, and the scales."""
         rows = int8_rows(matrix)
         weights.add(f"{name}.values", rows.values.T)
         weights.add(f"{name}.scales", rows.scales)
 
     def multiply(self, nodes: Nodes, x: str, matrix: Matrix, out: str) -> str:
-        """Scale, quantise, multiply, scale back."""
+        """Scale, quantize, multiply, and scale the product."""
         name = matrix.name
         scale = nodes.constant("activation.scale", np.float32(1 / 127))
         zero_point = nodes.constant("activation.zero_point", np.uint8(128))
@@ -60,24 +70,31 @@ class Int8RowsLinear(Linear):
         return nodes.add("Mul", [product, largest], out)
 
     def stored_bytes(self, matrix: Matrix) -> int:
-        """Return a byte a weight, and the scales."""
+        """Return one byte per weight and four per row for the scales."""
         return matrix.rows * (matrix.columns + 4)
 
 
 class BlocksLinear(Linear):
-    """Weights in blocks along each row, multiplied by MatMulNBits."""
+    """Weights in blocks along each row, multiplied by MatMulNBits (onnxruntime docs/ContribOperators.md).
+
+    The tensors are `<name>.values`, `.scales` and, for 4 bits, `.zero_points`, as `Blocks` describes them.
+
+    Args:
+        bits: 4 or 8 bits per weight.
+        block: Weights per block, a power of two from 16.
+    """
 
     def __init__(self, bits: int, block: int) -> None:
         self._bits = bits
         self._block = block
 
     def store(self, weights: WeightsFile, name: str, matrix: Float32) -> None:
-        """Quantise to blocks and write them."""
+        """Quantize to blocks and write them."""
         quantize = int4_blocks if self._bits == 4 else int8_blocks
         store_blocks(weights, name, quantize(matrix, self._block))
 
     def multiply(self, nodes: Nodes, x: str, matrix: Matrix, out: str) -> str:
-        """Multiply in one node."""
+        """Add one MatMulNBits node."""
         name = matrix.name
         inputs = [x, f"{name}.values", f"{name}.scales"]
         if self._bits == 4:
@@ -102,7 +119,7 @@ class BlocksLinear(Linear):
 
 
 def store_blocks(weights: WeightsFile, name: str, blocks: Blocks) -> None:
-    """Write blocks under the names that `BlocksLinear` reads."""
+    """Write the tensors that `BlocksLinear.multiply` reads."""
     weights.add(f"{name}.values", blocks.values)
     weights.add(f"{name}.scales", blocks.scales)
     if blocks.zero_points is not None:
@@ -115,9 +132,10 @@ BODY: dict[Layout, Linear] = {
     Layout.INT4_BLOCKS: BlocksLinear(4, 32),
     Layout.INT4_BLOCKS_64: BlocksLinear(4, 64),
 }
-"""The matrices of the layers."""
+"""The format of the matrices in the layers."""
+
 
 HEAD: dict[Layout, Linear] = {
     layout: BODY[layout] if layout is Layout.INT8_ROWS else BlocksLinear(8, EMBEDDING_BLOCK) for layout in Layout
 }
-"""The output matrix: 8 bits in every layout, and in blocks like the embedding, so that they can be one."""
+"""The format of the output matrix: always 8 bits; in blocks like the embedding, so that both can share the data."""

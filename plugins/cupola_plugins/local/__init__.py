@@ -1,7 +1,7 @@
-"""Models of one's own: any folder with a genai_config.json, and GGUF files.
+"""Imports models from this machine: folders with a genai_config.json, and GGUF files.
 
-They become models of the cache like any other, with id, alias, size and manifest; `cupola model add` shares the files
-of a folder with the cache where the file system can, `cupola model import` copies or converts.
+They become ordinary models of the cache, with an id, alias, size and manifest. `cupola model add` hard-links the files
+of a folder where the file system supports it; `cupola model import` copies or converts them.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,6 @@ __all__ = ["LocalModels", "catalog_sources"]
 
 
 @hookimpl
-def catalog_sources(settings: Settings) -> Iterable[CatalogSource]:  # noqa: ARG001 - nothing of it can be set
-    """Contribute the source, which lists nothing: what it took in is listed by the cache."""
+def catalog_sources(settings: Settings) -> Iterable[CatalogSource]:  # noqa: ARG001 - the source has no settings
+    """Contribute the source."""
     return [LocalModels()]

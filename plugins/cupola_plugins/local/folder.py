@@ -1,6 +1,10 @@
-"""A folder with a genai_config.json, as model-builder and Olive write it and people download it. Blocks."""
+"""Model folders with a genai_config.json, as the model builder and Olive write them, and names for imported models.
+
+Everything here blocks.
+"""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +15,19 @@ from msgspec import Struct
 
 from cupola.catalog import DeviceType, ImportOptions, ModelInfo
 from cupola.errors import ModelFormatError
-from cupola_plugins.local.naming import id_and_alias, publisher_of
 
 _CONFIG = "genai_config.json"
-# What caches write beside a model, ours and Foundry Local's: ours writes its own.
-_OF_CACHES = ("cupola.manifest.json", "inference_model.json")
+# The manifests of Cupola's and Foundry Local's caches, which each cache writes itself.
+_CACHE_MANIFESTS = ("cupola.manifest.json", "inference_model.json")
+_INVALID = re.compile(r"[^A-Za-z0-9._-]+")
+_DEVICE = re.compile(r"-(generic|cuda|openvino|trtrtx|qnn|vitis|directml)-(cpu|gpu|npu)$", re.IGNORECASE)
+_QUANTIZATION = re.compile(r"[.-](i?q\d\w*|f16|f32|bf16|fp16|fp32)$", re.IGNORECASE)
+_HUB_FOLDER = "models--"
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What provider options of a model say about where it runs."""
+    """The execution provider and device that a model was made for."""
 
     provider: str
     device: DeviceType
@@ -35,6 +42,8 @@ _TARGETS: Mapping[str, _Target] = {
     "qnn": _Target("QNNExecutionProvider", "NPU", "qnn-npu"),
     "vitisai": _Target("VitisAIExecutionProvider", "NPU", "vitis-npu"),
 }
+
+
 _CPU = _Target("CPUExecutionProvider", "CPU", "generic-cpu")
 
 
@@ -57,10 +66,10 @@ class _GenaiConfig(Struct):
 
 
 def model_root(path: Path) -> Path | None:
-    """Return the folder that holds genai_config.json: this one, or the only one below it; None if there is none.
+    """Return the folder with genai_config.json: `path`, or the only such folder below it; None if there is none.
 
     Raises:
-        ModelFormatError: There are several.
+        ModelFormatError: There are several such folders.
     """
     if not path.is_dir():
         return None
@@ -69,15 +78,15 @@ def model_root(path: Path) -> Path | None:
     found = sorted(config.parent for config in path.rglob(_CONFIG) if not _is_hidden(config.relative_to(path)))
     if len(found) > 1:
         names = ", ".join(str(folder) for folder in found[:5])
-        raise ModelFormatError(path=str(path), detail=f"holds several models; name one of them: {names}")
+        raise ModelFormatError(path=str(path), detail=f"holds several models. Name one of them: {names}")
     return found[0] if found else None
 
 
 def describe(root: Path, options: ImportOptions, *, source: str) -> ModelInfo:
-    """Say what the folder is as a model.
+    """Return the description of the model in a folder.
 
     Raises:
-        ModelFormatError: Its configuration is damaged, or a file is missing.
+        ModelFormatError: genai_config.json is damaged, or a file is missing.
     """
     try:
         model = msgspec.json.decode((root / _CONFIG).read_bytes(), type=_GenaiConfig).model
@@ -103,26 +112,29 @@ def describe(root: Path, options: ImportOptions, *, source: str) -> ModelInfo:
 
 
 def model_files(root: Path) -> list[Path]:
-    """List the files that belong to the model: not hidden ones, nor what caches write.
+    """List the files of the model, without hidden files and the manifests that caches write.
 
     Raises:
-        ModelFormatError: A link leads nowhere, as in a download that did not end.
+        ModelFormatError: A symbolic link is broken, as in an incomplete download.
     """
     found = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
-            if name.startswith(".") or name in _OF_CACHES or name.endswith(".part"):
+            if name.startswith(".") or name in _CACHE_MANIFESTS or name.endswith(".part"):
                 continue
             if not path.exists():
-                raise ModelFormatError(path=str(path), detail="is a link that leads nowhere; is the download whole?")
+                raise ModelFormatError(
+                    path=str(path),
+                    detail="is a link that leads nowhere. The download may be incomplete; download the model again",
+                )
             found.append(path)
     return found
 
 
 def _target(options: Sequence[Mapping[str, Mapping[str, Any]]]) -> _Target:
-    """Tell where a model runs from its first provider; none means the CPU."""
+    """Return the target of the first known provider; the CPU if there is none."""
     for entry in options:
         for name, values in entry.items():
             key = name.lower().removesuffix("executionprovider")
@@ -136,7 +148,7 @@ def _target(options: Sequence[Mapping[str, Mapping[str, Any]]]) -> _Target:
 
 
 def _template(root: Path) -> str:
-    """Return the text in which a chat template would be."""
+    """Return the text of the file that contains the chat template, "" if there is none."""
     template = root / "chat_template.jinja"
     if template.is_file():
         return template.read_text("utf-8", "replace")
@@ -153,3 +165,34 @@ def _task(kind: str, *, has_template: bool) -> str:
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
+
+
+def publisher_of(path: Path) -> str:
+    """Return the organization from a folder of Hugging Face's cache ("models--org--name"), else "local"."""
+    return _hub_name(path)[0] or "local"
+
+
+def id_and_alias(path: Path, options: ImportOptions, *, suffix: str) -> tuple[str, str]:
+    """Return the id and alias of a model: those in the options, else made from its folder or file name.
+
+    Args:
+        path: The folder or file.
+        options: Its name is "name" or "name:version".
+        suffix: The device suffix, "generic-cpu"; not added to a name that has one.
+    """
+    given, _, version = options.name.partition(":")
+    name = given or _hub_name(path)[1] or (path.name if path.is_dir() else _QUANTIZATION.sub("", path.stem))
+    name = _INVALID.sub("-", name).strip("-.") or "model"
+    stem = _DEVICE.sub("", name)
+    full = name if stem != name else f"{name}-{suffix}"
+    alias = _INVALID.sub("-", options.alias).strip("-.") or stem.lower()
+    return f"{full}:{int(version) if version.isdecimal() else 1}", alias
+
+
+def _hub_name(path: Path) -> tuple[str, str]:
+    """Return the organization and name of a model in Hugging Face's cache, empty strings for other paths."""
+    for part in reversed(path.parts):
+        if part.startswith(_HUB_FOLDER):
+            organization, _, name = part.removeprefix(_HUB_FOLDER).rpartition("--")
+            return organization, name
+    return "", ""

@@ -1,7 +1,7 @@
-"""Stores the weights of an ONNX decoder in another layout: int8 rows, int8 or int4 blocks. Loaded as plugin `relayout`.
+"""Converts the weights of an ONNX decoder to another layout: int8 rows, int8 or int4 blocks. Entry point: `relayout`.
 
-The service calls `OnnxRelayout`; the work itself (`rewriting`) runs in a process of its own, so importing this package
-loads neither numpy nor onnx.
+The service calls `OnnxRelayout`. The conversion itself (`rewriter`) runs in a separate process, so importing this
+package loads neither numpy nor onnx.
 """
 
 from cupola_plugins.relayout.converter import OnnxRelayout, model_converters

@@ -1,4 +1,4 @@
-"""The rewriting process: `python -m cupola_plugins.relayout SOURCE FOLDER --layout LAYOUT`. Speaks lines of JSON."""
+"""The conversion process: `python -m cupola_plugins.relayout SOURCE FOLDER --layout LAYOUT`. Writes lines of JSON."""
 
 import sys
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cupola.catalog import ProgressEvent
 from cupola_plugins.gguf.__main__ import run
-from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.files import Layout
 
 
 def _rewrite(source: Path, folder: Path, layout: Layout, progress: Callable[[ProgressEvent], None]) -> None:
-    from cupola_plugins.relayout.rewriting import rewrite  # noqa: PLC0415 - heavy, and of no use to --help
+    from cupola_plugins.relayout.rewriter import rewrite  # noqa: PLC0415 - heavy, and not needed for --help
 
     rewrite(source, folder, layout=layout, progress=progress)
 

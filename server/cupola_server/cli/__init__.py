@@ -1,7 +1,7 @@
-"""The command line, `cupola` and `foundry`. Each command has its module, imported when the command runs.
+"""The command lines `cupola` and `foundry`: one module for each command group, imported when its command runs.
 
-`main` is the only door. What is slow to import stays inside the functions that need it, so that `--version`,
-`--help` and mistakes in the command's wording answer at once.
+`main` is the entry point. Slow imports are inside the functions that need them, so that `--version`, `--help` and usage
+errors are printed immediately.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ __all__ = ["main"]
 
 
 def main(program: str | None = None) -> NoReturn:
-    """Run the command that `sys.argv` names, then exit: 0 done, 1 failed, 2 misused, 130 interrupted.
+    """Run the command in `sys.argv` and exit: 0 for success, 1 for an error, 2 for wrong usage, 130 after Ctrl+C.
 
     Args:
-        program: "cupola" or "foundry"; None means the name by which this program was called.
+        program: "cupola" or "foundry"; None is the name by which this program was called.
     """
     program = program or Path(sys.argv[0]).stem.lower()
     for stream in (sys.stdout, sys.stderr):
-        # A model may write any character, whatever the encoding of the pipe.
+        # A model may generate characters that the encoding of the pipe lacks.
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
     try:
@@ -35,7 +35,7 @@ def main(program: str | None = None) -> NoReturn:
 
 
 def _program(name: str) -> "click.Command":
-    """Import the program that goes by a name; importing this package stays free."""
+    """Return the root command; imported here because importing this package must be cheap."""
     if name == "foundry":
         from cupola_server.cli.foundry.app import foundry  # noqa: PLC0415
 
@@ -46,7 +46,7 @@ def _program(name: str) -> "click.Command":
 
 
 def _flush() -> None:
-    """Flush stdout here, where a reader that has gone (`| head`) can be ignored; at exit Python would complain."""
+    """Flush stdout and ignore a closed pipe (`| head`), which Python would report at exit."""
     try:
         sys.stdout.flush()
     except OSError:

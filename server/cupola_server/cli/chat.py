@@ -1,9 +1,10 @@
-"""A conversation with a model: one question, or a chat at the terminal."""
+"""A chat with a model: one prompt and its answer, or a conversation at the terminal."""
 
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,63 +24,51 @@ from cupola.messages import (
     TurnText,
 )
 from cupola.settings import Settings
-from cupola_server.cli.failures import cause
-from cupola_server.cli.interrupts import run_interruptible
+from cupola_server.cli.errors import root_cause
 from cupola_server.cli.invocation import Invocation
-from cupola_server.cli.phases import LOADING
-from cupola_server.cli.printing import printable
-from cupola_server.cli.progress import shown_progress
+from cupola_server.cli.ui.progress import LOADING, show_progress
+from cupola_server.cli.ui.terminal import PromptTerminal, Terminal, strip_control_characters
 
 Write = Callable[[str], Awaitable[None]]
 
 HELP = """\
 /clear          forget the conversation
-/system [TEXT]  show the system message, or set it and start afresh
-/help           this
-/exit           leave; so does Ctrl+D
-Ctrl+C stops an answer. Alt+Enter begins a new line."""
+/system [TEXT]  show the system message, or set it and start a new conversation
+/help           show this help
+/exit           leave the chat, as does Ctrl+D
+Ctrl+C stops an answer. Alt+Enter starts a new line."""
 
 
-class Terminal(Protocol):
-    """Where a chat takes place."""
-
-    async def ask(self) -> str | None:
-        """Read what the user says; None when they leave."""
-
-    def answering(self) -> AbstractContextManager[None]:
-        """Enter for the length of an answer; what is typed meanwhile waits for the next `ask`."""
-
-    async def write(self, text: str) -> None:
-        """Write a piece of an answer."""
-
-    def notice(self, text: str) -> None:
-        """Say something about the chat, on lines of its own."""
-
-
-class Answer(Protocol):
-    """A turn under way."""
+class TurnEvents(Protocol):
+    """The events of a running turn."""
 
     def __aiter__(self) -> AsyncIterator[TurnText | TurnReasoning | TurnCall | TurnFinished]:
-        """Iterate over its events; the last one is `TurnFinished`."""
+        """Iterate over the events; the last one is `TurnFinished`."""
 
 
-class Answerer(Protocol):
-    """Who answers: an engine in this process, or a service."""
+class ChatBackend(Protocol):
+    """Runs the turns of a chat: an engine in this process, or a service."""
 
-    def generate(self, request: GenerateRequest) -> AbstractAsyncContextManager[Answer]:
-        """Run a turn; leaving it early cancels it."""
+    def generate(self, request: GenerateRequest) -> AbstractAsyncContextManager[TurnEvents]:
+        """Run a turn. Leaving the context early cancels it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """How an answer ended."""
+class AnswerResult:
+    """How an answer ended.
+
+    Attributes:
+        event: The last event of the turn.
+        first_token_s: Seconds until the first event.
+        total_s: Seconds until the last event.
+    """
 
     event: TurnFinished
     first_token_s: float
     total_s: float
 
     def summary(self) -> str:
-        """Return the counts and the speed in one line."""
+        """Return the token usage and the speed on one line."""
         tokens = self.event.usage.completion_tokens
         decode_s = self.total_s - self.first_token_s
         speed = f", {(tokens - 1) / decode_s:.0f} tokens/s" if tokens > 1 and decode_s > 0 else ""
@@ -90,11 +79,11 @@ class Finished:
 
 
 class ChatSession:
-    """What was said so far, how the next answer is asked for, and the commands that change either.
+    """The conversation so far, the options of its requests, and the slash commands that change both.
 
     Attributes:
-        model: The model's name, as the user gave it.
-        ended: The user wants to leave.
+        model: The model's name as the user typed it.
+        ended: Whether the user left the chat.
     """
 
     def __init__(
@@ -112,32 +101,32 @@ class ChatSession:
         self._sampling = sampling or Sampling()
         self._max_tokens = max_tokens
         self._ttl_s = ttl_s
-        self._said: list[Message] = []
+        self._messages: list[Message] = []
 
-    def request(self, question: str) -> GenerateRequest:
-        """Return the turn that answers a question after everything said before."""
+    def request(self, prompt: str) -> GenerateRequest:
+        """Return the request that continues the conversation with a prompt."""
         system = [Message("system", self._system)] if self._system else []
         return GenerateRequest(
             model=self.model,
-            prompt=ChatPrompt((*system, *self._said, Message("user", question))),
+            prompt=ChatPrompt((*system, *self._messages, Message("user", prompt))),
             sampling=self._sampling,
             max_tokens=self._max_tokens,
             ttl_s=self._ttl_s,
         )
 
-    def record(self, question: str, answer: str) -> None:
-        """Remember an exchange. One without any answer is as if it never happened."""
+    def record(self, prompt: str, answer: str) -> None:
+        """Add a prompt and its answer to the conversation, unless the answer is empty."""
         if answer:
-            self._said += [Message("user", question), Message("assistant", answer)]
+            self._messages += [Message("user", prompt), Message("assistant", answer)]
 
     def forget_oldest(self) -> bool:
-        """Drop the oldest exchange; False if there is none."""
-        had_any = bool(self._said)
-        del self._said[:2]
+        """Remove the oldest prompt and its answer; returns whether there was one."""
+        had_any = bool(self._messages)
+        del self._messages[:2]
         return had_any
 
     def command(self, line: str) -> str:
-        """Obey a line that begins with a slash and return what to tell the user."""
+        """Execute a slash command and return the message for the user."""
         name, _, argument = line.strip().partition(" ")
         argument = argument.strip()
         match name.lower():
@@ -147,24 +136,26 @@ class ChatSession:
             case "/help" | "/?":
                 return HELP
             case "/clear":
-                self._said.clear()
-                return "The conversation is forgotten."
+                self._messages.clear()
+                return "The conversation was cleared."
             case "/system" if argument:
                 self._system = argument
-                self._said.clear()
-                return "The system message is set, and the conversation starts afresh."
+                self._messages.clear()
+                return "The system message was set and a new conversation started."
             case "/system":
-                return self._system or "There is no system message."
-        return f"There is no command {name}. /help lists them; put a space first to send such a line to the model."
+                return self._system or "No system message is set."
+        return (
+            f"Unknown command {name}. /help lists the commands. To send this line to the model, start it with a space."
+        )
 
 
-async def answer(engine: Answerer, request: GenerateRequest, write: Write) -> Finished:
-    """Run one turn and write its text as it comes. Cancelling this cancels the turn."""
+async def write_answer(backend: ChatBackend, request: GenerateRequest, write: Write) -> AnswerResult:
+    """Run a turn and write its text as it is generated. Cancelling this cancels the turn."""
     started = time.perf_counter()
     first_s: float | None = None
     finished: TurnFinished | None = None
-    async with engine.generate(request) as generation:
-        async for event in generation:
+    async with backend.generate(request) as events:
+        async for event in events:
             if first_s is None:
                 first_s = time.perf_counter() - started
             if isinstance(event, TurnText):
@@ -174,103 +165,136 @@ async def answer(engine: Answerer, request: GenerateRequest, write: Write) -> Fi
     total_s = time.perf_counter() - started
     if finished is None:
         raise AssertionError("a generation ends with TurnFinished or raises")
-    return Finished(finished, first_s or total_s, total_s)
+    return AnswerResult(finished, first_s or total_s, total_s)
 
 
-async def run_once(invocation: Invocation, settings: Settings, session: ChatSession, question: str) -> None:
-    """Answer one question on stdout; whatever else there is to say goes to stderr."""
-    at_terminal = sys.stdout.isatty()
+async def run_once(invocation: Invocation, settings: Settings, session: ChatSession, prompt: str) -> None:
+    """Answer one prompt on stdout; all other messages go to stderr."""
+    is_terminal = sys.stdout.isatty()
     last = ""
 
     async def write(text: str) -> None:
         nonlocal last
         last = text or last
-        # In a thread, because a reader that is slow (`| less`) must not stop the engine, only this answer.
-        await anyio.to_thread.run_sync(lambda: click.echo(printable(text) if at_terminal else text, nl=False))
+        shown = strip_control_characters(text) if is_terminal else text
+        # In a thread, because a slow reader (`| less`) must not block the engine.
+        await anyio.to_thread.run_sync(lambda: click.echo(shown, nl=False))
 
     async with invocation.engine(settings) as engine:
-        await make_ready(engine, session.model)
-        finished = await answer(engine, session.request(question), write)
+        await ensure_loaded(engine, session.model)
+        result = await write_answer(engine, session.request(prompt), write)
     if not last.endswith("\n"):
         click.echo()
-    if finished.event.reason == "length" and sys.stderr.isatty():
-        click.echo("(The answer was cut at its token limit.)", err=True)
+    if result.event.reason == "length" and sys.stderr.isatty():
+        click.echo("(The answer was cut off at its token limit.)", err=True)
     if invocation.verbose:
-        click.echo(finished.summary(), err=True)
+        click.echo(result.summary(), err=True)
 
 
 async def run_chat(invocation: Invocation, settings: Settings, session: ChatSession) -> None:
     """Chat at the terminal until the user leaves."""
-    from cupola_server.cli.terminal import PromptTerminal  # noqa: PLC0415 - takes 150 ms, and one answer needs none
-
     async with invocation.engine(settings) as engine:
-        await make_ready(engine, session.model)
+        await ensure_loaded(engine, session.model)
         status = await engine.resolve(session.model)
         terminal = PromptTerminal()
-        terminal.notice(f"{status.info.id}. /help for help, Ctrl+C stops an answer, /exit leaves.")
+        terminal.notice(f"{status.info.id}. /help shows the commands, Ctrl+C stops an answer, /exit leaves.")
         await chat(engine, session, terminal, verbose=bool(invocation.verbose))
 
 
-async def make_ready(engine: EngineView, model: str) -> None:
-    """Download a model if needed and load it, showing how far that is."""
+async def ensure_loaded(engine: EngineView, model: str) -> None:
+    """Download a model if needed and load it, showing the progress."""
     status = await engine.resolve(model)
-    with shown_progress(status.info.alias) as progress:
+    with show_progress(status.info.alias) as progress:
         await engine.download(model, progress)
         progress(LOADING)
         await engine.load(model)
 
 
-async def chat(engine: Answerer, session: ChatSession, terminal: Terminal, *, verbose: bool = False) -> None:
-    """Take turns with the user until they leave. A failed turn is told and costs only itself."""
-    while not session.ended and (line := await terminal.ask()) is not None:
+async def chat(backend: ChatBackend, session: ChatSession, terminal: Terminal, *, verbose: bool = False) -> None:
+    """Answer the user's prompts until they leave. If a turn fails, its error is printed and the chat continues."""
+    while not session.ended and (line := await terminal.read_prompt()) is not None:
         if line.startswith("/"):
             if reply := session.command(line):
                 terminal.notice(reply)
         elif line.strip():
-            await _exchange(engine, session, terminal, line.strip(), verbose=verbose)
+            await _answer_prompt(backend, session, terminal, line.strip(), verbose=verbose)
 
 
-async def _exchange(
-    engine: Answerer, session: ChatSession, terminal: Terminal, question: str, *, verbose: bool
+async def _answer_prompt(
+    backend: ChatBackend, session: ChatSession, terminal: Terminal, prompt: str, *, verbose: bool
 ) -> None:
     parts: list[str] = []
-    finished: list[Finished] = []
+    results: list[AnswerResult] = []
 
     async def write(text: str) -> None:
         parts.append(text)
         await terminal.write(text)
 
     async def work() -> None:
-        finished.append(await _answer_within_context(engine, session, terminal, question, write))
+        results.append(await _answer_within_context(backend, session, terminal, prompt, write))
 
     try:
         with terminal.answering():
             interrupted = await run_interruptible(work)
     except CupolaError as error:
-        terminal.notice(f"{_break(parts)}Error: {error}")
+        terminal.notice(f"{_line_break(parts)}Error: {error}")
         return
-    session.record(question, "".join(parts))
+    session.record(prompt, "".join(parts))
     await terminal.write("\n")
     if interrupted:
         terminal.notice("(stopped)")
-    elif finished and finished[0].event.reason == "length":
-        terminal.notice("(cut at the token limit)")
-    if verbose and finished:
-        terminal.notice(finished[0].summary())
+    elif results and results[0].event.reason == "length":
+        terminal.notice("(cut off at the token limit)")
+    if verbose and results:
+        terminal.notice(results[0].summary())
 
 
 async def _answer_within_context(
-    engine: Answerer, session: ChatSession, terminal: Terminal, question: str, write: Write
-) -> Finished:
-    """Answer, forgetting the oldest exchanges as long as the conversation does not fit the model's context."""
+    backend: ChatBackend, session: ChatSession, terminal: Terminal, prompt: str, write: Write
+) -> AnswerResult:
+    """Answer a prompt, removing the oldest exchanges while the conversation exceeds the model's context length."""
     while True:
         try:
-            return await answer(engine, session.request(question), write)
+            return await write_answer(backend, session.request(prompt), write)
         except (ContextLengthExceededError, BaseExceptionGroup) as raised:
-            if not isinstance(cause(raised), ContextLengthExceededError) or not session.forget_oldest():
+            if not isinstance(root_cause(raised), ContextLengthExceededError) or not session.forget_oldest():
                 raise
-            terminal.notice("(The oldest exchange is forgotten; the conversation had outgrown the model's context.)")
+            terminal.notice("(The oldest exchange was removed because the conversation exceeds the context length.)")
 
 
-def _break(parts: list[str]) -> str:
+def _line_break(parts: list[str]) -> str:
     return "\n" if parts and not parts[-1].endswith("\n") else ""
+
+
+async def run_interruptible(work: Callable[[], Awaitable[None]]) -> bool:
+    """Run work that Ctrl+C cancels without ending the program. On Windows Ctrl+C still ends the program.
+
+    Returns:
+        Whether it was interrupted.
+
+    Raises:
+        BaseException: The error of the work, not wrapped in an exception group.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    interrupted = False
+    try:
+        async with anyio.create_task_group() as group:
+
+            async def watch(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+                nonlocal interrupted
+                with anyio.open_signal_receiver(signal.SIGINT) as signals:
+                    task_status.started()
+                    async for _ in signals:
+                        interrupted = True
+                        group.cancel_scope.cancel()
+
+            if sys.platform != "win32":  # where asyncio cannot receive signals, Ctrl+C ends the program
+                await group.start(watch)
+            await work()
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as raised:
+        raise root_cause(raised) from raised
+    finally:
+        # Closing the receiver leaves Python's default handler, in place of the one that asyncio.run installed.
+        signal.signal(signal.SIGINT, before)
+    return interrupted

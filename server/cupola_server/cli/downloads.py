@@ -1,4 +1,4 @@
-"""`cupola downloads`: what a running service downloads. List, watch, start or resume, cancel."""
+"""`cupola downloads`: list, watch, start, resume and cancel the downloads of a running service."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cupola_server.cli.invocation import Invocation, run
-from cupola_server.cli.tables import Column, Output, output_option, show_rows
+from cupola_server.cli.ui.tables import Column, Output, output_option, show_rows
 
 if TYPE_CHECKING:
     from cupola.client.api import Download
@@ -22,7 +22,7 @@ _COLUMNS = (
     Column("left", "Remaining", right=True),
     Column("error", "Reason", long=True),
 )
-_INTERVAL_S = 0.25
+_POLL_INTERVAL_S = 0.25
 
 
 @click.group()
@@ -34,103 +34,114 @@ def downloads() -> None:
 @output_option
 @click.pass_obj
 def list_downloads(invocation: Invocation, output: Output) -> None:
-    """Show the downloads under way, then the last ones that ended."""
-    found = run(lambda: _listed(invocation))
-    show_rows([_row(each) for each in found], _COLUMNS, output=output, empty="Nothing is or was downloaded.")
+    """List the running downloads, then those that ended recently."""
+    found = run(lambda: _list(invocation))
+    show_rows([_row(download) for download in found], _COLUMNS, output=output, empty="There are no downloads.")
 
 
 @downloads.command()
 @click.pass_obj
 def watch(invocation: Invocation) -> None:
-    """Show a bar for every download under way, until all have ended. Ctrl+C ends only the watching."""
-    failed = [each for each in run(lambda: _watched(invocation)) if each.state != "done"]
-    for each in failed:
-        click.echo(f"{each.alias}: {each.error or 'it was cancelled'}", err=True)
+    """Show a progress bar for each running download.
+
+    The command ends when all of them have ended. Ctrl+C stops watching; the downloads continue.
+    """
+    failed = [download for download in run(lambda: _watch(invocation)) if download.state != "done"]
+    for download in failed:
+        click.echo(f"{download.alias}: {download.error or 'the download was cancelled'}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 
 
-@downloads.command(short_help="Begin to download MODEL and return at once.")
+@downloads.command(short_help="Start downloading MODEL in the service.")
 @click.argument("name", metavar="MODEL")
 @click.pass_obj
 def start(invocation: Invocation, name: str) -> None:
-    """Begin to download MODEL and return at once; one that failed or was cancelled goes on from where it was."""
-    _begin(invocation, name)
+    """Start downloading MODEL in the service and return immediately.
+
+    A download that failed or was cancelled is resumed.
+    """
+    _start(invocation, name)
 
 
 @downloads.command()
 @click.argument("name", metavar="MODEL")
 @click.pass_obj
 def resume(invocation: Invocation, name: str) -> None:
-    """Go on with the download of MODEL, as `start` does."""
-    _begin(invocation, name)
+    """Resume the download of MODEL; the same as `start`."""
+    _start(invocation, name)
 
 
 @downloads.command()
 @click.argument("name", metavar="MODEL")
 @click.pass_obj
 def cancel(invocation: Invocation, name: str) -> None:
-    """End the download of MODEL; what has arrived is kept for `resume`."""
+    """Cancel the download of MODEL; `resume` continues it."""
 
-    async def end() -> str:
+    async def work() -> str:
         from cupola.client import api  # noqa: PLC0415
 
-        wanted = name.strip().lower()
-        async with _service(invocation) as service:
-            for download in (await service.request(api.LIST_DOWNLOADS)).downloads:
-                is_meant = download.state == "running" and wanted in (download.id.lower(), download.alias.lower())
-                if is_meant and (await service.request(api.cancel_download(download.id))).cancelled:
+        name_lower = name.strip().lower()
+        async with _connect(invocation) as service:
+            listed = (await service.request(api.LIST_DOWNLOADS)).downloads
+            running = [download for download in listed if download.state == "running"]
+            for download in running:
+                if name_lower not in (download.id.lower(), download.alias.lower()):
+                    continue
+                if (await service.request(api.cancel_download(download.id))).cancelled:
                     return download.id
         return ""
 
-    model_id = run(end)
+    model_id = run(work)
     if not model_id:
-        raise click.ClickException(f"{name!r} is not being downloaded. `cupola downloads list` shows what is.")
-    click.echo(f"The download of {model_id} is cancelled. `cupola downloads resume {name}` goes on with it.")
+        raise click.ClickException(f"{name!r} is not being downloaded. Run `cupola downloads list` to see what is.")
+    click.echo(f"The download of {model_id} was cancelled. Run `cupola downloads resume {name}` to resume it.")
 
 
-def _begin(invocation: Invocation, name: str) -> None:
-    async def begin() -> "Download":
+def _start(invocation: Invocation, name: str) -> None:
+    async def work() -> "Download":
         from cupola.client import api  # noqa: PLC0415
 
-        async with _service(invocation) as service:
+        async with _connect(invocation) as service:
             return await service.request(api.start_download(name))
 
-    found = run(begin)
-    told = "is in the cache" if found.state == "done" else "is being downloaded; see `cupola downloads watch`"
-    click.echo(f"{found.id} {told}.")
+    download = run(work)
+    if download.state == "done":
+        click.echo(f"{download.id} is in the cache.")
+    else:
+        click.echo(f"{download.id} is being downloaded. Run `cupola downloads watch` to see the progress.")
 
 
-async def _listed(invocation: Invocation) -> "Sequence[Download]":
+async def _list(invocation: Invocation) -> "Sequence[Download]":
     from cupola.client import api  # noqa: PLC0415
 
-    async with _service(invocation) as service:
+    async with _connect(invocation) as service:
         return (await service.request(api.LIST_DOWNLOADS)).downloads
 
 
-async def _watched(invocation: Invocation) -> "Sequence[Download]":
-    """Show the downloads under way; returns how they ended."""
+async def _watch(invocation: Invocation) -> "Sequence[Download]":
+    """Show the running downloads until they end, and return their final states."""
     import anyio  # noqa: PLC0415
 
     from cupola.client import api  # noqa: PLC0415
-    from cupola_server.cli.progress import shown_downloads  # noqa: PLC0415
+    from cupola_server.cli.ui.progress import show_downloads  # noqa: PLC0415
 
-    async with _service(invocation) as service:
-        with shown_downloads() as show:
-            watched: set[str] = set()
+    async with _connect(invocation) as service:
+        with show_downloads() as show:
+            watched_ids: set[str] = set()
             while True:
                 found = (await service.request(api.LIST_DOWNLOADS)).downloads
-                watched |= {each.id for each in found if each.state == "running"}
-                ours = [each for each in found if each.id in watched]
-                show(ours)
-                if not any(each.state == "running" for each in ours):
-                    return ours
-                await anyio.sleep(_INTERVAL_S)
+                watched_ids |= {download.id for download in found if download.state == "running"}
+                watched = [download for download in found if download.id in watched_ids]
+                show(watched)
+                if not any(download.state == "running" for download in watched):
+                    return watched
+                await anyio.sleep(_POLL_INTERVAL_S)
 
 
 @asynccontextmanager
-async def _service(invocation: Invocation) -> "AsyncIterator[AsyncConnection]":
-    """Open a connection to the service.
+async def _connect(invocation: Invocation) -> "AsyncIterator[AsyncConnection]":
+    """Connect to the running service.
 
     Raises:
         ServiceError: It is not running.
@@ -145,6 +156,6 @@ async def _service(invocation: Invocation) -> "AsyncIterator[AsyncConnection]":
 def _row(download: "Download") -> dict[str, Any]:
     from msgspec import structs  # noqa: PLC0415
 
-    from cupola_server.cli.phases import download_texts  # noqa: PLC0415
+    from cupola_server.cli.ui.progress import format_download  # noqa: PLC0415
 
-    return {**structs.asdict(download), **structs.asdict(download_texts(download))}
+    return {**structs.asdict(download), **structs.asdict(format_download(download))}

@@ -1,4 +1,4 @@
-"""What the global options said, and the way from there to settings, plugins and an engine."""
+"""The global options of an invocation, from which commands get their settings, plugins and engine."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """The global options of one run of the program; `click.pass_obj` hands it to every command.
+    """The global options of one run of the program; `click.pass_obj` passes it to every command.
 
     Attributes:
         overrides: "section.key=value" strings.
-        config: The settings file, if one was named.
-        verbose: How often -v was given.
+        config: The value of --config.
+        verbose: The number of -v options.
     """
 
     overrides: tuple[str, ...] = ()
@@ -29,44 +29,44 @@ class Invocation:
     verbose: int = 0
 
     def settings(self, *overrides: str) -> "Settings":
-        """Read the settings; a command's own options are overrides that win over `--set`.
+        """Read the settings. `overrides` of the command take precedence over `--set`.
 
         Raises:
-            SettingsError: Names the key and where it was set.
+            SettingsError: A setting is invalid; the message names its key and source.
         """
         from cupola.settings import load_settings  # noqa: PLC0415
 
         return load_settings((*self.overrides, *overrides), path=self.config)
 
     def settings_path(self) -> Path:
-        """Return where the settings file is, or would be."""
+        """Return the path of the settings file, which may not exist."""
         from cupola.settings import file_path  # noqa: PLC0415
 
         return file_path(self.config)
 
     def agent_command(self) -> list[str]:
-        """Say how the background service is run in the foreground, with the same global options."""
+        """Return the command that runs the background service in the foreground with the same global options."""
         from cupola.discovery import agent_command  # noqa: PLC0415
 
         return agent_command(self.overrides, self.config)
 
     def plugins(self, settings: "Settings | None" = None) -> "PluginSet":
-        """Discover the plugins, working or not."""
+        """Load the plugins, including those that fail."""
         from cupola.plugins import load_plugins  # noqa: PLC0415
 
         return load_plugins(settings or self.settings())
 
     def usable_plugins(self, settings: "Settings") -> "PluginSet":
-        """Discover the plugins and check that one can work with them; mentions those that failed.
+        """Load the plugins, check that they can be used, and warn about failed ones.
 
         Raises:
-            SettingsError, PluginConflictError, PluginsFailedError: One cannot.
+            SettingsError, PluginConflictError, PluginsFailedError: They cannot be used.
         """
-        from cupola_server.cli.failures import mention_failures  # noqa: PLC0415
+        from cupola_server.cli.errors import warn_of_failed_plugins  # noqa: PLC0415
 
         plugins = self.plugins(settings)
         plugins.ensure_usable()
-        mention_failures(plugins)
+        warn_of_failed_plugins(plugins)
         return plugins
 
     @asynccontextmanager
@@ -76,7 +76,7 @@ class Invocation:
         """Open an engine in this process.
 
         Raises:
-            SettingsError, PluginConflictError, PluginsFailedError: Nothing was started.
+            SettingsError, PluginConflictError, PluginsFailedError: No engine was opened.
         """
         from cupola.engine import open_engine  # noqa: PLC0415
 
@@ -86,7 +86,7 @@ class Invocation:
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run asynchronous work to its end. Ctrl+C cancels it, lets it clean up, and raises KeyboardInterrupt."""
+    """Run asynchronous work. Ctrl+C cancels it, waits for its cleanup, and raises KeyboardInterrupt."""
     import anyio  # noqa: PLC0415
 
     return anyio.run(work, backend="asyncio")

@@ -1,12 +1,12 @@
-"""`cupola plugins`: what is plugged in, what it brings, and what failed."""
+"""`cupola plugins`: the plugins, what they contribute, and which failed."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cupola_server.cli.app import clash_sentence, clashes
+from cupola_server.cli.app import conflicting_commands, describe_conflict
 from cupola_server.cli.invocation import Invocation
-from cupola_server.cli.tables import Column, Output, output_option, show_json, show_rows
+from cupola_server.cli.ui.tables import Column, Output, output_option, show_json, show_rows
 
 if TYPE_CHECKING:
     from cupola.plugins import PluginSet
@@ -29,13 +29,13 @@ _FAILURE_COLUMNS = (
 )
 
 
-@click.command(short_help="Show what is plugged in and what failed.")
+@click.command(short_help="List the plugins and those that failed.")
 @output_option
 @click.pass_obj
 def plugins(invocation: Invocation, output: Output) -> None:
-    """Show every plugin, what it contributes, and every failure with its reason."""
-    found = invocation.plugins()
-    found.frontends()  # so that they are listed, and their failures
+    """List the plugins, what they contribute, and the failures with their reasons."""
+    plugin_set = invocation.plugins()
+    plugin_set.frontends()  # creates them, so that they and their failures are listed
     records = [
         {
             "name": record.name,
@@ -43,22 +43,22 @@ def plugins(invocation: Invocation, output: Output) -> None:
             "reference": record.reference,
             "contributes": dict(record.contributes),
         }
-        for record in found.records
+        for record in plugin_set.records
     ]
-    failures = _failures(found)
+    failures = _failures(plugin_set)
     if output == "json":
         show_json({"plugins": records, "failures": failures})
     else:
-        show_rows(records, _COLUMNS, output=output, empty="No plugin is in use.")
+        show_rows(records, _COLUMNS, output=output, empty="No plugins are in use.")
         if failures:
             click.echo()
             show_rows(failures, _FAILURE_COLUMNS, output=output, empty="")
-    found.ensure_usable()
+    plugin_set.ensure_usable()
     if failures and invocation.settings().plugins.strict:
         raise click.exceptions.Exit(1)
 
 
-def _failures(found: "PluginSet") -> list[dict[str, Any]]:
+def _failures(plugin_set: "PluginSet") -> list[dict[str, Any]]:
     failures = [
         {
             "plugin": failure.plugin,
@@ -66,13 +66,13 @@ def _failures(found: "PluginSet") -> list[dict[str, Any]]:
             "stage": failure.stage,
             "error": failure.error,
         }
-        for failure in found.failures
+        for failure in plugin_set.failures
     ]
-    for name in clashes(found):
-        owners = [record for record in found.records if name in record.contributes.get("command", ())]
+    for name in conflicting_commands(plugin_set):
+        owners = [record for record in plugin_set.records if name in record.contributes.get("command", ())]
         for owner in owners:
-            sentence = clash_sentence(name)
+            message = describe_conflict(name)
             failures.append(
-                {"plugin": owner.name, "distribution": owner.distribution, "stage": "cli_commands", "error": sentence}
+                {"plugin": owner.name, "distribution": owner.distribution, "stage": "cli_commands", "error": message}
             )
     return failures

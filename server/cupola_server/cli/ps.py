@@ -1,23 +1,23 @@
-"""`cupola ps`: what a running service has loaded."""
+"""`cupola ps`: the models that a running service has loaded."""
 
 from typing import Any
 
 import click
 
 from cupola_server.cli.invocation import Invocation, run
-from cupola_server.cli.tables import Column, Output, output_option, show_rows, size_text
+from cupola_server.cli.ui.tables import Column, Output, format_bytes, output_option, show_rows
 
 
-def _left(expires_in_s: float | None) -> str:
+def _format_expiry(expires_in_s: float | None) -> str:
     return "" if expires_in_s is None else f"{expires_in_s:.0f} s"
 
 
-def _nodes(nodes: dict[str, int]) -> str:
-    """Say who computes how much: "OpenVINO 279, CPU 30"."""
+def _format_nodes(nodes: dict[str, int]) -> str:
+    """Format the graph nodes of each execution provider as "OpenVINO 279, CPU 30"."""
     return ", ".join(f"{name.removesuffix('ExecutionProvider')} {count}" for name, count in nodes.items())
 
 
-def _fallback(fallback: bool) -> str:
+def _format_fallback(fallback: bool) -> str:
     return "yes" if fallback else ""
 
 
@@ -26,30 +26,30 @@ _COLUMNS = (
     Column("session", "Session"),
     Column("layout", "Layout"),
     Column("provider", "Provider"),
-    Column("nodes", "Graph nodes", _nodes),
-    Column("fallback", "Fallback", _fallback),
+    Column("nodes", "Graph nodes", _format_nodes),
+    Column("fallback", "Fallback", _format_fallback),
     Column("turns", "Turns", right=True),
-    Column("memory_bytes", "Memory", size_text, right=True),
-    Column("expires_in_s", "Unloads in", _left, right=True),
+    Column("memory_bytes", "Memory", format_bytes, right=True),
+    Column("expires_in_s", "Unloads in", _format_expiry, right=True),
     Column("reason", "Why this session", long=True),
 )
 
 
 @click.command()
-@click.option("--url", help="Another service than the one in the background, such as that of `cupola serve`.")
+@click.option("--url", help="URL of another service, such as one started with `cupola serve`.")
 @output_option
 @click.pass_obj
 def ps(invocation: Invocation, url: str | None, output: Output) -> None:
-    """Show what a running service has loaded."""
+    """List the models that a running service has loaded."""
     from cupola.discovery import find_service  # noqa: PLC0415
 
     settings = invocation.settings()
-    agent = None if url else find_service(settings)
-    base = url or (agent.url if agent else f"http://{settings.server.host}:{settings.server.port}")
-    socket = agent.socket if agent else ""
+    info = None if url else find_service(settings)
+    base = url or (info.url if info else f"http://{settings.server.host}:{settings.server.port}")
+    socket = info.socket if info else ""
 
     async def fetch() -> list[dict[str, Any]]:
-        import httpx  # noqa: PLC0415 - other commands need none of it
+        import httpx  # noqa: PLC0415 - slow to import
 
         transport = httpx.AsyncHTTPTransport(uds=socket or None)
         try:
@@ -60,8 +60,8 @@ def ps(invocation: Invocation, url: str | None, output: Output) -> None:
                 reply.raise_for_status()
                 models: list[dict[str, Any]] = reply.json()["models"]
         except (httpx.HTTPError, ValueError, KeyError) as error:
-            hint = "Start one with `cupola service start` or `cupola serve`, or name it with --url."
+            hint = "Start one with `cupola service start` or `cupola serve`, or give its address with --url."
             raise click.ClickException(f"No Cupola service answers at {base} ({error}). {hint}") from None
         return models
 
-    show_rows(run(fetch), _COLUMNS, output=output, empty="Nothing is loaded.")
+    show_rows(run(fetch), _COLUMNS, output=output, empty="No models are loaded.")

@@ -1,21 +1,33 @@
-"""The running service, as commands see it that need one: loading, unloading, answers. Imports httpx."""
+"""A running service as a chat backend, and unloading its models. Imports httpx."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cupola.client import api
 from cupola.client.api import Call
 from cupola.client.connection import AsyncConnection
 from cupola.discovery import ServiceInfo, find_service
-from cupola.errors import CupolaError, ServiceReplyError
+from cupola.errors import ContextLengthExceededError, ServiceReplyError
 from cupola.messages import ChatPrompt, GenerateRequest, TurnFinished, TurnText, Usage
 from cupola.settings import Settings
-from cupola_server.cli.remote_errors import ConversationTooLongError
 
 T = TypeVar("T")
 
-_TOO_LONG = "context_length_exceeded"
+_CONTEXT_LENGTH_CODE = "context_length_exceeded"
+
+
+@dataclass(eq=False, kw_only=True)
+class ConversationTooLongError(ContextLengthExceededError):
+    """The service refused a conversation that exceeds the model's context length; `detail` is its message."""
+
+    context_length: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class RemoteService:
@@ -28,26 +40,26 @@ class RemoteService:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def do(self, call: Call[T]) -> T:
-        """Send a call and return its reply."""
+    async def request(self, call: Call[T]) -> T:
+        """Send a call and return its response."""
         return await self._connection.request(call)
 
     async def unload(self, model: str, *, force: bool = False, wait_s: float | None = None) -> bool:
         """Unload a model; returns whether it was loaded.
 
         Args:
-            model: Its name.
+            model: The model's name.
             force: End its running requests at once.
             wait_s: The longest wait for running requests; None waits without limit.
 
         Raises:
             ServiceReplyError: It still has running requests.
         """
-        return (await self.do(api.unload(model, force=force, wait_s=wait_s))).unloaded
+        return (await self.request(api.unload(model, force=force, wait_s=wait_s))).unloaded
 
     @asynccontextmanager
     async def generate(self, request: GenerateRequest) -> "AsyncIterator[RemoteTurn]":
-        """Run a turn of a chat. Leaving early cancels it.
+        """Run a turn of a chat. Leaving the context early cancels it.
 
         Raises:
             ConversationTooLongError: The conversation exceeds the model's context length.
@@ -80,16 +92,16 @@ class RemoteTurn:
 
 @asynccontextmanager
 async def open_service(info: ServiceInfo, settings: Settings) -> AsyncIterator[RemoteService]:
-    """Open a connection to a service."""
+    """Open a connection to a running service."""
     async with AsyncConnection(info, settings) as connection:
         yield RemoteService(connection)
 
 
-async def release(model_id: str, settings: Settings) -> None:
-    """Have a service that runs let go of a model whose files are about to go.
+async def unload_before_removal(model_id: str, settings: Settings) -> None:
+    """Unload a model from the running service, if there is one, because its files are about to be deleted.
 
     Raises:
-        ServiceReplyError: It is answering somebody with it.
+        ServiceReplyError: The model has running requests.
     """
     if info := find_service(settings):
         async with open_service(info, settings) as service:
@@ -98,22 +110,20 @@ async def release(model_id: str, settings: Settings) -> None:
 
 @contextmanager
 def _context_errors() -> Iterator[None]:
-    """Turn the service's error about the context length into `ConversationTooLongError`."""
+    """Convert the service's error about the context length to `ConversationTooLongError`."""
     try:
         yield
     except ServiceReplyError as error:
-        raise _known(error) from None
-
-
-def _known(error: ServiceReplyError) -> CupolaError:
-    return ConversationTooLongError(detail=error.detail) if error.code == _TOO_LONG else error
+        if error.code != _CONTEXT_LENGTH_CODE:
+            raise
+        raise ConversationTooLongError(detail=error.detail) from None
 
 
 def _chat_body(request: GenerateRequest) -> dict[str, object]:
     assert isinstance(request.prompt, ChatPrompt)
     body = {
         "model": request.model,
-        "messages": [{"role": each.role, "content": each.content} for each in request.prompt.messages],
+        "messages": [{"role": message.role, "content": message.content} for message in request.prompt.messages],
         "temperature": request.sampling.temperature,
         "seed": request.sampling.seed,
         "max_tokens": request.max_tokens,

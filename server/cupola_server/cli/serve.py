@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--host", help="Address to listen on; the setting server.host.")
-@click.option("--port", type=click.IntRange(0, 65535), help="0 takes a free one; the setting server.port.")
-@click.option("--uds", metavar="PATH", help="Listen on a Unix domain socket instead; the setting server.uds.")
-@click.option("--preload", "preloads", metavar="MODEL", multiple=True, help="Load a model at start; may be repeated.")
-@click.option("--fallback", metavar="MODEL", help="Who answers for models that cannot run here; models.fallback.")
+@click.option("--host", help="Address to listen on (setting server.host).")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any free port (setting server.port)."
+)
+@click.option("--uds", metavar="PATH", help="Listen on a Unix domain socket instead (setting server.uds).")
+@click.option("--preload", "preloads", metavar="MODEL", multiple=True, help="Load a model at startup; repeatable.")
+@click.option("--fallback", metavar="MODEL", help="Fallback for models that cannot run here (setting models.fallback).")
 @click.pass_obj
 def serve(
     invocation: Invocation,
@@ -29,8 +31,8 @@ def serve(
     preloads: tuple[str, ...],
     fallback: str | None,
 ) -> None:
-    """Serve the models over HTTP until Ctrl+C."""
-    from cupola_server.service import KEYS_VARIABLE  # noqa: PLC0415 - brings the server
+    """Serve models over HTTP in the foreground until Ctrl+C."""
+    from cupola_server.service import KEYS_VARIABLE  # noqa: PLC0415 - imports the server
 
     overrides = []
     if host is not None:
@@ -56,31 +58,34 @@ async def _serve(invocation: Invocation, settings: "Settings", preloads: tuple[s
     label_logs()
 
     async def announce(engine: "EngineView", health: "Health", url: str) -> None:
-        """Preload what was asked for, then say that the service is ready."""
+        """Preload the models, then announce that the service is ready."""
         for name in preloads:
             await _preload(engine, name)
         health.starting = False
         click.echo(f"Cupola listens on {url}")
         if sys.stderr.isatty():
             target = f"--unix-socket {url.removeprefix('unix:')} http://localhost" if url.startswith("unix:") else url
-            _say(f"Try: curl {target}/v1/models    Ctrl+C stops.")
+            _print_status(f"Try: curl {target}/v1/models    Press Ctrl+C to stop.")
 
     def stopping() -> None:
-        _say(f"Stopping; running answers have {settings.server.drain_timeout_s:g} s. Ctrl+C again stops at once.")
+        timeout_s = settings.server.drain_timeout_s
+        _print_status(
+            f"Stopping. Running requests have {timeout_s:g} s to finish. Press Ctrl+C again to stop immediately."
+        )
 
     return await run_service(settings, plugins, on_listening=announce, on_stopping=stopping)
 
 
 async def _preload(engine: "EngineView", name: str) -> None:
-    """Load a model; one that cannot be loaded is told and leaves the others to be served."""
+    """Load a model. If that fails, print the error; the service starts without it."""
     from cupola.errors import CupolaError  # noqa: PLC0415
-    from cupola_server.cli.chat import make_ready  # noqa: PLC0415
+    from cupola_server.cli.chat import ensure_loaded  # noqa: PLC0415
 
     try:
-        await make_ready(engine, name)
+        await ensure_loaded(engine, name)
     except CupolaError as error:
-        _say(f"Preloading failed. {error}")
+        _print_status(f"Cannot preload {name}: {error}")
 
 
-def _say(text: str) -> None:
+def _print_status(text: str) -> None:
     click.echo(text, err=True)

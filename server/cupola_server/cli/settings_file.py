@@ -1,4 +1,4 @@
-"""Changes values of the settings file and leaves everything else in it as its owner wrote it."""
+"""Changes values in the settings file and preserves its other content, including comments."""
 
 import json
 import re
@@ -15,47 +15,47 @@ _TABLE = re.compile(r"\s*\[")
 
 
 def write_setting(path: Path, section: str, key: str, value: str) -> Path:
-    """Set `key` of `[section]` to a text; see `write_settings`."""
+    """Set `key` in `[section]` to a string; see `write_settings`."""
     return write_settings(path, {f"{section}.{key}": value})
 
 
 def write_settings(path: Path, changes: Mapping[str, Value]) -> Path:
-    """Set "section.key" settings. The file is made if need be, and replaced in one step.
+    """Set "section.key" settings. The file is created if needed and replaced atomically.
 
     Raises:
-        SettingsError: The file cannot be read or written, or is written in a way that only its owner can change.
+        SettingsError: The file cannot be read or written, or its syntax is too unusual to be edited automatically.
     """
     name = next(iter(changes))
     try:
         text = path.read_text("utf-8") if path.exists() else ""
         for name, value in changes.items():
-            text = _changed(text, name, value)
+            text = _set_value(text, name, value)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".new")
-        unfinished.write_text(text, "utf-8")
+        temporary = path.with_name(path.name + ".new")
+        temporary.write_text(text, "utf-8")
         if path.exists():
-            unfinished.chmod(path.stat().st_mode)  # it may hold keys that nobody else shall read
-        unfinished.replace(path.resolve())
+            temporary.chmod(path.stat().st_mode)  # it may contain API keys
+        temporary.replace(path.resolve())
     except (OSError, ValueError) as error:
         raise SettingsError(key=name, source=str(path), problem=str(error)) from error
     return path
 
 
-def _changed(text: str, name: str, value: Value) -> str:
-    """Return the text of the file with one value set; what came of it is read again to be sure."""
+def _set_value(text: str, name: str, value: Value) -> str:
+    """Return the text of the file with one value changed, and verify it by parsing it."""
     section, _, key = name.partition(".")
-    written = _quoted(value) if isinstance(value, str) else repr(value)
-    changed = _with_line(text, section, key, f"{key} = {written}")
+    written = _quote(value) if isinstance(value, str) else repr(value)
+    changed = _set_line(text, section, key, f"{key} = {written}")
     if tomllib.loads(changed) != _with_value(tomllib.loads(text), section, key, value):
-        raise ValueError(f"set {key} in [{section}] by hand; the table is written in a way not understood here")
+        raise ValueError(f"cannot edit the table [{section}] automatically; set {key} by hand")
     return changed
 
 
-def _with_line(text: str, section: str, key: str, line: str) -> str:
+def _set_line(text: str, section: str, key: str, line: str) -> str:
     """Replace the line of the key, or add it to its table, or add the table."""
     lines = text.removesuffix("\n").split("\n") if text else []
     header = re.compile(rf"\s*\[\s*{section}\s*\]\s*(#.*)?")
-    start = next((number for number, each in enumerate(lines) if header.fullmatch(each)), None)
+    start = next((number for number, text_line in enumerate(lines) if header.fullmatch(text_line)), None)
     if start is None:
         return "\n".join([*lines, *([""] if lines else []), f"[{section}]", line, ""])
     end = next((number for number in range(start + 1, len(lines)) if _TABLE.match(lines[number])), len(lines))
@@ -68,8 +68,8 @@ def _with_line(text: str, section: str, key: str, line: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _quoted(value: str) -> str:
-    """Write a text as TOML wants it: as JSON does, but for the one more character that must not stand for itself."""
+def _quote(value: str) -> str:
+    """Quote a string for TOML: as in JSON, except that TOML also requires DEL (U+007F) to be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

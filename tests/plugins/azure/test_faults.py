@@ -9,9 +9,8 @@ import pytest
 
 from azure_stand_in import AzureStandIn, Variant
 from cupola.errors import CatalogError, DownloadError
-from cupola_plugins.azure.client import Client, Patience, Request, UnreachableError, without_query
-from cupola_plugins.azure.regions import region_of_cluster, regions_to_try
-from cupola_plugins.azure.service import Endpoints
+from cupola_plugins.azure.client import Client, Request, RetryPolicy, UnreachableError, without_query
+from cupola_plugins.azure.service import Endpoints, region_of_cluster, regions_to_try
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +87,7 @@ async def test_pauses_double_and_differ():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anyio, "sleep", pause)
         with pytest.raises(UnreachableError, match="no route"):
-            await Client(Down(), Patience()).ask(Request("GET", ["http://x/"], {}), lambda *_: None)
+            await Client(Down(), RetryPolicy()).send(Request("GET", ["http://x/"], {}), lambda *_: None)
     assert [low <= pause <= 1.5 * low for low, pause in zip([0.5, 1, 2], pauses, strict=True)] == [True] * 3
 
 
@@ -189,4 +188,4 @@ def test_regions_and_addresses():
     assert regions_to_try("elsewhere")[0] == "elsewhere"
     assert all(len(set(regions_to_try(region))) == len(regions_to_try(region)) for region in ("eastus", "japaneast"))
     assert without_query("https://me:pw@host/a/b?sig=secret#x") == "https://host/a/b"
-    assert without_query("https://[") == "an address that is none"
+    assert without_query("https://[") == "an invalid address"

@@ -90,7 +90,7 @@ async def test_a_listing_that_is_cut_off_is_asked_for_again(azure, catalog_of):
 
 async def test_a_listing_that_stays_broken_is_an_error_without_the_signature(azure, catalog_of):
     azure.fail("container", cut_to=300, times=None)
-    with pytest.raises(DownloadError, match="listing is no XML") as caught:
+    with pytest.raises(DownloadError, match="listing is not valid XML") as caught:
         await files_of(catalog_of(azure))
     assert "sig" not in str(caught.value)
     assert "/blobs/x-generic-cpu-3" in str(caught.value)
@@ -124,7 +124,7 @@ async def test_a_container_of_nothing_is_an_error(azure, catalog_of):
         (b'<!DOCTYPE x [<!ENTITY a "b">]><EnumerationResults/>', "document type"),
         (b"<EnumerationResults><Blobs><Blob><Name>a</Name></Blob></Blobs></EnumerationResults>", "no size"),
         (b"<EnumerationResults><Blobs><Blob><Name/></Blob></Blobs></EnumerationResults>", "no name"),
-        (b"", "no XML"),
+        (b"", "not valid XML"),
     ],
 )
 def test_what_is_no_listing_is_refused(xml, reason):

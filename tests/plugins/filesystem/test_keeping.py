@@ -154,14 +154,14 @@ async def test_a_model_whose_config_lies_deeper_keeps_its_shape(store, tmp_path)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda members: members[1:], "no model that"),
+        (lambda members: members[1:], "not written by"),
         (lambda members: [("cupola.manifest.json", b"{"), *members[1:]], "manifest cannot be used"),
         (lambda members: with_path(members, "../escaped"), "leaves the model's folder"),
         (lambda members: with_path(members, "/absolute"), "leaves the model's folder"),
         (lambda members: with_path(members, "a\\b"), "leaves the model's folder"),
-        (lambda members: [*members, ("stowaway.py", b"import os")], "does not name"),
-        (lambda members: [*members, members[-1]], "does not name"),
-        (lambda members: [members[0], link(members[1][0]), *members[2:]], "does not name"),
+        (lambda members: [*members, ("stowaway.py", b"import os")], "not in its manifest"),
+        (lambda members: [*members, members[-1]], "not in its manifest"),
+        (lambda members: [members[0], link(members[1][0]), *members[2:]], "not in its manifest"),
         (lambda members: members[:-1], "is missing"),
         (lambda members: [*members[:-1], (members[-1][0], b"x" * len(members[-1][1]))], "other content"),
         (lambda members: [*members[:-1], (members[-1][0], b"longer than announced" * 10)], "bytes instead of"),

@@ -5,11 +5,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from cupola_plugins.gguf.layout import Layout
-from cupola_plugins.gguf.linear import BODY, HEAD
-from cupola_plugins.gguf.matrices import Matrix
-from cupola_plugins.gguf.nodes import Nodes
-from cupola_plugins.gguf.weights import WeightsFile
+from cupola_plugins.gguf.files import Layout
+from cupola_plugins.gguf.linear import BODY, HEAD, Matrix
+from cupola_plugins.gguf.onnx_model import Nodes, WeightsFile
 
 RELATIVE_ERROR = {
     Layout.INT8_ROWS: 0.015,

@@ -154,7 +154,7 @@ def test_llama_3_wants_it_without_saying_so(imported):
 def test_a_text_that_must_begin_with_an_unknown_token_is_refused(tmp_path):
     gguf = changed(ggml__add_bos_token=True)
     del gguf.metadata["tokenizer.ggml.bos_token_id"]
-    with pytest.raises(ModelFormatError, match="with which"):
+    with pytest.raises(ModelFormatError, match="add_bos_token but not bos_token_id"):
         GgufTokenizer(tmp_path, gguf.metadata)
 
 
@@ -167,21 +167,21 @@ def test_tokens_that_are_known_to_end_a_turn_end_it_though_the_file_names_anothe
     [
         ({"ggml__model": "llama"}, "pre-tokenizer 'smollm'"),
         ({"ggml__model": "t5", "ggml__pre": "default"}, "Supported: 'gpt2' with"),
-        ({"ggml__model": "bert"}, "kind 'bert'"),
+        ({"ggml__model": "bert"}, "the tokenizer 'bert'"),
         ({"ggml__pre": "tekken"}, "pre-tokenizer 'tekken'"),
         ({"ggml__pre": "default"}, "pre-tokenizer 'default'"),
         ({"ggml__pre": 7}, "pre-tokenizer 7"),
         ({"ggml__precompiled_charsmap": [1]}, "precompiled_charsmap"),
         ({"ggml__add_eos_token": True}, "add_eos_token"),
         ({"ggml__tokens": ["a"] * len(IDS)}, "occurs twice"),
-        ({"ggml__tokens": list(range(len(IDS)))}, "something else than texts"),
+        ({"ggml__tokens": list(range(len(IDS)))}, "values that are not strings"),
         ({"ggml__token_type": [1, 2]}, "2 token types"),
-        ({"ggml__token_type": 3}, "lacks the list"),
+        ({"ggml__token_type": 3}, "has no list"),
         ({"ggml__merges": ["nospace"]}, "'nospace'"),
         ({"ggml__merges": ["one two three"]}, "'one two three'"),
         ({"ggml__merges": ["q z"]}, "'q z'"),
-        ({"ggml__eos_token_id": len(IDS)}, "is no token"),
-        ({"ggml__eos_token_id": "x"}, "is no token"),
+        ({"ggml__eos_token_id": len(IDS)}, "is not a token id"),
+        ({"ggml__eos_token_id": "x"}, "is not a token id"),
     ],
     ids=str,
 )

@@ -11,8 +11,7 @@ import tokenizers
 from cupola.errors import ModelFormatError
 from cupola_plugins.gguf import files
 from cupola_plugins.gguf.importer import import_gguf
-from cupola_plugins.gguf.tokenizer import GgufTokenizer
-from cupola_plugins.gguf.tokenizer_kinds import SPLITS
+from cupola_plugins.gguf.tokenizer import SPLITS, GgufTokenizer
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from tiny_model import CONTROL, NORMAL, TinySizes, sentencepiece_gguf, tiny_gguf
@@ -127,9 +126,9 @@ def test_a_text_begins_with_the_first_token_and_user_defined_ones_are_cut_out(tm
     ("change", "reason"),
     [
         (lambda metadata: metadata["tokenizer.ggml.scores"].pop(), "scores"),
-        (lambda metadata: metadata["tokenizer.ggml.tokens"].__setitem__(9, "x<0x05>"), "without the byte <0x05>"),
+        (lambda metadata: metadata["tokenizer.ggml.tokens"].__setitem__(9, "x<0x05>"), "no token for the byte <0x05>"),
         (lambda metadata: metadata.__setitem__("tokenizer.ggml.scores", ["a"]), "scores"),
-        (lambda metadata: metadata.pop("tokenizer.ggml.scores"), "lacks the list"),
+        (lambda metadata: metadata.pop("tokenizer.ggml.scores"), "has no list"),
         (lambda metadata: metadata.__setitem__("tokenizer.ggml.remove_extra_whitespaces", True), "remove_extra"),
         (lambda metadata: metadata.__setitem__("tokenizer.ggml.pre", "llama-bpe"), "'llama-bpe'"),
     ],

@@ -5,7 +5,7 @@ import pytest
 from cupola.catalog import ImportOptions
 from cupola.errors import ModelFormatError
 from cupola_plugins.local import folder as folders
-from cupola_plugins.local.naming import id_and_alias, publisher_of
+from cupola_plugins.local.folder import id_and_alias, publisher_of
 from genai_folders import genai_folder
 
 

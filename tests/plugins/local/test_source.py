@@ -122,7 +122,7 @@ async def test_a_gguf_file_becomes_a_model_that_answers(engine, tmp_path, gguf):
     assert events[-1].usage.completion_tokens > 0
 
 
-async def test_a_wished_layout_is_the_layout(engine, tmp_path):
+async def test_the_layout_of_the_options_is_used(engine, tmp_path):
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
     small = await engine.import_model(source, ImportOptions(name="small", layout="int4-blocks"))
     large = await engine.import_model(source, ImportOptions(name="large", layout="int8-blocks"))
@@ -131,18 +131,18 @@ async def test_a_wished_layout_is_the_layout(engine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wishes", "reason"),
+    ("options", "reason"),
     [
         ({"layout": "int3"}, "int8-rows"),
-        ({"name": "taken"}, "'taken-generic-cpu:1' already holds"),
-        ({"name": "TAKEN"}, "'taken-generic-cpu:1' already holds"),
+        ({"name": "taken"}, "The name is taken by 'taken-generic-cpu:1'"),
+        ({"name": "TAKEN"}, "The name is taken by 'taken-generic-cpu:1'"),
     ],
 )
-async def test_what_cannot_be_wished_for_is_said(engine, tmp_path, wishes, reason):
+async def test_import_options_that_cannot_be_met_are_refused(engine, tmp_path, options, reason):
     source = write_tiny_gguf(tmp_path / "tiny.gguf")
     await engine.import_model(genai_folder(tmp_path / "taken"), ImportOptions())
     with pytest.raises((ModelFormatError, RequestError), match=reason):
-        await engine.import_model(source, ImportOptions(**wishes))
+        await engine.import_model(source, ImportOptions(**options))
     assert len(await engine.cached()) == 1
 
 

@@ -5,9 +5,9 @@ import onnxruntime_genai as og
 import pytest
 
 from cupola.errors import ModelFormatError
-from cupola_plugins.gguf.layout import Layout
+from cupola_plugins.gguf.files import Layout
 from cupola_plugins.relayout import OnnxRelayout
-from cupola_plugins.relayout.rewriting import rewrite
+from cupola_plugins.relayout.rewriter import rewrite
 from cupola_plugins.relayout.sites import Tensors, find_sites
 from tiny_model import TinySizes, write_tiny_model
 

@@ -51,7 +51,7 @@ def test_install_writes_the_unit_where_systemd_looks_and_says_how_to_switch_it_o
     path = tmp_path / "systemd" / "user" / "cupola.service"
     run = machine.run("service", "install", "--system", "systemd", XDG_CONFIG_HOME=str(tmp_path))
     assert run.stdout == (
-        f"Wrote {path}\nSwitch it on with: systemctl --user daemon-reload && systemctl --user enable --now cupola\n"
+        f"Wrote {path}\nEnable it with: systemctl --user daemon-reload && systemctl --user enable --now cupola\n"
     )
     assert "CUPOLA_CACHE_DIR" in run.stderr
     assert "WantedBy=default.target" in path.read_text()

@@ -1,4 +1,4 @@
-"""A plugin with a model that arrives in two halves: the second when a file called `go` lies beside the cache."""
+"""A plugin with a model that is downloaded in two halves: the second once a file `go` exists beside the cache."""
 
 import anyio
 

@@ -1,4 +1,4 @@
-"""A plugin with models for `echo_plugin`'s provider that need no download, and two commands, one in another's place."""
+"""A plugin with models that need no download, for `echo_plugin`, and three commands, one with a built-in name."""
 
 import click
 
@@ -44,7 +44,7 @@ def greet(name):
 
 @click.command()
 def model():
-    """Take the place of a built-in command."""
+    """Use the name of a built-in command."""
     click.echo("usurped")
 
 

@@ -1,4 +1,4 @@
-"""The root group: global options, commands of plugins, and how fast nothing is done."""
+"""The root command: global options, the commands of plugins, and imports."""
 
 import json
 import subprocess
@@ -17,13 +17,13 @@ def test_help_shows_built_in_and_contributed_commands(cupola):
     assert "Greet somebody." in result.stdout
 
 
-def test_help_cuts_no_sentence_off_at_80_columns(cupola):
+def test_help_truncates_no_text_at_80_columns(cupola):
     groups = [(), ("model",), ("cache",), ("service",), ("provider",), ("downloads",), ("bench",)]
     shown = [cupola(*group, "--help").stdout for group in groups]
     assert [line for text in shown for line in text.splitlines()[1:] if line.endswith("...")] == []
 
 
-def test_help_shows_what_it_can_when_the_settings_are_wrong(cupola):
+def test_help_works_with_invalid_settings(cupola):
     result = cupola("--set", "server.prot=1", "--help")
     assert result.exit_code == 0
     assert "plugins" in result.stdout
@@ -34,7 +34,7 @@ def test_a_contributed_command_runs(cupola):
     assert cupola("greet", "Ada").stdout == "Hello Ada\n"
 
 
-def test_a_contributed_command_that_is_no_click_command_gets_its_arguments_as_they_are(cupola):
+def test_a_contributed_command_without_click_gets_its_arguments_unparsed(cupola):
     assert cupola("foreign", "--help", "-x", "y").stdout == "cupola foreign: ['--help', '-x', 'y']\n"
 
 
@@ -50,14 +50,14 @@ def test_a_contributed_command_with_a_built_in_name_is_reported_and_not_used(cup
     "words",
     [("frobnicate",), ("--frobnicate",), ("model",), ("model", "list", "--output", "xml"), ("serve", "--port", "1e9")],
 )
-def test_misuse_is_exit_code_2_and_told_on_stderr(cupola, words):
+def test_wrong_usage_is_exit_code_2_with_a_message_on_stderr(cupola, words):
     result = cupola(*words)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Usage: cupola" in result.stderr
 
 
 @pytest.mark.parametrize("words", [("--set", "server.prot=1"), ("--set", "nonsense"), ("--config", "/nowhere.toml")])
-def test_wrong_settings_are_one_sentence(cupola, words):
+def test_invalid_settings_are_reported_in_one_line(cupola, words):
     result = cupola(*words, "plugins")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(("Error: Setting ", "Error: Settings file /nowhere.toml: "))
@@ -84,7 +84,7 @@ def test_the_version_is_shown_without_importing_anything_heavy():
     assert result.stderr == "[]\n"
 
 
-def test_a_mistake_in_the_wording_is_told_without_importing_anything_heavy(machine):
+def test_a_usage_error_is_reported_without_importing_anything_heavy(machine):
     result = machine.run("model", "run", "--max-tokens", "none")
     assert result.returncode == 2
     modules = ("app", "model", "serve", "cache", "plugins")

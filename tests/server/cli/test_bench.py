@@ -1,4 +1,4 @@
-"""`cupola bench`, in a process of its own, over a model that answers at once."""
+"""`cupola bench` in its own process, with a model that answers immediately."""
 
 import json
 import sys
@@ -76,13 +76,13 @@ def test_a_slower_result_fails_a_comparison_with_a_threshold(machine, tmp_path):
     slower.write_text(json.dumps(result))
     failed = machine.run("bench", "compare", str(file), str(slower), "--threshold", "20")
     assert failed.returncode == 1
-    assert "figures are worse by more than 20 %" in failed.stderr
+    assert "metrics are worse by more than 20 %" in failed.stderr
     assert "Cupola in process: Speed: 2 at a time" in failed.stderr
     assert machine.run("bench", "compare", str(file), str(slower)).returncode == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
-def test_a_run_that_is_ended_by_the_system_leaves_no_process_behind(machine):
+def test_sigterm_leaves_no_process_behind(machine):
     process = machine.start("bench", *SMALL, "--rounds", "999")
     seen = next(line for line in process.stderr if line.startswith("Measure"))
     children = psutil.Process(process.pid).children(recursive=True)
@@ -112,8 +112,8 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason(machine, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--streams", "0"), "is no list of numbers"),
-        (("--streams", "one"), "is no list of numbers"),
+        (("--streams", "0"), "is not a list of positive integers"),
+        (("--streams", "one"), "is not a list of positive integers"),
         (("--peer", "nobody"), "Unknown peer 'nobody'. Available: "),
         (("no-such-model",), "no-such-model"),
         (("compare", "missing.json", "missing.json"), "cannot be read"),
@@ -121,7 +121,7 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason(machine, tmp_path):
         (("--prompt-tokens", "4"), "A prompt of 4 tokens is too short"),
     ],
 )
-def test_misuse_is_told_in_a_sentence(machine, words, sentence):
+def test_wrong_usage_is_reported_in_one_sentence(machine, words, sentence):
     run = machine.run("bench", *words)
     assert run.returncode in {1, 2}
     assert sentence in " ".join(run.stderr.split())
@@ -133,7 +133,7 @@ def test_help_shows_the_options_and_the_other_commands(machine):
     assert "cupola bench compare A.json B.json" in " ".join(shown.split())
 
 
-def test_growth_is_measured_fitted_and_told(machine, tmp_path):
+def test_growth_is_measured_fitted_and_reported(machine, tmp_path):
     file = tmp_path / "curves.json"
     words = ("--rounds", "0", "--curve", "prompts", "--curve", "streams", "--curve", "residents", "--save", str(file))
     run = machine.run("bench", *SMALL, *words)

@@ -1,4 +1,4 @@
-"""The chat: its state and commands, and the loop, over an engine and a terminal that follow a script."""
+"""The chat's state, its commands and its loop, with a scripted engine and terminal."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from cupola.errors import ContextLengthExceededError, WorkerDiedError
 from cupola.frontend import ModelInfo
 from cupola.messages import Message, Sampling, TurnFinished, TurnText, Usage
 from cupola_server.cli.chat import HELP, ChatSession, chat
-from cupola_server.cli.printing import printable
+from cupola_server.cli.ui.terminal import strip_control_characters
 
 pytestmark = pytest.mark.anyio
 
 
 class ScriptedEngine:
-    """Answers each request with the next of the given scripts; an exception in one is raised at its place."""
+    """Answers each request with the next script; an exception in a script is raised at its position."""
 
     def __init__(self, *scripts):
         self.scripts = list(scripts)
@@ -59,14 +59,14 @@ class ScriptedGeneration:
 
 
 class ScriptedTerminal:
-    """Says the given lines, then leaves with Ctrl+D; keeps what it was shown."""
+    """Types the given lines, then leaves with Ctrl+D; records what it was shown."""
 
     def __init__(self, *lines):
         self.lines = list(lines)
         self.answers = ""
         self.notices = []
 
-    async def ask(self):
+    async def read_prompt(self):
         return self.lines.pop(0) if self.lines else None
 
     def answering(self):
@@ -103,21 +103,21 @@ async def test_every_turn_sends_the_whole_conversation():
     assert engine.requests[0].sampling.temperature == 0
 
 
-async def test_a_failed_turn_is_told_and_the_chat_goes_on_without_it():
+async def test_a_failed_turn_is_reported_and_left_out_of_the_conversation():
     engine, terminal = ScriptedEngine(["Half an", died()], ["Yes"]), ScriptedTerminal("one", "two")
     await chat(engine, ChatSession("m"), terminal)
     assert terminal.notices == [f"\nError: {died()}"]
     assert engine.said() == [("user", "two")]
 
 
-async def test_a_turn_that_is_refused_is_told_and_the_chat_goes_on():
+async def test_a_rejected_turn_is_reported_and_the_chat_continues():
     engine, terminal = ScriptedEngine([died()], ["Yes"]), ScriptedTerminal("one", "two")
     await chat(engine, ChatSession("m"), terminal)
     assert terminal.notices == [f"Error: {died()}"]
     assert terminal.answers == "Yes\n"
 
 
-async def test_ctrl_c_cancels_the_answer_alone_and_keeps_what_was_said_of_it():
+async def test_ctrl_c_cancels_only_the_answer_and_keeps_its_text():
     engine = ScriptedEngine(["Once upon", press_ctrl_c], ["Again"])
     terminal = ScriptedTerminal("a story", "more")
     before = signal.getsignal(signal.SIGINT)
@@ -128,23 +128,23 @@ async def test_ctrl_c_cancels_the_answer_alone_and_keeps_what_was_said_of_it():
     assert engine.said() == [("user", "a story"), ("assistant", "Once upon"), ("user", "more")]
 
 
-async def test_an_answer_cancelled_before_its_first_word_is_as_if_never_asked():
+async def test_a_prompt_whose_answer_is_cancelled_before_its_first_word_is_forgotten():
     engine, terminal = ScriptedEngine([press_ctrl_c], ["Yes"]), ScriptedTerminal("one", "two")
     await chat(engine, ChatSession("m"), terminal)
     assert engine.said() == [("user", "two")]
 
 
-async def test_the_oldest_exchange_is_forgotten_when_the_conversation_outgrows_the_context():
+async def test_the_oldest_exchange_is_removed_when_the_conversation_exceeds_the_context():
     too_long = ContextLengthExceededError(context_length=8, prompt_tokens=9, completion_tokens=1)
     engine = ScriptedEngine(["A"], ["B"], [too_long], ["C"])
     terminal = ScriptedTerminal("a", "b", "c")
     await chat(engine, ChatSession("m", system="S"), terminal)
     assert engine.said() == [("system", "S"), ("user", "b"), ("assistant", "B"), ("user", "c")]
     assert len(terminal.notices) == 1
-    assert "forgotten" in terminal.notices[0]
+    assert "oldest exchange was removed" in terminal.notices[0]
 
 
-async def test_a_question_that_alone_outgrows_the_context_is_refused():
+async def test_a_prompt_that_alone_exceeds_the_context_is_rejected():
     too_long = ContextLengthExceededError(context_length=8, prompt_tokens=9, completion_tokens=1)
     terminal = ScriptedTerminal("much")
     await chat(ScriptedEngine([too_long]), ChatSession("m"), terminal)
@@ -164,7 +164,7 @@ async def test_a_line_with_a_space_before_its_slash_goes_to_the_model():
     assert engine.said() == [("user", "/etc is what?")]
 
 
-async def test_verbose_tells_tokens_and_the_reason_of_the_end():
+async def test_verbose_shows_the_token_usage_and_the_finish_reason():
     terminal = ScriptedTerminal("hi")
     await chat(ScriptedEngine(["a", "b"]), ChatSession("m"), terminal, verbose=True)
     assert terminal.notices[0].startswith("3 tokens in, 2 out, first after ")
@@ -185,9 +185,9 @@ async def test_clear_forgets_the_conversation_and_keeps_the_system_message():
     assert session.request("x").prompt.messages == (Message("system", "S"), Message("user", "x"))
 
 
-async def test_system_shows_and_sets_the_system_message_and_starts_afresh():
+async def test_system_shows_the_system_message_or_sets_it_and_starts_a_new_conversation():
     session = ChatSession("m")
-    assert session.command("/system") == "There is no system message."
+    assert session.command("/system") == "No system message is set."
     session.record("q", "a")
     session.command("/system Answer in verse.")
     assert session.command("/system") == "Answer in verse."
@@ -201,5 +201,5 @@ async def test_help_names_every_command_and_an_unknown_one_points_to_it():
     assert "/help" in session.command("/frobnicate now")
 
 
-async def test_what_a_terminal_would_obey_is_not_printed():
-    assert printable("a\x1b[2Jb\r\n\tc\x07\x9b é 🙂\u200d") == "a[2Jb\n\tc é 🙂\u200d"
+async def test_control_characters_are_not_printed():
+    assert strip_control_characters("a\x1b[2Jb\r\n\tc\x07\x9b é 🙂\u200d") == "a[2Jb\n\tc é 🙂\u200d"

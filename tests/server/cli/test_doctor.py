@@ -1,4 +1,4 @@
-"""`cupola doctor`, with providers as bad as drivers can be."""
+"""`cupola doctor`, with providers that fail as drivers do."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def examined(machine, tmp_path):
-    """Run the doctor in a process of its own; returns what it said."""
+    """Run the doctor in its own process and return its output."""
     machine.install("faulty", "faulty_providers")
     machine.install("apart", "apart_plugin")
 
@@ -20,7 +20,7 @@ def examined(machine, tmp_path):
     return examined
 
 
-def test_every_provider_is_explained_and_a_bad_one_costs_itself_alone(examined, machine):
+def test_every_provider_is_diagnosed_and_a_bad_one_does_not_affect_the_others(examined, machine):
     started = time.perf_counter()
     found = json.loads(examined("--output", "json").stdout)
     elapsed_s = time.perf_counter() - started
@@ -43,14 +43,14 @@ def test_every_provider_is_explained_and_a_bad_one_costs_itself_alone(examined, 
 
 
 def is_of(process, machine):
-    """Tell a process that this test's program started, or that one of those did, by what all of them inherit."""
+    """Return whether this test's program or its children started a process, by the environment they all inherit."""
     try:
         return process.environ().get("CUPOLA_CONFIG") == str(machine.config)
     except psutil.Error:
         return False
 
 
-def test_it_tells_of_the_machine_and_of_the_models_that_follow(examined):
+def test_the_report_describes_the_machine_and_the_models_of_each_provider(examined):
     found = json.loads(examined("--output", "json", FAULTY_PROVIDERS="fine").stdout)
     assert found["memory_bytes"] >= found["memory_available_bytes"] > 0
     assert 1 <= found["cores"] <= found["threads"]
@@ -60,7 +60,7 @@ def test_it_tells_of_the_machine_and_of_the_models_that_follow(examined):
     assert found["models"]["FineExecutionProvider"] == []
 
 
-def test_people_read_what_is_wrong_and_what_mends_it(examined, machine):
+def test_the_table_shows_problems_and_remedies(examined, machine):
     machine.install("broken", "there_is_no_such_module")
     result = examined(FAULTY_PROVIDERS="bare")
     assert result.returncode == 0
@@ -70,7 +70,7 @@ def test_people_read_what_is_wrong_and_what_mends_it(examined, machine):
     assert "the plugin broken failed at import" in result.stderr
 
 
-def test_a_provider_whose_packages_are_not_for_this_machine_says_so(examined):
+def test_a_provider_without_packages_for_this_machine_is_reported(examined):
     elsewhere = {"APART_REQUIREMENTS": "x==1; sys_platform == 'plan9'", "FAULTY_PROVIDERS": "fine"}
     found = json.loads(examined("-o", "json", **elsewhere).stdout)
     apart = next(each for each in found["providers"] if each["alias"] == "apart")

@@ -32,15 +32,17 @@ def states(downloads):
 
 
 def test_a_download_is_started_listed_cancelled_resumed_and_watched_to_its_end(downloads, machine, tmp_path):
-    assert downloads("list").stderr.startswith("Nothing is or was downloaded.")
+    assert downloads("list").stderr.startswith("There are no downloads.")
     begun = downloads("start", "held")
-    assert begun.stdout == "held-generic-cpu:1 is being downloaded; see `cupola downloads watch`.\n", begun.stderr
+    assert (
+        begun.stdout == "held-generic-cpu:1 is being downloaded. Run `cupola downloads watch` to see the progress.\n"
+    ), begun.stderr
     assert states(downloads) == [("held", "running")]
     shown = downloads("list").stdout.splitlines()
     assert shown[0].split() == ["Alias", "Model", "ID", "State", "Amount", "Rate", "Remaining", "Reason"]
     assert "MB of 2 MB" in shown[1]
 
-    assert "held-generic-cpu:1 is cancelled" in downloads("cancel", "HELD").stdout
+    assert "held-generic-cpu:1 was cancelled" in downloads("cancel", "HELD").stdout
     assert states(downloads) == [("held", "cancelled")]
     again = downloads("cancel", "held")
     assert (again.returncode, "'held' is not being downloaded" in again.stderr) == (1, True)
@@ -62,12 +64,12 @@ def test_a_download_that_fails_says_why_and_a_watcher_fails_with_it(downloads, m
     assert "Downloading held" in watching.stderr.readline()
     assert downloads("cancel", "held").returncode == 0
     _, err = watching.communicate(timeout=30)
-    assert (watching.returncode, err.splitlines()[-1]) == (1, "held: it was cancelled")
+    assert (watching.returncode, err.splitlines()[-1]) == (1, "held: the download was cancelled")
     begun = downloads("start", "nothing")
     assert (begun.returncode, "'nothing'" in begun.stderr) == (1, True)
 
 
-def test_a_terminal_gets_a_bar_for_each(downloads, machine, tmp_path):
+def test_a_terminal_shows_a_bar_for_each_download(downloads, machine, tmp_path):
     downloads("start", "held")
     ours, theirs = pty.openpty()
     watching = machine.start("downloads", "watch", stderr=theirs, stdout=subprocess.DEVNULL)
@@ -81,6 +83,6 @@ def test_a_terminal_gets_a_bar_for_each(downloads, machine, tmp_path):
     os.close(ours)
 
 
-def test_without_a_service_it_says_how_to_start_one(machine):
+def test_without_a_service_the_error_says_how_to_start_one(machine):
     result = machine.run("downloads", "list")
     assert (result.returncode, "cupola service start" in result.stderr) == (1, True)

@@ -1,4 +1,4 @@
-"""A whole chat in a real terminal: a pseudo-terminal, the program in a process, a worker, keys and signals."""
+"""A chat in a pseudo-terminal, with the program in its own process, a worker, keys and signals."""
 
 import signal
 import sys
@@ -30,13 +30,13 @@ def screen(machine):
 
 def test_a_chat_answers_survives_ctrl_c_and_a_dead_worker_and_leaves_the_terminal_as_it_was(screen):
     chat = screen("model", "run", "--system", "Echo:")
-    chat.see("/help for help")
+    chat.see("/help shows the commands")
     chat.see(PROMPT)
     chat.type("hello\r")
     chat.see("Echo:hello\r\n")
     chat.see(PROMPT)
     chat.type("/clear\r")
-    chat.see("is forgotten")
+    chat.see("was cleared")
     chat.see(PROMPT)
     chat.type("forever slow\r")
     chat.see("xxx")
@@ -45,7 +45,7 @@ def test_a_chat_answers_survives_ctrl_c_and_a_dead_worker_and_leaves_the_termina
     chat.see("(stopped)")
     chat.see(PROMPT)
     chat.type("/clear\r")
-    chat.see("is forgotten")
+    chat.see("was cleared")
     chat.see(PROMPT)
     chat.type("please die\r")
     chat.see("ended unexpectedly")
@@ -78,7 +78,7 @@ def test_a_listing_in_a_terminal_is_a_table(screen):
     assert listing.wait() == 0
 
 
-def test_a_deletion_is_asked_about_and_no_is_no(screen, machine):
+def test_a_deletion_needs_confirmation(screen, machine):
     removal = screen("cache", "remove", "echo")
     removal.see("[y/N]")
     removal.type("n\r")

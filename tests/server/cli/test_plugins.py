@@ -15,7 +15,7 @@ def test_every_plugin_is_listed_with_its_distribution_and_what_it_contributes(cu
     assert "catalog source: shelf; command: greet, model, foreign" in cupola("plugins").stdout
 
 
-def test_a_plugin_that_fails_is_listed_with_stage_and_reason_and_costs_nothing_else(cupola, machine):
+def test_a_failed_plugin_is_listed_with_its_stage_and_reason_and_affects_nothing_else(cupola, machine):
     machine.install("broken", "there_is_no_such_module")
     result = cupola("plugins")
     assert result.exit_code == 0
@@ -35,12 +35,12 @@ def test_strict_plugins_turns_a_failure_into_exit_code_1(cupola, machine):
     assert "broken (import)" in result.stderr
 
 
-def test_a_command_in_anothers_place_is_a_failure_to_strict_eyes(cupola):
+def test_a_command_conflict_is_a_failure_with_strict_plugins(cupola):
     strict = ("--set", 'plugins.disabled=["starter", "cpu", "openai", "filesystem"]', "--strict-plugins")
     assert cupola(*strict, "plugins").exit_code == 1
 
 
-def test_two_plugins_with_one_name_are_both_named(cupola, machine):
+def test_two_plugins_with_the_same_name_are_both_reported(cupola, machine):
     machine.install("other", "json", plugin="shelf")
     result = cupola("plugins")
     assert result.exit_code == 1

@@ -14,7 +14,7 @@ from waiting import until
 
 @pytest.fixture
 def apart(machine, tmp_path):
-    """A machine with the provider that lives apart, whose package can be installed from a wheel."""
+    """A machine with a provider that has its own environment, whose package is installed from a wheel."""
     machine.install("apart", "apart_plugin")
     requirement = make_wheel(tmp_path, "apart_driver", "def version(): return '1.0'")
     folder = tmp_path / "machine"
@@ -46,7 +46,7 @@ def test_a_provider_is_installed_runs_a_model_in_its_environment_and_is_removed(
     assert "is not installed" in apart("provider", "remove", "apart").stderr
 
 
-def test_what_fails_to_install_says_why_and_leaves_nothing(apart):
+def test_a_failed_installation_reports_the_reason_and_leaves_nothing(apart):
     result = apart("provider", "install", "apart", APART_REQUIREMENTS="x @ file:///no-such-folder/x-1-py3-none-any.whl")
     assert result.returncode == 1
     assert "pip failed" in result.stderr
@@ -66,13 +66,15 @@ def test_ctrl_c_while_it_installs_leaves_nothing(apart, machine, tmp_path):
     assert list(apart.environments.iterdir()) == []
 
 
-def test_an_unknown_provider_and_an_unknown_device_are_errors_that_name_what_there_is(apart):
-    assert "there are: apart, echo" in apart("provider", "install", "nothing").stderr
+def test_an_unknown_provider_lists_the_available_ones_and_an_unknown_device_is_a_usage_error(apart):
+    assert (
+        "Unknown execution provider 'nothing'. Available: apart, echo" in apart("provider", "install", "nothing").stderr
+    )
     assert "Available: apart, echo" in apart("model", "run", "echo", "--prompt", "x", "--provider", "nothing").stderr
     assert apart("model", "run", "echo", "--prompt", "x", "--device", "TPU").returncode == 2
 
 
-def test_a_provider_that_lives_with_us_needs_no_installation(apart):
+def test_a_provider_in_our_own_environment_needs_no_installation(apart):
     result = apart("provider", "install", "echo")
     assert result.returncode == 1
     assert "needs no environment of its own" in result.stderr

@@ -1,4 +1,4 @@
-"""`cupola serve`, as a process with a real port."""
+"""`cupola serve` as a process with a real port."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from openai_stand_in import KEY, StandIn
 
 
 class Service:
-    """A running `cupola serve` that has said where it listens."""
+    """A running `cupola serve` that has announced its address."""
 
     def __init__(self, machine, *words):
         self.process = machine.start("serve", "--port", "0", *words)
@@ -51,17 +51,17 @@ def serve(machine):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_it_listens_answers_and_stops_on_a_signal(serve, signum):
+def test_it_announces_its_address_answers_and_stops_on_a_signal(serve, signum):
     service = serve()
     with service.chat("hello") as response:
         assert json.load(response)["choices"][0]["message"]["content"] == "hello"
     code, out, err = service.end(signum)
     assert (code, out) == (0, ""), err
-    assert err.startswith("Stopping;")
+    assert err.startswith("Stopping. Running requests have ")
     assert "Traceback" not in err
 
 
-def test_a_signal_lets_a_running_answer_end_first(serve):
+def test_a_signal_lets_a_running_answer_finish(serve):
     service = serve()
     with service.chat("a slow", stream=True) as response:
         first = response.readline()
@@ -72,29 +72,29 @@ def test_a_signal_lets_a_running_answer_end_first(serve):
     assert service.end()[0] == 0
 
 
-def test_a_second_signal_stops_at_once(serve):
+def test_a_second_signal_stops_immediately(serve):
     service = serve("--preload", "echo")
     with service.chat("forever slow", stream=True) as response:
         response.readline()
         service.process.send_signal(signal.SIGINT)
-        assert service.process.stderr.readline().startswith("Stopping;")
+        assert service.process.stderr.readline().startswith("Stopping. Running requests have ")
         code, _, err = service.end(signal.SIGINT)
     assert code == 130
     assert "Traceback" not in err
 
 
-def test_it_preloads_before_it_says_it_is_ready_and_survives_what_cannot_be_loaded(serve, machine):
+def test_it_preloads_before_it_is_ready_and_survives_models_that_cannot_be_loaded(serve, machine):
     machine.config.write_text('[models]\npreload = ["nothing-of-the-kind", "echo"]\n')
     service = serve("--preload", "unreachable")
     code, _, err = service.end(signal.SIGTERM)
     assert code == 0
-    problems = [line for line in err.splitlines() if line.startswith("Preloading failed.")]
+    problems = [line for line in err.splitlines() if line.startswith("Cannot preload ")]
     assert len(problems) == 2
     assert "nothing-of-the-kind" in problems[0]
     assert "the shelf is too high" in problems[1]
 
 
-def test_a_port_in_use_is_one_sentence(machine):
+def test_a_port_in_use_is_reported_in_one_sentence(machine):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = machine.run("serve", "--port", port)
@@ -103,7 +103,7 @@ def test_a_port_in_use_is_one_sentence(machine):
     assert result.stderr.count("\n") == 1
 
 
-def test_flags_win_over_everything_else(machine):
+def test_options_take_precedence_over_other_settings(machine):
     machine.config.write_text("[server]\nport = 1\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -111,7 +111,7 @@ def test_flags_win_over_everything_else(machine):
     assert f"Port {port} " in result.stderr
 
 
-def test_an_address_that_others_can_reach_is_refused(machine):
+def test_an_address_that_other_machines_can_reach_is_rejected(machine):
     result = machine.run("serve", "--host", "0.0.0.0", "--port", "0")
     assert (result.returncode, result.stdout) == (1, "")
     assert "0.0.0.0" in result.stderr
@@ -132,7 +132,7 @@ def test_a_shutdown_over_http_ends_the_process_in_order(serve):
     assert "Traceback" not in err
 
 
-def test_the_fallback_answers_where_no_provider_runs_a_model_and_its_key_is_not_told(machine):
+def test_the_fallback_answers_if_no_provider_runs_a_model_and_its_key_is_not_revealed(machine):
     machine.run("model", "download", "echo")
     with StandIn() as cloud:
         machine.config.write_text(

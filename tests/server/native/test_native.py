@@ -93,7 +93,7 @@ def test_ps_finds_the_service_in_the_background_by_itself(machine):
     machine.run("model", "download", "echo")
     assert machine.run("ps").returncode == 1
     machine.ensure().communicate(timeout=30)
-    assert machine.run("ps").stderr == "Nothing is loaded.\n"
+    assert machine.run("ps").stderr == "No models are loaded.\n"
     with machine.client() as client:
         client.load_model("echo")
     assert "it only echoes" in machine.run("ps").stdout

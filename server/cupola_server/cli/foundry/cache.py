@@ -10,7 +10,7 @@ from cupola_server.cli.foundry.help import FoundryGroup
 from cupola_server.cli.foundry.service import wake_service
 from cupola_server.cli.foundry.variants import cached_table, device_option, find_variants, model_argument
 from cupola_server.cli.invocation import Invocation, run
-from cupola_server.cli.tables import Output, output_option, show_json
+from cupola_server.cli.ui.tables import Output, output_option, show_json
 
 if TYPE_CHECKING:
     from cupola.contracts.models import CachedModel, ModelInfo
@@ -70,9 +70,9 @@ def location(invocation: Invocation, output: Output) -> None:
 @click.pass_obj
 def cd(invocation: Invocation, folder: str) -> None:
     """Change the directory of the local cache."""
-    from cupola_server.cli.service.setting import restart_with  # noqa: PLC0415 - no other command needs it
+    from cupola_server.cli.service.settings import save_and_restart  # noqa: PLC0415 - no other command needs it
 
-    restart_with(invocation, {"cache.dir": folder})
+    save_and_restart(invocation, {"cache.dir": folder})
 
 
 @cache.command()
@@ -88,9 +88,9 @@ def remove(invocation: Invocation, name: str, device: str, yes: bool) -> None:
             return [each.info for each in await find_variants(engine, name, device) if each.cached]
 
     async def delete(model_id: str) -> bool:
-        from cupola_server.cli.remote import release  # noqa: PLC0415 - imports httpx
+        from cupola_server.cli.remote import unload_before_removal  # noqa: PLC0415 - imports httpx
 
-        await release(model_id, invocation.settings())
+        await unload_before_removal(model_id, invocation.settings())
         async with invocation.engine() as engine:
             return await engine.remove(model_id)
 

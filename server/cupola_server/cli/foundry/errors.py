@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import click
 
 from cupola.errors import CupolaError, ModelNotFoundError, ServiceUnreachableError
-from cupola_server.cli.failures import explained
+from cupola_server.cli.errors import handle_errors
 
 
 class FoundryFailure(click.ClickException):
@@ -39,7 +39,7 @@ def _unreachable(error: ServiceUnreachableError) -> FoundryFailure:
 
 def report_errors(ctx: click.Context) -> AbstractContextManager[None]:
     """Turn exceptions of the block into `foundry` failures."""
-    return explained(ctx, _failure)
+    return handle_errors(ctx, _failure)
 
 
 def _failure(error: Exception) -> FoundryFailure:

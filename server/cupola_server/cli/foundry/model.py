@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cupola_server.cli.filters import Filter, admitted, filter_option
 from cupola_server.cli.foundry.errors import FoundryFailure, not_cached
 from cupola_server.cli.foundry.help import FoundryGroup
 from cupola_server.cli.foundry.service import connect, ready_service, wake_service
@@ -17,7 +16,8 @@ from cupola_server.cli.foundry.variants import (
     ttl_option,
 )
 from cupola_server.cli.invocation import Invocation, run
-from cupola_server.cli.tables import Output, output_option, show_json
+from cupola_server.cli.options import Filter, filter_option, matches_all
+from cupola_server.cli.ui.tables import Output, output_option, show_json
 
 if TYPE_CHECKING:
     from cupola.contracts.models import ModelStatus
@@ -43,7 +43,7 @@ def list_models(invocation: Invocation, filters: tuple[Filter, ...], output: Out
     models = run(listed)
     if not models:
         raise FoundryFailure("No models were returned from the Azure Foundry catalog.")
-    _show([each for each in models if admitted(each.info, filters)], output)
+    _show([each for each in models if matches_all(each.info, filters)], output)
 
 
 model.alias("list", "ls")

@@ -30,7 +30,7 @@ async def load_model(service: RemoteService, model_id: str, *, shown: str, ttl_s
         ServiceUnreachableError, ServiceReplyError: The model was not loaded.
     """
     async with _clock(still):
-        await service.do(api.load(model_id, ttl_s))
+        await service.request(api.load(model_id, ttl_s))
     click.echo(f"🟢 Model {shown} loaded successfully")
 
 
@@ -42,7 +42,7 @@ async def unload_idle(service: RemoteService, model_id: str) -> None:
 
 async def loaded_ids(service: RemoteService) -> Sequence[str]:
     """List the ids of the loaded models."""
-    return [model.id for model in (await service.do(api.LIST_LOADED)).models]
+    return [model.id for model in (await service.request(api.LIST_LOADED)).models]
 
 
 @asynccontextmanager

@@ -10,14 +10,14 @@ import anyio
 import click
 
 from cupola.discovery import ServiceInfo
-from cupola_server.cli.chat import ChatSession, Terminal, answer, chat
+from cupola_server.cli.chat import ChatSession, chat, write_answer
 from cupola_server.cli.foundry.download import download_model
 from cupola_server.cli.foundry.remote import load_model, loaded_ids, unload_idle
 from cupola_server.cli.foundry.service import connect
 from cupola_server.cli.foundry.variants import choose_variant
 from cupola_server.cli.invocation import Invocation
-from cupola_server.cli.printing import printable
 from cupola_server.cli.remote import RemoteService
+from cupola_server.cli.ui.terminal import PromptTerminal, Terminal, strip_control_characters
 
 GREETING = """\
 
@@ -79,7 +79,7 @@ class Run:
 async def _answer(service: RemoteService, session: ChatSession, prompt: str) -> None:
     terminal = MarkedTerminal(LineTerminal())
     with terminal.answering():
-        await answer(service, session.request(prompt), terminal.write)
+        await write_answer(service, session.request(prompt), terminal.write)
     await terminal.write("\n")
 
 
@@ -93,8 +93,6 @@ def _format_duration(seconds: float) -> str:
 def _terminal() -> Terminal:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return LineTerminal()
-    from cupola_server.cli.terminal import PromptTerminal  # noqa: PLC0415 - takes 150 ms
-
     return PromptTerminal()
 
 
@@ -105,9 +103,9 @@ class MarkedTerminal:
         self._terminal = terminal
         self._marked = True
 
-    async def ask(self) -> str | None:
+    async def read_prompt(self) -> str | None:
         """Read a prompt from the user."""
-        return await self._terminal.ask()
+        return await self._terminal.read_prompt()
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -131,7 +129,7 @@ class MarkedTerminal:
 class LineTerminal:
     """Reads a prompt from each line of stdin; for pipes, and for one prompt."""
 
-    async def ask(self) -> str | None:
+    async def read_prompt(self) -> str | None:
         """Read a line; None at the end of input."""
         click.echo("> ", nl=False)
         line: str = await anyio.to_thread.run_sync(sys.stdin.readline)
@@ -147,7 +145,7 @@ class LineTerminal:
 
     async def write(self, text: str) -> None:
         """Write a part of an answer, in a thread because the reader of a pipe may be slow."""
-        shown = printable(text) if sys.stdout.isatty() else text
+        shown = strip_control_characters(text) if sys.stdout.isatty() else text
         await anyio.to_thread.run_sync(lambda: click.echo(shown, nl=False))
 
     def notice(self, text: str) -> None:

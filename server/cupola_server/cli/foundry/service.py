@@ -13,7 +13,7 @@ from cupola.errors import ServiceError
 from cupola_server.cli.foundry.help import FoundryCommand, FoundryGroup
 from cupola_server.cli.invocation import Invocation
 from cupola_server.cli.service import service as shared
-from cupola_server.cli.service.starting import show_started
+from cupola_server.cli.service.commands import show_started
 from cupola_server.cli.zip_logs import write_logs
 
 if TYPE_CHECKING:

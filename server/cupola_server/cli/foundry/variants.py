@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cupola.frontend import ModelInfo, ModelStatus
-from cupola_server.cli.completing import model_names
 from cupola_server.cli.foundry.errors import FoundryFailure
+from cupola_server.cli.options import complete_model_name
 
 if TYPE_CHECKING:
     from cupola.engine import Engine
@@ -25,7 +25,7 @@ def _complete_device(_: click.Context, __: click.Parameter, incomplete: str) -> 
     return [device for device in _DEVICES if device.lower().startswith(incomplete.lower())]
 
 
-model_argument = click.argument("name", metavar="model", shell_complete=model_names)
+model_argument = click.argument("name", metavar="model", shell_complete=complete_model_name)
 device_option = click.option(
     "--device",
     type=click.Choice(_DEVICES, case_sensitive=False),

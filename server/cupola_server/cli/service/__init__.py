@@ -1,8 +1,11 @@
-"""`service`, of `cupola` and `foundry`: start, stop and look at the background service.
+"""The group `service` of `cupola` and `foundry`: start, stop, configure and inspect the background service.
 
-SDKs search what these commands print for an address, so the sentences are those of Foundry Local 0.8, to the letter.
+SDKs parse what these commands print, so the output is that of Foundry Local 0.8, to the letter.
 """
 
-from cupola_server.cli.service.group import service
+from cupola_server.cli.service.commands import service
+from cupola_server.cli.service.settings import set_
+
+service.add_command(set_)
 
 __all__ = ["service"]

@@ -60,7 +60,7 @@ def test_a_chat_comes_through_a_pipe(ready):
     done = ready.run("model", "run", "echo", stdin="hello\n/clear\nbye\n/exit\nnever\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        f"{PRELUDE}{GREETING}> 🧠 Thinking...\n🤖 hello\n> The conversation is forgotten.\n> 🧠 Thinking...\n🤖 bye\n> "
+        f"{PRELUDE}{GREETING}> 🧠 Thinking...\n🤖 hello\n> The conversation was cleared.\n> 🧠 Thinking...\n🤖 bye\n> "
     )
 
 
