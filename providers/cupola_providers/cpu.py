@@ -1,10 +1,8 @@
-"""The CPU, through ONNX Runtime's own execution provider. Always there."""
+"""The CPU execution provider of ONNX Runtime, which is available on every machine."""
 
 import os
-import platform
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 import psutil
@@ -21,22 +19,23 @@ from cupola.provider import (
     Settings,
     hookimpl,
 )
-from cupola_providers.threads import usable_cores
+from cupola_providers.processor import processor_name, usable_cores
 
 
 class CpuOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[providers.cpu]`.
 
     Attributes:
-        threads: Compute threads; 0 means one per physical core that this process may use.
-        spinning: Whether threads wait for work actively. Faster (1.4 times for one stream on two cores), even with
-            a neighbour that takes part of a core; switch it off where the cores belong to others as well.
-        session: How models run: many turns sharing each pass (slots), one at a time (generator), or as each can.
-        kv_memory_mb: Most memory for the KV cache of a model's slots, in 10^6 bytes; 0 takes a quarter of what is free
-            when the model is loaded. Only what turns use is really taken.
-        speculation: Whether slots may guess answers ahead from what was said before, where that is found to pay. No
-            answer depends on it. It holds the weights twice, and is done only where they are small beside the memory
-            of the KV cache.
+        threads: Compute threads; 0 uses one per physical core that this process may run on.
+        spinning: Whether idle threads spin. For one stream on two cores this is 1.4 times as fast, even with
+            another process on part of a core. Disable it on machines that other programs share.
+        session: "slots" batches many turns into each forward pass, "generator" runs one turn at a time, "auto"
+            uses slots for every model that supports it.
+        kv_memory_mb: Maximum size of a model's KV cache, in 10^6 bytes; 0 uses a quarter of the memory that is free
+            when the model is loaded. Pages are allocated when tokens are written to them.
+        speculation: Whether slots use speculative decoding with prompt lookup where it is measured to be faster. It
+            never changes an answer. It keeps a second copy of the weights in memory, and is used only for models
+            whose weights are at most a quarter of the KV cache's memory.
     """
 
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
@@ -54,7 +53,7 @@ class CpuProvider(ExecutionProvider):
     options_type = CpuOptions
 
     def environment(self, options: CpuOptions) -> Mapping[str, str]:  # noqa: ARG002 - the same for all
-        """Return the switches that must be set before a worker starts. What the user has set already stays.
+        """Return the environment variables of a worker. Variables that the user has already set are kept.
 
         Without ONNX Runtime's flash attention a prefill of 512 tokens on the int8 layout is 1.5 times as fast; with
         transparent huge pages one row decodes 7 % faster, and a KV cache is made in a tenth of the time.
@@ -65,7 +64,7 @@ class CpuProvider(ExecutionProvider):
         return {key: value for key, value in switches.items() if key not in os.environ}
 
     def probe(self) -> ProviderReport:
-        """Report the processor, or that ONNX Runtime cannot be imported."""
+        """Report the processor, or the error if ONNX Runtime cannot be imported."""
         try:
             import onnxruntime  # noqa: PLC0415 - the service imports this module and must not import the runtime
             import onnxruntime_genai  # noqa: PLC0415
@@ -89,7 +88,8 @@ class CpuProvider(ExecutionProvider):
         """Load a model.
 
         Raises:
-            LoadError, ModelFormatError: With what to do about it.
+            LoadError: The runtime cannot load the model; the detail names a remedy.
+            ModelFormatError: A file of the model is missing, damaged or unsupported.
         """
         from cupola_providers.runtime.embedding import is_embedding_model, open_embedding  # noqa: PLC0415
         from cupola_providers.runtime.loading import RuntimeSetup, open_session  # noqa: PLC0415
@@ -107,16 +107,7 @@ class CpuProvider(ExecutionProvider):
         return open_session(model, setup=setup, limits=limits)
 
 
-def processor_name() -> str:
-    """Return what the processor calls itself."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring the CPU."""
+    """Register the the CPU execution provider."""
     return [CpuProvider()]

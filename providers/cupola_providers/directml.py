@@ -1,4 +1,4 @@
-"""Graphics on Windows of any maker, through DirectML."""
+"""The DirectML execution provider, for GPUs of any vendor on Windows."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct
 
 from cupola.provider import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
-from cupola_providers.runtime.accelerated import AcceleratorProvider
-from cupola_providers.runtime.accelerator import WINDOWS_X64, Accelerator, requirements, written
+from cupola_providers.runtime.accelerator import (
+    WINDOWS_X64,
+    Accelerator,
+    AcceleratorProvider,
+    format_options,
+    requirements,
+)
 
 if TYPE_CHECKING:
     from cupola_providers.runtime.target import Target
@@ -18,21 +23,21 @@ _DIRECTML = Accelerator(
     alias="directml",
     genai_name="DML",
     platforms=_PLATFORMS,
-    needs="graphics with Direct3D 12",
+    needs="GPU with Direct3D 12",
     link="https://learn.microsoft.com/windows/ai/directml/dml",
     built_in={"GPU": {}},
 )
 
 
 class DirectMlOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[providers.directml]`. What is not set is left to DirectML.
+    """The table `[providers.directml]`. Options that are not set keep DirectML's default.
 
     Attributes:
-        device_index: Which adapter, in the order of the system; by default that of the placement.
+        device_index: Index of the adapter in the system's order; the placement's device by default.
         luid: The adapter by the system's locally unique id, "HIGH:LOW", instead of its number.
-        enable_graph_capture: Whether commands are recorded once and repeated; on by default. Some devices compute
-            wrongly then.
-        library: The plugin library, if there is one.
+        enable_graph_capture: Whether commands are recorded once and replayed; on by default. Some devices compute
+            wrong results with it.
+        library: Path of a plugin library, if there is one.
     """
 
     device_index: Annotated[int, Meta(ge=0)] | None = None
@@ -42,30 +47,30 @@ class DirectMlOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DirectMlProvider(AcceleratorProvider):
-    """Runs models on any graphics of a Windows machine."""
+    """Runs models on any GPU of a Windows machine."""
 
     accelerator = _DIRECTML
     device_types = ("GPU",)
     requirements = requirements("onnxruntime-directml==1.24.4", "onnxruntime-genai-directml==0.13.0", on=_PLATFORMS)
-    prerequisites = "It wants Windows 10 or later, and the driver of the graphics by its maker."
+    prerequisites = "Requires Windows 10 or later and the GPU vendor's driver."
     options_type = DirectMlOptions
 
     def target(self, model: ModelFiles, device: Device, options: DirectMlOptions) -> "Target":
-        """Choose the device, which onnxruntime-genai and plain ONNX Runtime number under different names.
+        """Select the device. onnxruntime-genai and plain ONNX Runtime use different option names for it.
 
         Raises:
-            LoadError: It cannot be used here.
+            LoadError: The provider or the device is not available on this machine.
         """
-        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
+        from cupola_providers.runtime.loading import select_target  # noqa: PLC0415
 
-        given = written(options)
+        given = format_options(options)
         if options.luid is None:
             given.setdefault("device_index", str(device.index))
         native = {"device_id": given.get("device_index", "0")}
-        return target_on(_DIRECTML, model, device, given, native_options=native)
+        return select_target(_DIRECTML, model, device, given, native_options=native)
 
 
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring DirectML."""
+    """Register the DirectML execution provider."""
     return [DirectMlProvider()]

@@ -1,4 +1,4 @@
-"""Intel's processors, graphics and NPUs, through OpenVINO's plugin for ONNX Runtime."""
+"""The OpenVINO execution provider, for Intel CPUs, GPUs and NPUs."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta, Struct
 
 from cupola.provider import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
-from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_X64,
     RUNTIME,
     WINDOWS_X64,
     Accelerator,
+    AcceleratorProvider,
+    format_options,
     requirements,
-    written,
 )
 
 if TYPE_CHECKING:
@@ -27,28 +27,28 @@ _OPENVINO = Accelerator(
     genai_name="OpenVINO",
     platforms=_PLATFORMS,
     packages=("onnxruntime_ep_openvino",),
-    needs="Intel processor, graphics or NPU",
+    needs="Intel CPU, GPU or NPU",
     link="https://docs.openvino.ai/install",
     built_in={kind: {"device_type": kind} for kind in ("NPU", "GPU", "CPU")},
 )
 
 
 class OpenVinoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[providers.openvino]`. What is not set is left to OpenVINO.
+    """The table `[providers.openvino]`. Options that are not set keep OpenVINO's default.
 
     Attributes:
-        num_of_threads: Threads of the processor; OpenVINO takes all cores. Only for the type CPU.
-        num_streams: Parallel streams of inference; 1 by default, for least latency.
-        precision: Arithmetic of the device; OpenVINO takes what the device is best at.
-        model_priority: Of this model among those that share a device; DEFAULT by default.
-        cache_dir: Folder for compiled models, from which a second start is quicker. Nothing is kept without it.
+        num_of_threads: Threads on a CPU device; all cores by default. Ignored for other devices.
+        num_streams: Parallel inference streams; 1 by default, which gives the lowest latency.
+        precision: Arithmetic precision; the device's preferred precision by default.
+        model_priority: Priority of this model on a shared device; DEFAULT by default.
+        cache_dir: Folder for compiled models, which makes later starts faster. Nothing is cached if not set.
         load_config: OpenVINO's own properties by device as JSON, or the path of a .json file with them.
-        reshape_input: Fixed shapes for devices that want them, "input_ids[1,1024]".
+        reshape_input: Fixed input shapes for devices that require them, "input_ids[1,1024]".
         enable_qdq_optimizer: Whether quantise and dequantise nodes are rewritten for an NPU; off by default.
-        enable_opencl_throttling: Whether a GPU leaves the processor more time; off by default.
-        enable_causallm: Whether OpenVINO keeps the KV cache itself; off by default.
-        hint_enable_gqa: Whether it computes the attention as well, without which the processor does; on by default.
-        library: The plugin library, instead of the package's: of Windows ML's own copy, say.
+        enable_opencl_throttling: Whether a GPU reduces its use of the CPU; off by default.
+        enable_causallm: Whether OpenVINO manages the KV cache itself; off by default.
+        hint_enable_gqa: Whether OpenVINO computes GroupQueryAttention; otherwise the CPU does. On by default.
+        library: Path of a plugin library to use instead of the package's, such as the copy of Windows ML.
     """
 
     num_of_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
@@ -71,19 +71,19 @@ class OpenVinoProvider(AcceleratorProvider):
     accelerator = _OPENVINO
     device_types = ("NPU", "GPU", "CPU")
     requirements = requirements(*RUNTIME, "onnxruntime-ep-openvino==1.8.1", on=_PLATFORMS)
-    prerequisites = f"Graphics and NPUs want Intel's drivers: {_OPENVINO.link}"
+    prerequisites = f"GPUs and NPUs require Intel's drivers: {_OPENVINO.link}"
     options_type = OpenVinoOptions
 
     def target(self, model: ModelFiles, device: Device, options: OpenVinoOptions) -> "Target":
-        """Choose the device, and how attention keeps its cache there.
+        """Select the device, and set how attention stores its KV cache there.
 
         Raises:
-            LoadError: It cannot be used here.
+            LoadError: The provider or the device is not available on this machine.
         """
-        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
+        from cupola_providers.runtime.loading import select_target  # noqa: PLC0415
 
-        given = written(options, said=str)
-        target = target_on(_OPENVINO, model, device, given, shares_cache=not options.hint_enable_gqa)
+        given = format_options(options, format_bool=str)
+        target = select_target(_OPENVINO, model, device, given, shares_cache=not options.hint_enable_gqa)
         if target.device is None:  # an ONNX Runtime that was built with it takes no node at all with that option
             known = {key: value for key, value in target.options.items() if key != "hint_enable_gqa"}
             target = replace(target, options=known, shares_cache=True)
@@ -92,5 +92,5 @@ class OpenVinoProvider(AcceleratorProvider):
 
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring OpenVINO."""
+    """Register the OpenVINO execution provider."""
     return [OpenVinoProvider()]

@@ -1,4 +1,4 @@
-"""Qualcomm's NPUs and graphics, through QNN's plugin for ONNX Runtime; on x86-64, a simulator of the NPU."""
+"""The QNN execution provider, for Qualcomm NPUs and GPUs; on x86-64 it runs a simulator of the NPU."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta, Struct
 
 from cupola.provider import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
-from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_ARM64,
     LINUX_X64,
@@ -14,8 +13,9 @@ from cupola_providers.runtime.accelerator import (
     WINDOWS_ARM64,
     WINDOWS_X64,
     Accelerator,
+    AcceleratorProvider,
+    format_options,
     requirements,
-    written,
 )
 
 if TYPE_CHECKING:
@@ -29,35 +29,35 @@ _QNN = Accelerator(
     platforms=_PLATFORMS,
     packages=("onnxruntime_qnn",),
     simulator="simulator of the NPU",
-    needs="Qualcomm NPU or graphics",
+    needs="Qualcomm NPU or GPU",
     link="https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html",
 )
 _BACKENDS: dict[str, str] = {"NPU": "htp", "GPU": "gpu", "CPU": "htp"}
 
 
 class QnnOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[providers.qnn]`. What is not set is left to QNN.
+    """The table `[providers.qnn]`. Options that are not set keep QNN's default.
 
     Attributes:
-        backend_type: Which of Qualcomm's backends; by the device's type if not set, htp being the NPU.
-        backend_path: Path of a backend's library, instead of its type.
-        htp_performance_mode: How fast or how thrifty the NPU runs; "default" by default.
-        htp_graph_finalization_optimization_mode: How much work preparing a graph is worth, 1 to 3; 0 is QNN's default.
-        htp_arch: Generation of the NPU to prepare graphs for, 68 to 81; by default that of the device.
-        soc_model: Number of the chip in Qualcomm's list; 0 by default, which is unknown.
-        vtcm_mb: Memory on the NPU that a graph may take, in MB; by default all of it.
+        backend_type: QNN backend; chosen by the device type if not set. htp is the NPU.
+        backend_path: Path of a backend library, as an alternative to backend_type.
+        htp_performance_mode: Performance and power profile of the NPU; "default" by default.
+        htp_graph_finalization_optimization_mode: Effort spent on optimizing the graph, 1 to 3; 0 uses QNN's default.
+        htp_arch: Architecture of the NPU to compile for, 68 to 81; the device's own by default.
+        soc_model: Qualcomm's number of the chip; 0, the default, means unknown.
+        vtcm_mb: NPU memory (VTCM) that a graph may use, in MB; all of it by default.
         device_id: Which NPU; 0 by default.
-        qnn_context_priority: Of this model among those that share the device; "normal" by default.
+        qnn_context_priority: Priority of this model on a shared device; "normal" by default.
         enable_htp_fp16_precision: Whether float32 graphs are computed in float16; on by default.
-        enable_htp_shared_memory_allocator: Whether inputs and outputs lie in shared memory; off by default.
+        enable_htp_shared_memory_allocator: Whether inputs and outputs use shared memory; off by default.
         enable_htp_spill_fill_buffer: Whether graphs share one buffer for what does not fit on the NPU; off by default.
         offload_graph_io_quantization: Whether another provider quantises inputs and outputs; on by default.
         extended_udma: Whether the NPU moves data in its extended mode; off by default.
-        rpc_control_latency: Microseconds that a remote call may wait.
-        op_packages: Packages of further operators, in QNN's own notation.
-        profiling_level: What is measured; "off" by default.
-        profiling_file_path: Where to.
-        library: The plugin library, instead of the package's: of Windows ML's own copy, say.
+        rpc_control_latency: Latency of remote procedure calls, in microseconds.
+        op_packages: Custom operator packages, in QNN's notation.
+        profiling_level: Level of profiling; "off" by default.
+        profiling_file_path: File for the profile.
+        library: Path of a plugin library to use instead of the package's, such as the copy of Windows ML.
     """
 
     backend_type: Literal["htp", "gpu", "cpu"] | None = None
@@ -101,24 +101,26 @@ class QnnProvider(AcceleratorProvider):
     accelerator = _QNN
     device_types = ("NPU", "GPU")
     requirements = requirements(*RUNTIME, "onnxruntime-qnn==2.7.0", on=_PLATFORMS)
-    prerequisites = "The NPU's driver comes with the system of a Snapdragon machine; on x86-64 there is a simulator."
+    prerequisites = (
+        "The NPU driver is part of the operating system on Snapdragon machines; x86-64 machines get a simulator."
+    )
     options_type = QnnOptions
 
     def target(self, model: ModelFiles, device: Device, options: QnnOptions) -> "Target":
-        """Choose the device, and the backend for its type if none is set.
+        """Select the device, and its backend if the options name none.
 
         Raises:
-            LoadError: It cannot be used here.
+            LoadError: The provider or the device is not available on this machine.
         """
-        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
+        from cupola_providers.runtime.loading import select_target  # noqa: PLC0415
 
-        given = written(options)
+        given = format_options(options)
         if options.backend_type is None and options.backend_path is None:
             given["backend_type"] = _BACKENDS[device.type]
-        return target_on(_QNN, model, device, given)
+        return select_target(_QNN, model, device, given)
 
 
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring QNN."""
+    """Register the QNN execution provider."""
     return [QnnProvider()]

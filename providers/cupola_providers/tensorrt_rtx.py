@@ -1,4 +1,4 @@
-"""NVIDIA's RTX graphics, through TensorRT for RTX."""
+"""The TensorRT for RTX execution provider, for NVIDIA RTX GPUs."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -6,12 +6,12 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from cupola.provider import ExecutionProvider, Settings, hookimpl
-from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_X64,
     WINDOWS_ARM64,
     WINDOWS_X64,
     Accelerator,
+    AcceleratorProvider,
     requirements,
 )
 
@@ -23,7 +23,7 @@ _TENSORRT = Accelerator(
     platforms=_PLATFORMS,
     packages=("onnxruntime_ep_nv_tensorrt_rtx",),
     driver_libraries=("libcuda.so.1", "nvcuda.dll"),
-    needs="NVIDIA RTX graphics",
+    needs="NVIDIA RTX GPU",
     link="https://www.nvidia.com/drivers",
     genai_library="onnxruntime-genai-cuda",
 )
@@ -31,22 +31,22 @@ _Shapes = Annotated[str, Meta(pattern=r"^[^:,]+:\d+(x\d+)*(,[^:,]+:\d+(x\d+)*)*$
 
 
 class TensorRtOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[providers.tensorrt-rtx]`. What is not set is left to TensorRT.
+    """The table `[providers.tensorrt-rtx]`. Options that are not set keep TensorRT's default.
 
     Attributes:
-        nv_max_workspace_size: Most memory that building an engine may take, in bytes; 0, the default, is TensorRT's.
-        nv_max_shared_mem_size: Most shared memory of a kernel, in bytes; 0, the default, is the device's.
+        nv_max_workspace_size: Maximum memory for building an engine, in bytes; 0, the default, uses TensorRT's limit.
+        nv_max_shared_mem_size: Maximum shared memory of a kernel, in bytes; 0, the default, uses the device's limit.
         nv_profile_min_shapes, nv_profile_opt_shapes, nv_profile_max_shapes: Shapes to build engines for,
             "input_ids:1x1,attention_mask:1x1"; onnxruntime-genai fills them.
-        nv_multi_profile_enable: Whether prompts and single tokens get profiles of their own; off by default.
-        nv_runtime_cache_path: Folder for compiled kernels, from which a second start is quicker.
+        nv_multi_profile_enable: Whether prefill and decoding use separate profiles; off by default.
+        nv_runtime_cache_path: Folder for compiled kernels, which makes later starts faster.
         nv_weight_streaming_budget: Weights that stay on the device: "512M", "60%", -1 by itself; 0, the default, all.
         nv_use_external_data_initializer: Whether weights stay in their own file; off by default.
-        nv_persistent_context_memory: Whether memory is kept from run to run; off by default.
-        nv_op_types_to_exclude: Kinds of nodes to leave to others.
-        nv_detailed_build_log: Whether building is told in detail; off by default.
-        enable_cuda_graph: Whether kernels are recorded once and repeated; off by default.
-        library: The plugin library, instead of the package's: of Windows ML's own copy, say.
+        nv_persistent_context_memory: Whether memory is kept between runs; off by default.
+        nv_op_types_to_exclude: Operator types to assign to other providers.
+        nv_detailed_build_log: Whether the engine build is logged in detail; off by default.
+        enable_cuda_graph: Whether kernels are recorded once and replayed; off by default.
+        library: Path of a plugin library to use instead of the package's, such as the copy of Windows ML.
     """
 
     nv_max_workspace_size: Annotated[int, Meta(ge=0)] | None = None
@@ -66,7 +66,7 @@ class TensorRtOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TensorRtProvider(AcceleratorProvider):
-    """Runs models on NVIDIA's RTX graphics."""
+    """Runs models on NVIDIA RTX GPUs."""
 
     accelerator = _TENSORRT
     device_types = ("GPU",)
@@ -76,11 +76,11 @@ class TensorRtProvider(AcceleratorProvider):
         "onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0",
         on=_PLATFORMS,
     )
-    prerequisites = f"It wants RTX graphics and NVIDIA's driver: {_TENSORRT.link}"
+    prerequisites = f"Requires an RTX GPU and NVIDIA's driver: {_TENSORRT.link}"
     options_type = TensorRtOptions
 
 
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring TensorRT for RTX."""
+    """Register the TensorRT for RTX execution provider."""
     return [TensorRtProvider()]

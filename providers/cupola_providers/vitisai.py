@@ -1,4 +1,4 @@
-"""AMD's Ryzen AI NPUs, through Vitis AI. Its library comes with Windows ML or from AMD, not from pip."""
+"""The Vitis AI execution provider, for AMD Ryzen AI NPUs. Windows ML or AMD installs its library; pip does not."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from cupola.provider import Device, ExecutionProvider, ModelFiles, Settings, hookimpl
-from cupola_providers.runtime.accelerated import AcceleratorProvider
-from cupola_providers.runtime.accelerator import RUNTIME, WINDOWS_X64, Accelerator, requirements, written
+from cupola_providers.runtime.accelerator import (
+    RUNTIME,
+    WINDOWS_X64,
+    Accelerator,
+    AcceleratorProvider,
+    format_options,
+    requirements,
+)
 
 if TYPE_CHECKING:
     from cupola_providers.runtime.target import Target
@@ -24,14 +30,14 @@ _VITISAI = Accelerator(
 
 
 class VitisAiOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[providers.vitisai]`. What is not set is left to Vitis AI.
+    """The table `[providers.vitisai]`. Options that are not set keep Vitis AI's default.
 
     Attributes:
-        library: The plugin library, as Windows ML's catalogue or AMD's installer put it on the machine.
-        config_file: Vitis AI's own settings as a .json file.
-        cache_dir: Folder for compiled models, from which a second start is quicker.
-        cache_key: Name of this model's folder there.
-        external_ep_library: A further library of AMD's that onnxruntime-genai loads, on Windows.
+        library: Path of the plugin library that Windows ML or AMD's installer placed on this machine.
+        config_file: Path of a JSON file with Vitis AI settings.
+        cache_dir: Folder for compiled models, which makes later starts faster.
+        cache_key: Name of this model's subfolder.
+        external_ep_library: Path of an additional AMD library that onnxruntime-genai loads on Windows.
     """
 
     library: str = ""
@@ -48,24 +54,25 @@ class VitisAiProvider(AcceleratorProvider):
     device_types = ("NPU",)
     requirements = requirements(*RUNTIME, on=_PLATFORMS)
     prerequisites = (
-        f"Its library comes with Windows ML or AMD's installer; providers.vitisai.library names it: {_VITISAI.link}"
+        "Windows ML or AMD's installer provides the library. "
+        f"Set providers.vitisai.library to its path: {_VITISAI.link}"
     )
     options_type = VitisAiOptions
 
     def target(self, model: ModelFiles, device: Device, options: VitisAiOptions) -> "Target":
-        """Choose the device, without what onnxruntime-genai alone reads for plain ONNX Runtime.
+        """Select the device. Options that only onnxruntime-genai reads are removed for plain ONNX Runtime.
 
         Raises:
-            LoadError: It cannot be used here.
+            LoadError: The provider or the device is not available on this machine.
         """
-        from cupola_providers.runtime.opening import target_on  # noqa: PLC0415
+        from cupola_providers.runtime.loading import select_target  # noqa: PLC0415
 
-        given = written(options)
+        given = format_options(options)
         native = {key: value for key, value in given.items() if key != "external_ep_libray"}
-        return target_on(_VITISAI, model, device, given, native_options=native)
+        return select_target(_VITISAI, model, device, given, native_options=native)
 
 
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring Vitis AI."""
+    """Register the Vitis AI execution provider."""
     return [VitisAiProvider()]

@@ -1,4 +1,4 @@
-"""Graphics of any maker, through WebGPU (Dawn, over Vulkan, Direct3D 12 or Metal)."""
+"""The WebGPU execution provider (Dawn over Vulkan, Direct3D 12 or Metal), for GPUs of any vendor."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from cupola.provider import ExecutionProvider, Settings, hookimpl
-from cupola_providers.runtime.accelerated import AcceleratorProvider
 from cupola_providers.runtime.accelerator import (
     LINUX_ARM64,
     LINUX_X64,
@@ -15,6 +14,7 @@ from cupola_providers.runtime.accelerator import (
     WINDOWS_ARM64,
     WINDOWS_X64,
     Accelerator,
+    AcceleratorProvider,
     requirements,
 )
 
@@ -26,7 +26,7 @@ _WEBGPU = Accelerator(
     platforms=_PLATFORMS,
     packages=("onnxruntime_ep_webgpu",),
     driver_libraries=("libvulkan.so.1", "vulkan-1.dll"),
-    needs="graphics with Vulkan, Direct3D 12 or Metal",
+    needs="GPU with Vulkan, Direct3D 12 or Metal",
     link="https://vulkan.org/tools",
     built_in={"GPU": {}},
 )
@@ -34,27 +34,27 @@ _CacheMode = Literal["disabled", "lazyRelease", "simple", "bucket"]
 
 
 class WebGpuOptions(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The table `[providers.webgpu]`, by the provider's own names. What is not set is left to it.
+    """The table `[providers.webgpu]`, with the provider's own option names. Options that are not set keep its default.
 
     Attributes:
         preferred_layout: `preferredLayout`, of tensors; NHWC by default.
-        enable_graph_capture: `enableGraphCapture`: whether commands are recorded once and repeated; off by default.
-        dawn_backend_type: `dawnBackendType`: the system's interface; the platform's own by default.
-        power_preference: `powerPreference`: which of several adapters; high-performance by default.
+        enable_graph_capture: `enableGraphCapture`: whether commands are recorded once and replayed; off by default.
+        dawn_backend_type: `dawnBackendType`: the graphics API; the platform's own by default.
+        power_preference: `powerPreference`: which adapter is preferred; high-performance by default.
         device_id: `deviceId`: number of a WebGPU device that the process made; 0 is the provider's own, the default.
         validation_mode: `validationMode`: how much commands are checked; basic by default.
         storage_buffer_cache_mode: `storageBufferCacheMode`: how buffers for tensors are kept; bucket by default.
         uniform_buffer_cache_mode: `uniformBufferCacheMode`: the same for parameters; simple by default.
         query_resolve_buffer_cache_mode: `queryResolveBufferCacheMode`: for measurements; disabled by default.
         default_buffer_cache_mode: `defaultBufferCacheMode`: for all others; disabled by default.
-        force_cpu_node_names: `forceCpuNodeNames`: nodes to leave to the processor.
+        force_cpu_node_names: `forceCpuNodeNames`: nodes to run on the CPU.
         preserve_device: `preserveDevice`: whether the device outlives its last session; off by default.
         kv_cache_quantization_bits: `kvCacheQuantizationBits`: bits per number of the KV cache; 0, for none, by default.
         max_storage_buffer_binding_size: `maxStorageBufferBindingSize` in bytes; the adapter's own by default.
         max_num_pending_dispatches: `maxNumPendingDispatches`: commands sent at once; 16 by default.
         enable_robustness: `enableRobustness`: whether shaders check their indices; off by default.
         enable_int64: `enableInt64`: whether 64-bit integers are computed there; off by default.
-        library: The plugin library, instead of the package's: of Windows ML's own copy, say.
+        library: Path of a plugin library to use instead of the package's, such as the copy of Windows ML.
     """
 
     preferred_layout: Literal["NCHW", "NHWC"] | None = None
@@ -89,5 +89,5 @@ class WebGpuProvider(AcceleratorProvider):
 
 @hookimpl
 def execution_providers(settings: Settings) -> Iterable[ExecutionProvider]:  # noqa: ARG001
-    """Bring WebGPU."""
+    """Register the WebGPU execution provider."""
     return [WebGpuProvider()]

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cupola_providers.qnn import _QNN
 from cupola_providers.runtime.devices import find_devices
-from cupola_providers.runtime.target import nodes_taken
+from cupola_providers.runtime.target import nodes_by_provider
 
 COLUMNS, ROWS = 16, 8
 
@@ -56,7 +56,7 @@ def main():
     (on_npu,) = session.run(None, {"x": x})
     (on_cpu,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"x": x})
     difference = float(np.abs(on_npu - on_cpu).max())
-    told = {"device": found.device.name, "nodes": nodes_taken(session), "difference": difference}
+    told = {"device": found.device.name, "nodes": nodes_by_provider(session), "difference": difference}
     print(json.dumps({**told, "largest": float(np.abs(on_cpu).max())}))
 
 

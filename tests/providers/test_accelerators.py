@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from cupola.errors import LoadError
 from cupola.provider import Device, Limits, ModelFiles, Settings
 from cupola_providers.runtime import devices
-from cupola_providers.runtime.accelerator import LINUX_X64, PLATFORM_NAMES, WINDOWS_X64, written
+from cupola_providers.runtime.accelerator import LINUX_X64, PLATFORM_NAMES, WINDOWS_X64, format_options
 from cupola_providers.runtime.loading import RuntimeSetup, open_session
 from cupola_providers.runtime.target import Target
 from tiny_model import write_tiny_model
@@ -209,17 +209,17 @@ def test_options_out_of_range_are_refused(module_, options):
 
 
 def test_options_are_written_by_the_providers_own_keys_and_only_if_they_are_set():
-    assert written(provider_of("webgpu").options_type()) == {}
+    assert format_options(provider_of("webgpu").options_type()) == {}
     given = {"preferredLayout": "NCHW", "enableGraphCapture": True, "maxNumPendingDispatches": 8, "library": "x"}
     options = msgspec.convert(given, provider_of("webgpu").options_type)
     expected = {"preferredLayout": "NCHW", "enableGraphCapture": "1", "maxNumPendingDispatches": "8"}
-    assert written(options) == expected
+    assert format_options(options) == expected
     options = msgspec.convert({"enable_causallm": True}, provider_of("openvino").options_type)
-    assert written(options, said=str) == {"enable_causallm": "True", "hint_enable_gqa": "True"}
+    assert format_options(options, format_bool=str) == {"enable_causallm": "True", "hint_enable_gqa": "True"}
     options = msgspec.convert({"nv_op_types_to_exclude": ["Conv", "Relu"]}, provider_of("tensorrt_rtx").options_type)
-    assert written(options) == {"nv_op_types_to_exclude": "Conv,Relu"}
+    assert format_options(options) == {"nv_op_types_to_exclude": "Conv,Relu"}
     options = msgspec.convert({"external_ep_libray": "amd.dll"}, provider_of("vitisai").options_type)
-    assert written(options) == {"external_ep_libray": "amd.dll"}
+    assert format_options(options) == {"external_ep_libray": "amd.dll"}
 
 
 class Recorder:
@@ -245,9 +245,9 @@ def test_a_built_in_provider_is_told_its_device_by_option(monkeypatch, here, tin
     provider = provider_of(module_)
     found = [devices.FoundDevice(Device(provider.name, "GPU", "some"), options={})]
     opened = []
-    monkeypatch.setattr("cupola_providers.runtime.opening.find_devices", lambda accelerator: found)
+    monkeypatch.setattr("cupola_providers.runtime.loading.find_devices", lambda accelerator: found)
     monkeypatch.setattr(
-        "cupola_providers.runtime.opening.open_session", lambda model, *, setup, limits: opened.append(setup.target)
+        "cupola_providers.runtime.loading.open_session", lambda model, *, setup, limits: opened.append(setup.target)
     )
     here(*WINDOWS_X64)
     provider.load(tiny, found[0].device, msgspec.convert(options, provider.options_type), Limits())
@@ -264,7 +264,7 @@ def test_a_built_in_provider_is_told_its_device_by_option(monkeypatch, here, tin
 def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch, tiny):
     provider = provider_of("cuda")
     found = [devices.FoundDevice(Device(provider.name, "GPU", "some card"))]
-    monkeypatch.setattr("cupola_providers.runtime.opening.find_devices", lambda accelerator: found)
+    monkeypatch.setattr("cupola_providers.runtime.loading.find_devices", lambda accelerator: found)
     with pytest.raises(LoadError, match=r"has no GPU 1 here; it has GPU 0 \(some card\)"):
         provider.load(tiny, Device(provider.name, "GPU", index=1), provider.options_type(), Limits())
 

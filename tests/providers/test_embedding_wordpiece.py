@@ -18,13 +18,13 @@ CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"]).filter(
 TEXTS = st.text(CHARACTERS) | st.text("ABCabcdeßéÀİΣς[]SEPCLU#.,'-\t\r\n 中文한글ñ\0\N{ZERO WIDTH SPACE}")
 
 
-def written(folder, **changes):
+def format_options(folder, **changes):
     return WordPieceTokenizer(write_tiny_embedder(folder, tokenizer=changes))
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("tokenizer"))
+    return format_options(tmp_path_factory.mktemp("tokenizer"))
 
 
 def names(tokens):
@@ -96,7 +96,7 @@ def test_it_agrees_with_the_reference_on_every_text(tmp_path, rules):
     }
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     file["added_tokens"] = [token | flags for token in file["added_tokens"]]
-    ours = written(tmp_path, **file)
+    ours = format_options(tmp_path, **file)
     reference = tokenizers.Tokenizer.from_str(json.dumps(file))
     reference.encode_special_tokens = True
 
@@ -143,4 +143,4 @@ def test_all_of_unicode_is_not_remembered(tokenizer):
 )
 def test_a_file_that_lacks_a_special_token_is_damaged(tmp_path, changes):
     with pytest.raises(ModelFormatError, match="special token is missing"):
-        written(tmp_path, **changes)
+        format_options(tmp_path, **changes)

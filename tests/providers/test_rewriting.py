@@ -12,10 +12,9 @@ from cupola_plugins.gguf import Layout
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.slots import SlotPlan, slots_graph
 from cupola_providers.runtime.slots.decoder import SlotDecoder
+from cupola_providers.runtime.slots.loading import OpenGraphs, native_session, token_by_token_graph
 from cupola_providers.runtime.slots.memory import KvMemory
-from cupola_providers.runtime.slots.opening import OpenGraphs, native_session
-from cupola_providers.runtime.slots.rewriting import attend_one_by_one, pick_logits
-from cupola_providers.runtime.slots.second_graph import one_by_one_graph
+from cupola_providers.runtime.slots.rewriting import pick_logits, unroll_attention
 from second_graphs import without_a_second_graph
 from tiny_model import write_tiny_model
 
@@ -121,7 +120,7 @@ def test_a_second_graph_of_another_version_is_made_anew(stripped):
 
 def test_where_nothing_can_be_written_the_graph_is_rewritten_in_memory(stripped, monkeypatch):
     (stripped / "model.slots.onnx").unlink(missing_ok=True)
-    monkeypatch.setattr("cupola_providers.runtime.slots.second_graph._write", lambda *_: False)
+    monkeypatch.setattr("cupola_providers.runtime.slots.loading._write", lambda *_: False)
     graphs = opened(stripped, budget=10**9)
     assert graphs.main.graph.content
     assert graphs.main.graph.picks_logits
@@ -192,7 +191,7 @@ def test_a_rewritten_graph_that_computes_something_else_is_not_believed(stripped
         rewritten.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "picked.first"))
         return rewritten
 
-    monkeypatch.setattr("cupola_providers.runtime.slots.second_graph.pick_logits", wrong)
+    monkeypatch.setattr("cupola_providers.runtime.slots.loading.pick_logits", wrong)
     graphs = opened(stripped)
     assert not graphs.main.graph.picks_logits
     assert "rewritten graph" in graphs.remarks[0]
@@ -211,7 +210,7 @@ def test_a_model_that_cannot_be_loaded_at_all_is_refused_as_ever(stripped):
 def pair(imported):
     """The main graph of a model, and the one that takes three tokens of each row one by one."""
     main = opened(imported).main
-    second = one_by_one_graph(main.graph, 3)
+    second = token_by_token_graph(main.graph, 3)
     native = native_session(ModelFiles("tiny", imported), second, threads=1, spinning=False)
     return main, second, native
 
@@ -248,7 +247,7 @@ def test_an_attention_that_wants_positions_is_not_taken_apart(imported):
     model = onnx.load(imported / "model.onnx", load_external_data=False)
     node = next(node for node in model.graph.node if node.op_type == "GroupQueryAttention")
     node.input.append("position_ids")
-    assert "positions" in attend_one_by_one(model, 3)
+    assert "positions" in unroll_attention(model, 3)
 
 
 def test_weights_are_held_twice_only_where_they_are_small(imported):
@@ -266,6 +265,6 @@ def test_a_graph_that_holds_its_weights_itself_is_rewritten_while_it_is_small(tm
     (folder / "model.onnx.data").unlink()
     assert opened(folder).main.graph.picks_logits
     (folder / "model.slots.onnx").unlink()
-    monkeypatch.setattr("cupola_providers.runtime.slots.second_graph._LARGEST_GRAPH_BYTES", 1000)
+    monkeypatch.setattr("cupola_providers.runtime.slots.loading._LARGEST_GRAPH_BYTES", 1000)
     assert "holds the weights itself" in opened(folder).remarks[0]
     assert onnxruntime.InferenceSession(folder / "model.onnx")

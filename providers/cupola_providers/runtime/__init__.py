@@ -1,6 +1,6 @@
-"""What the execution providers share: tokenizers, sampling and the kinds of session. Imported in workers alone.
+"""The runtime that all built-in execution providers share: sessions, tokenizers and sampling. Imported in workers only.
 
-Providers of others may build on four modules, which need no onnxruntime-genai: `config` reads a model's configuration,
-`tokenizer` renders and encodes, `row` says what a chosen token means for a turn, and `sampling` chooses it. All else
-may change with any release. `examples/cupola-ggml` shows how.
+Third-party providers may use four modules, none of which needs onnxruntime-genai: `config` (genai_config.json),
+`tokenizer` (chat templates and encoding), `row` (the state of one turn) and `sampling` (choosing tokens). Other modules
+may change in any release. `examples/cupola-ggml` is a complete example.
 """

@@ -1,4 +1,4 @@
-"""genai_config.json: what a model says about itself, and how requests are completed with it."""
+"""genai_config.json: the configuration of a model, and its default sampling parameters."""
 
 import secrets
 from pathlib import Path
@@ -11,10 +11,12 @@ from cupola.errors import ModelFormatError
 from cupola.provider import Sampling
 
 FILE_NAME = "genai_config.json"
+DOWNLOAD_AGAIN = "Delete the model's folder and download it again."
+"""The remedy in errors about damaged files."""
 
 
 class DecoderInputs(Struct, frozen=True):
-    """Names of the decoder's inputs; `%d` stands for the layer."""
+    """Names of the decoder's inputs; `%d` is replaced by the layer index."""
 
     input_ids: str = "input_ids"
     attention_mask: str = "attention_mask"
@@ -32,7 +34,7 @@ class DecoderOutputs(Struct, frozen=True):
 
 
 class Decoder(Struct, frozen=True):
-    """The decoder's graph and its dimensions; 0 where the file does not say."""
+    """The decoder's graph and its dimensions; 0 where the file gives none."""
 
     filename: str = ""
     num_hidden_layers: int = 0
@@ -57,7 +59,7 @@ class ModelSection(Struct, frozen=True):
 
 
 class SearchSection(Struct, frozen=True):
-    """The table `search`: the publisher's defaults for sampling. The lengths in it are ignored: they size no memory."""
+    """The table `search`: the publisher's defaults for sampling. Its lengths are ignored."""
 
     do_sample: bool = False
     temperature: float = 1.0
@@ -67,13 +69,13 @@ class SearchSection(Struct, frozen=True):
 
 
 class EngineSection(Struct, frozen=True):
-    """How onnxruntime-genai's engine batches. `dynamic_batching` is there for exports with PagedAttention alone."""
+    """Batching of onnxruntime-genai's engine. Only exports with PagedAttention have `dynamic_batching`."""
 
     dynamic_batching: dict[str, Any] | None = None
 
 
 class GenaiConfig(Struct, frozen=True):
-    """A model's genai_config.json, as far as it matters here. Keys that are not named are ignored."""
+    """The parts of genai_config.json that Cupola uses. Other keys are ignored."""
 
     model: ModelSection
     search: SearchSection = SearchSection()
@@ -81,13 +83,13 @@ class GenaiConfig(Struct, frozen=True):
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """The tokens that end an answer."""
+        """End-of-sequence tokens."""
         ids = self.model.eos_token_id
         return (ids,) if isinstance(ids, int) else tuple(ids)
 
     @property
     def control_token_ids(self) -> frozenset[int]:
-        """Tokens that steer a conversation whatever the tokenizer calls them: BOS, EOS and padding."""
+        """BOS, EOS and padding tokens, which are control tokens whatever the tokenizer declares."""
         ids = (*self.eos_token_ids, self.model.bos_token_id, self.model.pad_token_id)
         return frozenset(token for token in ids if token is not None)
 
@@ -102,23 +104,23 @@ def read_config(folder: Path) -> GenaiConfig:
     try:
         config = msgspec.json.decode(path.read_bytes(), type=GenaiConfig, strict=False)
     except FileNotFoundError:
-        raise _refusal(path, "the file is missing, so this is no ONNX Runtime GenAI model") from None
+        raise _format_error(path, "the file is missing, so this is not an ONNX Runtime GenAI model") from None
     except OSError as error:
-        raise _refusal(path, f"the file cannot be read ({error.strerror})") from error
+        raise _format_error(path, f"the file cannot be read ({error.strerror})") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _refusal(path, f"the file is damaged ({error})") from error
+        raise _format_error(path, f"the file is damaged ({error})") from error
     for name, value in (("vocab_size", config.model.vocab_size), ("context_length", config.model.context_length)):
         if value < 1:
-            raise _refusal(path, f"model.{name} is {value}, but a model has at least 1")
+            raise _format_error(path, f"model.{name} is {value}, but a model has at least 1")
     return config
 
 
-def _refusal(path: Path, problem: str) -> ModelFormatError:
-    return ModelFormatError(path=str(path), detail=f"{problem}. Delete the model's folder and download it again.")
+def _format_error(path: Path, problem: str) -> ModelFormatError:
+    return ModelFormatError(path=str(path), detail=f"{problem}. {DOWNLOAD_AGAIN}")
 
 
 def resolve(sampling: Sampling, config: GenaiConfig) -> Sampling:
-    """Fill what a request leaves open with the model's own defaults, and draw a seed if it names none.
+    """Fill in omitted sampling parameters from the model's defaults, and draw a seed if there is none.
 
     A model whose configuration says `do_sample: false` is greedy unless the request gives a temperature.
     """

@@ -1,7 +1,7 @@
 """Embedding models: encoders whose last hidden states are pooled into one vector per text, on plain ONNX Runtime.
 
-A folder holds one if its genai_config.json says `"type": "bert-embedding"`, which no release of onnxruntime-genai
-knows; everything else that matters is in that file, the graph and the tokenizer.json.
+A folder contains one if the type in its genai_config.json is "bert-embedding", which onnxruntime-genai does not
+support. The graph and tokenizer.json hold everything else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from cupola.errors import InvalidParameterError, LoadError, ModelFormatError
 from cupola.provider import EmbeddingSession, Limits, ModelFiles
-from cupola_providers.runtime.config import FILE_NAME
+from cupola_providers.runtime.config import DOWNLOAD_AGAIN, FILE_NAME
 from cupola_providers.runtime.embedding_wordpiece import WordPieceTokenizer
-from cupola_providers.runtime.target import ON_CPU, Target, nodes_taken
+from cupola_providers.runtime.errors import first_line
+from cupola_providers.runtime.target import ON_CPU, Target, nodes_by_provider
 
 EMBEDDING_TYPE = "bert-embedding"
 
 _TEXTS, _MASK, _SEGMENTS = "input_ids", "attention_mask", "token_type_ids"
-_AGAIN = "Delete the model's folder and download it again."
-# Measured on two cores: more tokens at once gain nothing over 100, and beyond 1000 they fall out of the caches.
+# Measured on two cores: above 100 tokens per pass gain nothing, and above 1000 exceed the processor's caches.
 _BATCH_TOKENS = 512
 _BATCH_TEXTS = 64
 
@@ -34,7 +34,7 @@ class EmbeddingSection(Struct, frozen=True):
 
     Attributes:
         filename: The graph.
-        pooling: Which hidden states make the vector: the mean over the text, or that of the first token.
+        pooling: The mean of all hidden states of the text, or the state of the first token (cls).
     """
 
     filename: str = "model.onnx"
@@ -53,14 +53,14 @@ class _Config(Struct, frozen=True):
 
 
 class PooledSession(EmbeddingSession):
-    """Runs an encoder and pools what it says of each text.
+    """Runs an encoder and pools its hidden states into one vector per text.
 
     Args:
-        model: The graph, ready to run.
-        config: What the model's configuration says of it.
+        model: The opened graph.
+        config: The model's configuration.
         tokenizer: Its tokenizer.
-        context_length: Most tokens of a text.
-        threads: With how many threads it runs, for reports.
+        context_length: Maximum number of tokens of a text.
+        threads: Compute threads, for reports.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class PooledSession(EmbeddingSession):
         self.dimensions = len(self._batch([[config.pad_token_id]])[0])
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> Sequence[Sequence[float]]:
-        """Return one vector of length 1 per input; texts of like length share a pass.
+        """Return one unit vector per input: [inputs][dimensions]. Texts of similar length share a pass.
 
         Raises:
             InvalidParameterError: A token is not in the vocabulary.
@@ -107,13 +107,22 @@ class PooledSession(EmbeddingSession):
             mask[row, : len(text)] = 1
         feeds = {_TEXTS: tokens, _MASK: mask, _SEGMENTS: np.zeros_like(tokens)}
         (states,) = self._model.run([self._output], {name: feeds[name] for name in feeds.keys() & self._inputs})
-        return pooled(states, mask, self._config.embedding.pooling)
+        return pool_states(states, mask, self._config.embedding.pooling)
 
 
-def pooled(
+def pool_states(
     states: NDArray[np.float32], mask: NDArray[np.int64], pooling: Literal["mean", "cls"]
 ) -> NDArray[np.float32]:
-    """Make one vector of length 1 per text, [texts, dimensions], from hidden states [texts, tokens, dimensions]."""
+    """Pool hidden states into one unit vector per text.
+
+    Args:
+        states: float32 [texts, tokens, dimensions].
+        mask: int64 [texts, tokens]; 1 for tokens, 0 for padding.
+        pooling: "mean" over the tokens, or "cls" for the first token.
+
+    Returns:
+        float32 [texts, dimensions].
+    """
     if pooling == "cls":
         vectors = states[:, 0]
     else:
@@ -125,7 +134,7 @@ def pooled(
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the numbers of texts that share a pass: of like length, and not more than pays once padded."""
+    """Yield the indices of texts for each pass: of similar length, at most 64 texts and 512 tokens with padding."""
     batch: list[int] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         grown = len(batch) + 1
@@ -138,7 +147,7 @@ def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def is_embedding_model(folder: Path) -> bool:
-    """Whether the model in a folder makes embeddings. A configuration that cannot be read is not known to."""
+    """Whether a folder contains an embedding model; False if its configuration cannot be read."""
     try:
         return _read_config(folder).type == EMBEDDING_TYPE
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -148,29 +157,29 @@ def is_embedding_model(folder: Path) -> bool:
 def open_embedding(
     model: ModelFiles, *, threads: int, spinning: bool, limits: Limits, target: Target = ON_CPU
 ) -> EmbeddingSession:
-    """Load an embedding model and run one token through it, so that what cannot compute is refused now.
+    """Load an embedding model and run one token, so that a model that cannot compute fails now.
 
     Raises:
         ModelFormatError: A file is missing, damaged, or of a kind not supported.
-        LoadError: ONNX Runtime cannot run it here.
+        LoadError: ONNX Runtime cannot run it on this machine.
     """
     onnxruntime.disable_telemetry_events()
     try:
         config = _read_config(model.path)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelFormatError(path=str(model.path / FILE_NAME), detail=f"{error}. {_AGAIN}") from error
+        raise ModelFormatError(path=str(model.path / FILE_NAME), detail=f"{error}. {DOWNLOAD_AGAIN}") from error
     if config.context_length < 1:
-        detail = f"model.context_length is {config.context_length}, but a model has at least 1. {_AGAIN}"
+        detail = f"model.context_length is {config.context_length}, but a model has at least 1. {DOWNLOAD_AGAIN}"
         raise ModelFormatError(path=str(model.path / FILE_NAME), detail=detail)
     tokenizer = WordPieceTokenizer(model.path)
     context_length = min(config.context_length, limits.context_length or config.context_length)
     graph = _open_graph(model, config, target, threads=threads, spinning=spinning)
     try:
         session = PooledSession(graph, config, tokenizer, context_length=context_length, threads=threads)
-    except Exception as error:  # ONNX Runtime's errors have no root of their own
-        detail = f"its files do not fit together ({_first_line(error)}). {_AGAIN}"
+    except Exception as error:  # the binding raises its own direct subclasses of Exception
+        detail = f"its files do not fit together ({first_line(str(error).strip())}). {DOWNLOAD_AGAIN}"
         raise LoadError(model=model.id, detail=detail) from error
-    session.nodes = nodes_taken(graph)
+    session.nodes = nodes_by_provider(graph)
     return session
 
 
@@ -179,25 +188,22 @@ def _open_graph(
 ) -> onnxruntime.InferenceSession:
     path = model.path / config.embedding.filename
     if not path.is_file():
-        raise ModelFormatError(path=str(path), detail=f"the file is missing. {_AGAIN}")
+        raise ModelFormatError(path=str(path), detail=f"the file is missing. {DOWNLOAD_AGAIN}")
     try:
         graph = target.open(path, threads=threads, spinning=spinning)
     except Exception as error:  # as above
-        detail = f"ONNX Runtime cannot read the graph ({_first_line(error)}). {_AGAIN}"
+        detail = f"ONNX Runtime cannot read the graph ({first_line(str(error).strip())}). {DOWNLOAD_AGAIN}"
         raise ModelFormatError(path=str(path), detail=detail) from error
     strange = {node.name for node in graph.get_inputs()} - {_TEXTS, _MASK, _SEGMENTS}
     if strange:
-        detail = f"it wants {', '.join(sorted(strange))}, which no text encoder does. Choose another model."
+        names = ", ".join(sorted(strange))
+        detail = f"it requires the inputs {names}, which text encoders do not have. Choose another model."
         raise ModelFormatError(path=str(path), detail=detail)
     if len(graph.get_outputs()[0].shape) != 3:
-        detail = "its first output is no hidden state of every token. Choose another model."
+        detail = "its first output is not the hidden states of all tokens. Choose another model."
         raise ModelFormatError(path=str(path), detail=detail)
     return graph
 
 
 def _read_config(folder: Path) -> _ModelSection:
     return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=_Config).model
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:500]

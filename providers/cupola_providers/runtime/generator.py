@@ -12,22 +12,23 @@ from cupola.provider import Limits, Session, TokenEvent, Turn
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.row import Row, Rows
 from cupola_providers.runtime.sampling import sample
+from cupola_providers.runtime.slots.table import common_prefix
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_CAPACITY = 256
 ANSWER_RESERVE = 512
-"""Room for this much of an answer is made at once; longer ones grow the KV cache when they get there."""
+"""Tokens reserved for an answer at its start. Longer answers grow the KV cache."""
 KEPT_CAPACITY = 1024
-"""A KV cache of up to this many tokens is kept however little of it is used."""
+"""A KV cache of at most this many tokens is never shrunk."""
 ROOMY_TURNS = 4
-"""A larger one is replaced after so many turns in a row that needed at most a quarter of it."""
-_LONGEST_CHUNK = 128  # longer ones gain nothing with this library, and delay a cancellation
+"""A larger KV cache is replaced after this many consecutive turns that needed at most a quarter of it."""
+_LONGEST_CHUNK = 128  # longer chunks are not faster with this library, and delay cancellation
 
 
 def capacity_for(tokens: int, context_length: int) -> int:
-    """Return how many tokens the KV cache is made for: powers of two from 256 on, never more than the context."""
+    """Return the capacity of a KV cache in tokens: a power of two from 256 on, at most the context length."""
     capacity = SMALLEST_CAPACITY
     while capacity < tokens:
         capacity *= 2
@@ -35,16 +36,20 @@ def capacity_for(tokens: int, context_length: int) -> int:
 
 
 class KeyValueCache:
-    """One `og.Generator`, kept from turn to turn, and the tokens whose keys and values it holds.
+    """One `og.Generator` that is reused between turns, and the tokens in its KV cache.
 
-    Making a Generator zeroes memory for every token it may ever hold (46 kB each for SmolLM2-135M: 600 ms for the
-    whole context of 8192), so it is made for what a turn needs, and reused: `rewind_to` the longest common prefix
-    of what is held and what is wanted, then append the rest.
+    Creating a Generator clears memory for its whole capacity (46 kB per token for SmolLM2-135M, 600 ms for a context
+    of 8192). It is therefore created with the capacity that a turn needs, and reused: `rewind_to` the longest common
+    prefix, then append the rest.
 
-    Reuse must not change an answer, not by a bit. Computed two or more at a time, tokens give the same keys, values
-    and logits however they are cut into pieces; computed alone they do not (ONNX Runtime takes another kernel). So
-    what is reused was computed as a prompt is, never as an answer is, and the rest is never a single token. For the
-    same reason a turn sees the capacity it asked for, also where more is there.
+    Reuse must not change an answer by a single bit. Tokens that are computed two or more at a time give the same keys,
+    values and logits in any chunking; a single token uses another kernel of ONNX Runtime. So only tokens that were
+    computed as a prompt are reused, and the rest is never a single token. For the same reason a turn uses the
+    capacity it requested even if the Generator has more.
+
+    Attributes:
+        capacity: Tokens that the Generator has memory for.
+        tokens: Tokens in its KV cache.
     """
 
     def __init__(self, model: Any, context_length: int) -> None:
@@ -58,9 +63,9 @@ class KeyValueCache:
         self._roomy_turns = 0
 
     def begin(self, prompt: Sequence[int], reserve: int) -> int:
-        """Make ready for a turn; returns how many tokens of the prompt are held already.
+        """Prepare for a turn; returns the number of prompt tokens that are cached.
 
-        At least the last two are computed again: the logits of the last one choose the first token of the answer.
+        At least the last two prompt tokens are computed again, since the first sampled token needs their logits.
         """
         self._limit = capacity_for(len(prompt) + reserve, self._context_length)
         is_roomy = self.capacity > KEPT_CAPACITY and self._limit * 4 <= self.capacity
@@ -72,18 +77,18 @@ class KeyValueCache:
         return len(self.tokens)
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Compute tokens, one forward pass. They must fit: see `grow`."""
+        """Compute tokens in one forward pass. They must fit (`fits`, `grow`)."""
         self._generator.append_tokens(tokens)
         if self._prefilled == len(self.tokens) and len(tokens) > 1:
             self._prefilled += len(tokens)
         self.tokens += tokens
 
     def fits(self, count: int) -> bool:
-        """Tell whether so many more tokens fit."""
+        """Whether `count` more tokens fit."""
         return len(self.tokens) + count <= self._limit
 
     def grow(self) -> list[int]:
-        """Make room for at least twice as much; returns the tokens that must be computed again."""
+        """At least double the capacity; returns the tokens that must be computed again."""
         held = self.tokens.copy()
         self._limit = capacity_for(2 * self._limit, self._context_length)
         if self._limit > self.capacity:
@@ -97,12 +102,12 @@ class KeyValueCache:
         return self._generator.get_logits()[:, -1]
 
     def rewind(self, length: int) -> None:
-        """Forget what comes after the first `length` tokens, or everything where the model cannot go back."""
+        """Remove all tokens after the first `length`, or all tokens if the model cannot rewind."""
         if length == len(self.tokens):
             return
         try:
             self._generator.rewind_to(length)
-        except RuntimeError as error:  # recurrent and some sliding-window models cannot go back
+        except RuntimeError as error:  # recurrent and some sliding-window models cannot rewind
             logger.debug("The model's cache cannot be rewound: %s", error)
             self._renew(self.capacity)
         else:
@@ -110,12 +115,12 @@ class KeyValueCache:
             self._prefilled = min(self._prefilled, length)
 
     def clear(self) -> None:
-        """Forget everything and give the memory back."""
+        """Remove all tokens and release the memory."""
         self._generator, self.tokens, self.capacity = None, [], 0
         self._prefilled = self._roomy_turns = 0
 
     def _renew(self, capacity: int) -> None:
-        self.clear()  # first, so that the two are never in memory together
+        self.clear()  # first, so that both are never in memory at once
         params = og.GeneratorParams(self._model)
         params.set_search_options(max_length=capacity, batch_size=1, num_beams=1, do_sample=False)
         self._generator = og.Generator(self._model, params)
@@ -165,7 +170,7 @@ class GeneratorSession(Session):
         self._refused: list[TokenEvent] = []
 
     def check(self, turn: Turn) -> None:
-        """Refuse a turn that can never run.
+        """Validate a turn.
 
         Raises:
             RequestError: Says what is wrong with it.
@@ -173,7 +178,7 @@ class GeneratorSession(Session):
         self._rows.open(turn)
 
     def admit(self, turn: Turn) -> None:
-        """Take a turn in. One that cannot run is told so by the next step."""
+        """Accept a turn. The next step reports the error of a turn that cannot run."""
         try:
             self._row, self._has_begun = self._rows.open(turn), False
         except CupolaError as error:
@@ -203,11 +208,11 @@ class GeneratorSession(Session):
         self._cache.begin([token], reserve=1)
         self._cache.append([token])
         if not math.isfinite(float(self._cache.logits().max())):
-            raise RuntimeError("its output is not a number")
+            raise RuntimeError("its logits are NaN or infinite")
         self._cache.rewind(0)
 
     def cancel(self, turn_id: int) -> None:
-        """Forget a turn at once. What was computed of it stays in the KV cache."""
+        """Remove a turn. Its computed prompt tokens stay in the KV cache."""
         self._refused = [event for event in self._refused if event.turn_id != turn_id]
         if self._row is not None and self._row.turn.id == turn_id:
             self._row = None
@@ -233,7 +238,7 @@ class GeneratorSession(Session):
         logits = self._cache.logits()
         event = row.accept(int(sample(logits, [row.sampler])[0]), logits[0])
         if event.error:
-            self._cache.clear()  # nobody knows what is in it now
+            self._cache.clear()  # its content is undefined after a failure
         return event
 
     def _failed(self, row: Row, detail: str) -> TokenEvent:
@@ -244,11 +249,3 @@ class GeneratorSession(Session):
 def first_chunk(tokens: Sequence[int], size: int) -> Sequence[int]:
     """Cut off up to `size` tokens to compute in one step, so that no single one is left (`KeyValueCache` says why)."""
     return tokens[: size - 1] if len(tokens) == size + 1 and size > 2 else tokens[:size]
-
-
-def common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Return how many tokens two sequences have in common from the start."""
-    for index, (a, b) in enumerate(zip(held, wanted, strict=False)):
-        if a != b:
-            return index
-    return min(len(held), len(wanted))

@@ -1,4 +1,4 @@
-"""Guided answers: which tokens may come next, so that an answer conforms to a schema, an expression or a grammar.
+"""Guided answers: masks of the next tokens, so that an answer conforms to a schema, expression or grammar.
 
 llguidance knows the grammar and computes a mask over the vocabulary for each step, in less than a tenth of a
 millisecond as a rule. It never raises for what a user wrote, it answers with a message.
@@ -14,16 +14,16 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from cupola.errors import InvalidParameterError
 from cupola.provider import Guidance
-from cupola_providers.runtime.guidance_grammar import grammar_of, literals, said
+from cupola_providers.runtime.guidance_grammar import format_message, grammar_of, literals
 from cupola_providers.runtime.sampling import Logits
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 KEPT_GRAMMARS = 32
-"""So many compiled grammars are kept: clients tend to ask with the same schema again and again."""
+"""Number of compiled grammars that are cached; clients often repeat the same schema."""
 
 
 class Guide:
-    """Leads one answer.
+    """Constrains one answer.
 
     Args:
         matcher: The grammar, at its beginning.
@@ -62,13 +62,13 @@ class Guide:
         return masked
 
     def accept(self, token: int) -> None:
-        """Take note of a token that was chosen and does not end the answer."""
+        """Record a sampled token that does not end the answer."""
         self._matcher.consume_token(token)
         self._note_problem()
 
     def _note_problem(self) -> None:
         if self._matcher.is_error():
-            self.problem = f"The answer could not be guided any further: {said(self._matcher.get_error())}."
+            self.problem = f"The guidance failed during the answer: {format_message(self._matcher.get_error())}."
 
 
 class Guides:
@@ -111,12 +111,12 @@ class Guides:
             self._spelling = Spelling(self._tokenizer, self._vocab_size, self._eos[0])
             self._native = native_tokenizer(self._spelling, self._eos)
         if strange := self._spelling.unwritable(literals(guidance)):
-            detail = f"{guidance.param} cannot be honoured: this model has no tokens to write {strange!a} with."
+            detail = f"{guidance.param} cannot be used: this model has no tokens to write {strange!a} with."
             raise InvalidParameterError(param=guidance.param, detail=detail)
         matcher = LLMatcher(self._native, grammar, log_level=0)
         fill_next_token_bitmask(matcher, allocate_token_bitmask(1, self._vocab_size))
         if matcher.is_error():
-            detail = f"{guidance.param} cannot be honoured: {said(matcher.get_error())}."
+            detail = f"{guidance.param} cannot be used: {format_message(matcher.get_error())}."
             raise InvalidParameterError(param=guidance.param, detail=detail)
         return matcher
 

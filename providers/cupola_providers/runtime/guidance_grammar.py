@@ -1,4 +1,4 @@
-"""From what a request asks for to a grammar for llguidance, or to a sentence that says where it is wrong."""
+"""Conversion of a request's guidance into a grammar of llguidance, with precise errors for invalid guidance."""
 
 import json
 import re
@@ -21,10 +21,10 @@ _COMPACT: "JsonCompileOptions" = {
     "whitespace_flexible": False,
     "lenient": False,
 }
-"""JSON without whitespace between its tokens. Where it is free, small models write it without end."""
+"""Compact JSON. If whitespace is allowed, small models may generate it without end."""
 
 _MOST_TRIES = 200
-"""The place of a mistake is looked for in so many parts of a schema."""
+"""Maximum number of subschemas that are compiled to locate an error."""
 
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTED_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
@@ -33,10 +33,10 @@ _POSITION_INSIDE = re.compile(r'^at \d+\(\d+\): invalid regex ".*?" \(in regex\)
 
 
 def grammar_of(guidance: Guidance) -> str:
-    """Write the grammar.
+    """Return the grammar of a guidance, as llguidance reads it.
 
     Raises:
-        InvalidParameterError: Says what is wrong, and where.
+        InvalidParameterError: The guidance is invalid; the detail gives the reason and the position.
     """
     try:
         match guidance.kind:
@@ -51,12 +51,12 @@ def grammar_of(guidance: Guidance) -> str:
             case "choice":
                 return _choice(guidance.text)
     except ValueError as error:
-        detail = f"{guidance.param} cannot be honoured: {error}."
+        detail = f"{guidance.param} cannot be used: {error}."
         raise InvalidParameterError(param=guidance.param, detail=detail) from error
 
 
 def literals(guidance: Guidance) -> Iterator[str]:
-    """Iterate over the texts that a schema or a choice spells out, as an answer would have to write them."""
+    """Yield the literal strings of a schema or choice, as an answer would contain them."""
     if guidance.kind == "choice":
         yield from msgspec.json.decode(guidance.text)
     elif guidance.kind == "json_schema":
@@ -65,47 +65,47 @@ def literals(guidance: Guidance) -> Iterator[str]:
             yield msgspec.json.encode(text).decode()
 
 
-def said(message: str) -> str:
-    """Return the part of a message of llguidance that is for people."""
+def format_message(message: str) -> str:
+    """Return the readable part of a message of llguidance."""
     text = re.split(r"\n<(?:state|non-verbose)", message, maxsplit=1)[0].strip()
-    return "nothing that this model can write conforms to it" if text.startswith("NoExtension") else text
+    return "no token sequence of this model conforms to it" if text.startswith("NoExtension") else text
 
 
 def _json_schema(text: str) -> str:
-    schema = _decoded(text, "JSON schema")
+    schema = _decode(text, "JSON schema")
     if schema is True:
         schema = {}
     if not isinstance(schema, dict):
         raise ValueError("the JSON schema is not an object")
-    schema.pop("x-guidance", None)  # llguidance's own options, which could undo ours
+    schema.pop("x-guidance", None)  # llguidance's own options, which could override ours
     if problem := _problem(schema):
-        raise ValueError(f"the JSON schema is refused at {_place(schema, problem)}: {problem}")
+        raise ValueError(f"the JSON schema is invalid at {_place(schema, problem)}: {problem}")
     return _from_schema(schema)
 
 
 def _regex(text: str) -> str:
     grammar = LLMatcher.grammar_from_regex(text)
     if message := LLMatcher.validate_grammar(grammar):
-        problem = _POSITION_INSIDE.sub("", said(message)).split("\n   1 | ")[0]
-        raise ValueError(f"the regular expression is not understood: {problem}")
+        problem = _POSITION_INSIDE.sub("", format_message(message)).split("\n   1 | ")[0]
+        raise ValueError(f"the regular expression is invalid: {problem}")
     return str(grammar)
 
 
 def _lark(text: str) -> str:
     grammar = LLMatcher.grammar_from_lark(text)
     if message := LLMatcher.validate_grammar(grammar):
-        raise ValueError(f"the Lark grammar is not understood: {said(message)}")
+        raise ValueError(f"the Lark grammar is invalid: {format_message(message)}")
     return str(grammar)
 
 
 def _choice(text: str) -> str:
-    choices = _decoded(text, "list of choices")
+    choices = _decode(text, "list of choices")
     if not (isinstance(choices, list) and choices and all(isinstance(choice, str) for choice in choices)):
         raise ValueError("the choices are not a list of strings, at least one")
     return _lark("start: " + " | ".join(json.dumps(choice) for choice in choices))
 
 
-def _decoded(text: str, what: str) -> Any:
+def _decode(text: str, what: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -117,11 +117,11 @@ def _from_schema(schema: dict[str, Any]) -> str:
 
 
 def _problem(schema: dict[str, Any]) -> str:
-    return said(LLMatcher.validate_grammar(_from_schema(schema)))
+    return format_message(LLMatcher.validate_grammar(_from_schema(schema)))
 
 
 def _place(schema: dict[str, Any], problem: str) -> str:
-    """Return a JSON pointer to the innermost schema that has this problem also by itself."""
+    """Return a JSON pointer to the innermost subschema that has this problem by itself."""
     place, tries = "#", count(1)
     definitions: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     inside: dict[str, Any] | None = schema
@@ -143,7 +143,7 @@ def _literals(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Iterate over the strings in any JSON."""
+    """Yield all strings in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -154,8 +154,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Iterate over the schemas right inside a schema."""
-    named = [(f"{key}/{_escaped(name)}", part) for key in _NAMED_SCHEMAS for name, part in _items(schema.get(key))]
+    """Yield the names and values of the direct subschemas of a schema."""
+    named = [(f"{key}/{_escape(name)}", part) for key in _NAMED_SCHEMAS for name, part in _items(schema.get(key))]
     listed = [(f"{key}/{at}", part) for key in _LISTED_SCHEMAS for at, part in enumerate(_list(schema.get(key)))]
     single = [(key, schema.get(key)) for key in _SCHEMAS]
     return ((name, part) for name, part in (*named, *listed, *single) if isinstance(part, dict))
@@ -169,5 +169,5 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _escaped(name: str) -> str:
+def _escape(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")

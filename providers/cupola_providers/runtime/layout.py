@@ -1,4 +1,4 @@
-"""How the weights of a model are stored, as its ONNX file says."""
+"""The weight layout of an ONNX file: how its matrices are quantized and stored."""
 
 import mmap
 from collections import Counter
@@ -22,14 +22,14 @@ _FIXED_SIZES = {1: 8, 5: 4}
 
 
 def read_layout(path: Path) -> str:
-    """Return how the weights of an ONNX file are stored: as it says, else as `layout_of` finds; empty if unknown."""
+    """Return the layout of an ONNX file from its metadata, or from its nodes (`layout_of`); empty if unknown."""
     return _property(path) or _recognised(path)
 
 
 def layout_of(model: Any) -> str:
-    """Name how the matrices of a model are stored, as it says itself or else as most of its weights are.
+    """Return the layout that a model's metadata names, or that of most of its weights.
 
-    Names are those of Cupola's own importer: "int8-rows", "int4-blocks" for blocks of 32, "int4-blocks-128" for others.
+    Names are those of Cupola's importer: "int8-rows", "int4-blocks" for blocks of 32, "int4-blocks-128" for others.
     """
     for entry in model.metadata_props:
         if entry.key == PROPERTY.decode():
@@ -51,7 +51,7 @@ def graph_nodes(path: Path) -> int:
 
 
 def _matrices(graph: Any) -> Iterator[tuple[str, int]]:
-    """Iterate over the matrices that activations are multiplied with: how they are stored, and their size."""
+    """Yield the layout and the number of elements of each weight matrix."""
     constants = {one.name: one for one in graph.initializer}
     for node in graph.node:
         numbers = {attribute.name: attribute.i for attribute in node.attribute}
@@ -67,7 +67,7 @@ def _matrices(graph: Any) -> Iterator[tuple[str, int]]:
 
 def _recognised(path: Path) -> str:
     try:
-        if path.stat().st_size > _LARGEST_GRAPH_BYTES:  # its weights are in it; to read them all would take long
+        if path.stat().st_size > _LARGEST_GRAPH_BYTES:  # the file contains its weights, which would be slow to read
             return ""
         return layout_of(onnx.load(path, load_external_data=False))
     except (OSError, DecodeError):
@@ -75,7 +75,7 @@ def _recognised(path: Path) -> str:
 
 
 def _property(path: Path) -> str:
-    """Return the property that says it. Only the outermost fields are visited, so it does not matter how large."""
+    """Return the metadata property with the layout. Reads outermost fields only, so large files are fast."""
     try:
         with path.open("rb") as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -90,7 +90,7 @@ def _property(path: Path) -> str:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Iterate over the fields of a protobuf message that have a length: number and content."""
+    """Yield the number and content of the length-delimited fields of a protobuf message."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -105,7 +105,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read a variable-length integer; returns it and where it ends."""
+    """Read a varint; returns its value and its end offset."""
     value = shift = 0
     while message[at] >= 0x80:
         value |= (message[at] & 0x7F) << shift

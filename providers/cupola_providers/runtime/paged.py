@@ -1,9 +1,9 @@
 """The `paged` session: continuous batching by onnxruntime-genai's own engine, for exports with PagedAttention.
 
-Such models run on CUDA and WebGPU devices only, and onnxruntime-genai 0.18 runs them through `og.Engine` alone. The
-engine batches, chunks prompts, shares prefixes and samples by itself, so what its `TurnOptions` do not know is refused
-before a turn is accepted. Not verified on such hardware; the same session drives the engine's static batching on the
-CPU in the tests, where a turn that comes later waits until the batch before it has ended.
+These models run on CUDA and WebGPU devices only, and onnxruntime-genai 0.18 runs them through `og.Engine` only. The
+engine batches, chunks prompts, shares prefixes and samples by itself. Parameters that its `TurnOptions` lack are
+rejected before a turn is accepted. This is not verified on such hardware: the tests use the engine's static batching
+on the CPU, where later turns wait until the current batch ends.
 """
 
 import json
@@ -34,16 +34,16 @@ _MOST_TURNS_BY_DEFAULT = 4
 
 
 class PagedSession(Session):
-    """Runs the turns that the engine's batch has room for, all in one step.
+    """Runs all turns in the engine's batch in each step.
 
     Args:
         model: The `og.Model`.
         config: Its configuration.
         tokenizer: Its tokenizer.
-        context_length: Most tokens of prompt and answer together.
+        context_length: Maximum number of tokens of prompt and answer together.
 
     Raises:
-        LoadError: The engine cannot run the model on this device; the reason is the library's.
+        LoadError: The engine cannot run the model on this device; the detail is the library's message.
     """
 
     kind = "paged"
@@ -56,7 +56,7 @@ class PagedSession(Session):
         try:
             self._engine = og.Engine(model)
         except RuntimeError as error:
-            detail = f"onnxruntime-genai's engine refuses it: {str(error).splitlines()[0][:500]}"
+            detail = f"onnxruntime-genai's engine rejected it: {str(error).splitlines()[0][:500]}"
             raise LoadError(model=config.model.type, detail=detail) from error
         self.capacity = self._engine.get_capabilities().configured_max_batch_size or _MOST_TURNS_BY_DEFAULT
         self._events = self._engine.create_event_buffer(_EVENTS_PER_TURN * self.capacity)
@@ -64,7 +64,7 @@ class PagedSession(Session):
         self._refused: list[TokenEvent] = []
 
     def check(self, turn: Turn) -> None:
-        """Refuse what the engine would ignore."""
+        """Reject parameters that the engine would ignore."""
         sampling = turn.sampling
         unknown = {
             "min_p": sampling.min_p,
@@ -84,17 +84,21 @@ class PagedSession(Session):
             raise InvalidParameterError(param="prompt", detail=detail)
 
     def admit(self, turn: Turn) -> None:
-        """Hand a turn to the engine. One that it refuses is told so by the next step."""
+        """Pass a turn to the engine. The next step reports the error of a turn that it rejects."""
         try:
             request = self._engine.create_request()
             options = self._options(request, turn)
             self._turns[turn.id] = (request, request.begin_turn(list(turn.prompt), options), turn)
         except (RuntimeError, CupolaError) as error:
-            wrong = error if isinstance(error, CupolaError) else WorkerError(detail=f"The engine refuses it: {error}")
+            wrong = (
+                error
+                if isinstance(error, CupolaError)
+                else WorkerError(detail=f"The engine rejected the turn: {error}")
+            )
             self._refused.append(TokenEvent(turn.id, error=to_wire(wrong)))
 
     def step(self) -> Sequence[TokenEvent]:
-        """Run the engine once; a step reports a token of every turn in its batch."""
+        """Run the engine once; returns a token of every turn in its batch."""
         events, self._refused = self._refused, []
         if self._turns and self._engine.has_pending_requests():
             found = self._engine.run(self._events) or self._events
@@ -102,7 +106,7 @@ class PagedSession(Session):
         return events
 
     def cancel(self, turn_id: int) -> None:
-        """Have the engine forget a turn."""
+        """Cancel a turn in the engine."""
         self._refused = [event for event in self._refused if event.turn_id != turn_id]
         if found := self._turns.pop(turn_id, None):
             request, number, _ = found
@@ -144,7 +148,7 @@ class PagedSession(Session):
         tokens = (event.token,) if flags & _TOKEN and event.token is not None else ()
         if flags & _FAILED:
             self._forget(turn_id)
-            wrong = WorkerError(detail=f"The engine gave up on this answer: {event.error_code}")
+            wrong = WorkerError(detail=f"The engine stopped this answer with an error: {event.error_code}")
             return TokenEvent(turn_id, cached_tokens=cached, error=to_wire(wrong))
         finish = _REASONS.get(event.finish_reason) if flags & _FINISHED else None
         if finish:
@@ -157,7 +161,7 @@ class PagedSession(Session):
 
 
 def _library_guidance(guidance: Guidance) -> tuple[str, str]:
-    """Name a guidance as onnxruntime-genai does."""
+    """Return the kind and text of a guidance in onnxruntime-genai's terms."""
     match guidance.kind:
         case "json_object":
             return "json_schema", '{"type": "object"}'

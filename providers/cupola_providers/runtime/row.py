@@ -1,4 +1,4 @@
-"""One turn on its way: what is still to be computed, and what each chosen token means for it. For every session."""
+"""The state of one running turn: pending tokens, sampling, and its end. Used by every kind of session."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 
 class Row:
-    """A turn in a session.
+    """A running turn.
 
     Args:
         turn: The turn.
-        sampler: Chooses its tokens.
-        eos_token_ids: The model's own tokens that end an answer.
-        guide: Knows what the answer must conform to, if it must.
+        sampler: Samples its tokens.
+        eos_token_ids: The model's end-of-sequence tokens.
+        guide: Constrains the answer of a turn with guidance.
 
     Attributes:
-        pending: Tokens that are given or chosen, but not computed yet. With one left the turn takes part in decoding.
-        cached: Tokens of the prompt that were in the KV cache already.
+        pending: Tokens that are not computed yet. A turn with exactly one takes part in decoding.
+        cached: Number of prompt tokens that were found in the KV cache.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Row:
         self.sampler = sampler
         self._guide = guide
         self._generated = 0
-        # Ignoring the end of a guided answer means to go on for as long as there is something to choose.
-        self._unwanted = eos_token_ids if guide and turn.ignore_eos else frozenset()
+        # With guidance, ignore_eos continues for as long as the grammar allows a token.
+        self._banned_eos = eos_token_ids if guide and turn.ignore_eos else frozenset()
         self._ends = turn.stop_token_ids if turn.ignore_eos and not guide else turn.stop_token_ids | eos_token_ids
-        self.sampler.ban([*self._unwanted, *((turn.stop_token_ids | eos_token_ids) if turn.min_tokens else ())])
+        self.sampler.ban([*self._banned_eos, *((turn.stop_token_ids | eos_token_ids) if turn.min_tokens else ())])
         if guide:
             self.sampler.guide(guide.mask)
 
@@ -52,32 +52,36 @@ class Row:
         return len(self.pending) == 1
 
     def begin(self, cached: int) -> None:
-        """Take note of how much of the prompt needs no computing."""
+        """Record how many prompt tokens are cached."""
         self.cached = cached
         self.pending = self.prompt[cached:]
 
     def event(self) -> TokenEvent:
-        """Report progress without a token."""
+        """Return an event that reports progress without a token."""
         return TokenEvent(self.id, cached_tokens=self.cached)
 
     def failure(self, error: CupolaError) -> TokenEvent:
-        """Report that the turn failed."""
+        """Return the event of a failed turn."""
         return TokenEvent(self.id, cached_tokens=self.cached, error=to_wire(error))
 
     def accept(self, token: int, logits: Logits) -> TokenEvent:
-        """Report what was chosen from a row of logits, and whether that ends the turn."""
+        """Return the event of a token that was sampled from `logits` (float32 [vocab_size]), and of the turn's end."""
         if self._guide and self._guide.problem:
             param = self.turn.guidance.param if self.turn.guidance else "guidance"
             return self.failure(InvalidParameterError(param=param, detail=self._guide.problem))
         if token == NO_TOKEN:
-            return self.failure(WorkerError(detail="The model's output is not a number; its files may be damaged."))
+            return self.failure(
+                WorkerError(
+                    detail="The model's logits are NaN or infinite. Its files may be damaged; download the model again."
+                )
+            )
         if token in self._ends:
             stop = token if token in self.turn.stop_token_ids else None
             return TokenEvent(self.id, finish="stop", cached_tokens=self.cached, stop_token=stop)
         self._generated += 1
         self.pending = [token]
         if self._generated == self.turn.min_tokens:
-            self.sampler.ban([*self._unwanted])
+            self.sampler.ban([*self._banned_eos])
         if self._guide:
             self._guide.accept(token)
         return TokenEvent(
@@ -101,13 +105,13 @@ class Row:
 
 
 class Rows:
-    """Checks turns and makes their rows, for one session.
+    """Validates turns and creates their rows, for one session.
 
     Args:
-        config: The model's configuration, for what turns leave open.
+        config: The model's configuration, with the default sampling parameters.
         tokenizer: The model's tokenizer.
         vocab_size: Length of a row of logits.
-        context_length: Most tokens of prompt and answer together.
+        context_length: Maximum number of tokens of prompt and answer together.
     """
 
     def __init__(self, config: GenaiConfig, tokenizer: GenaiTokenizer, *, vocab_size: int, context_length: int) -> None:
@@ -118,15 +122,15 @@ class Rows:
         self._guides = Guides(tokenizer, vocab_size, sorted(self._eos))
 
     def open(self, turn: Turn) -> Row:
-        """Make the row of a turn.
+        """Create the row of a turn.
 
         Raises:
-            InvalidParameterError: A token is not in the vocabulary, something is out of range or not supported, or
-                the guidance is none.
+            InvalidParameterError: A token is not in the vocabulary, a parameter is out of range or not supported,
+                or the guidance is invalid.
             ContextLengthExceededError: The turn does not fit.
         """
         if not turn.prompt:
-            raise InvalidParameterError(param="prompt", detail="The prompt is empty: there is nothing to answer.")
+            raise InvalidParameterError(param="prompt", detail="The prompt is empty. Send at least one token.")
         for param, tokens in (("prompt", turn.prompt), ("stop_token_ids", turn.stop_token_ids)):
             if tokens and not (min(tokens) >= 0 and max(tokens) < self._vocab_size):
                 last = self._vocab_size - 1

@@ -1,4 +1,4 @@
-"""Where a model's graph is opened: an execution provider on one device, in either library."""
+"""The execution provider and device of a model, for ONNX Runtime and for onnxruntime-genai."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ import onnxruntime_genai as og
 
 CPU = "CPUExecutionProvider"
 Spinning = bool | Literal["briefly"]
-"""Whether threads wait for work actively: for long, not at all, or for about as long as from one pass to the next.
+"""Whether idle threads spin: for long, not at all, or "briefly", about the time between two passes.
 
-Where two graphs compute in turn, the threads of one that go on waiting keep the cores from the other; on two cores that
-costs more than guesses win (`python -m benchmarks.speculation`).
+When two graphs compute alternately, the spinning threads of one delay the other. On two cores this costs more than
+speculative decoding gains (`python -m benchmarks.speculation`).
 """
 _BRIEFLY_US = "1000"
 
@@ -24,16 +24,16 @@ _FOLDER = "session.model_external_initializers_file_folder_path"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An execution provider on one device, with its options. By default the processor.
+    """An execution provider, its device and its options. The default is the CPU.
 
     Attributes:
-        provider: ONNX Runtime's name of the provider.
-        genai_name: onnxruntime-genai's name of it; empty for the processor, which has none to be named by.
-        options: For the provider.
-        native_options: The same for plain ONNX Runtime, where that wants others.
-        device: Its `OrtEpDevice`, if it comes from a plugin library; None if ONNX Runtime was built with it.
-        shares_cache: Whether its attention appends to a KV cache in place; otherwise every pass makes a new one.
-        host_cache: Whether the KV cache lies in the machine's own memory.
+        provider: Name of the provider in ONNX Runtime.
+        genai_name: Name of the provider in onnxruntime-genai; empty for the CPU.
+        options: Provider options for onnxruntime-genai.
+        native_options: Provider options for plain ONNX Runtime, if they differ.
+        device: The `OrtEpDevice` of a plugin library; None for a provider that is built into ONNX Runtime.
+        shares_cache: Whether attention appends to the KV cache in place; otherwise every pass allocates a new one.
+        host_cache: Whether the KV cache is in main memory.
     """
 
     provider: str = CPU
@@ -46,20 +46,20 @@ class Target:
 
     @property
     def is_known(self) -> bool:
-        """Whether ONNX Runtime knows the provider at all; if not, it would take the processor in silence."""
+        """Whether ONNX Runtime knows the provider. It would silently use the CPU for an unknown one."""
         return self.device is not None or self.provider in ort.get_available_providers()
 
     def open(self, source: Path | bytes, *, threads: int, spinning: Spinning, folder: Path | None = None) -> Any:
-        """Open a graph in plain ONNX Runtime, as `onnxruntime.InferenceSession`, which notes who took which node.
+        """Open a graph as an `onnxruntime.InferenceSession` that records the provider of every node.
 
         Args:
-            source: The file, or its content.
-            threads: Compute threads of an operator on the processor.
+            source: Path of an ONNX file, or its content.
+            threads: Compute threads of one operator on the CPU.
             spinning: Whether idle threads spin.
-            folder: Where the weights of a graph lie that is in no file.
+            folder: Folder of the external weights, if `source` is content.
 
         Raises:
-            Exception: The binding raises classes of its own, which derive from that alone.
+            Exception: The binding raises its own direct subclasses of Exception.
         """
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -77,9 +77,9 @@ class Target:
         providers = [CPU] if self.provider == CPU else [(self.provider, given), CPU]
         return ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
 
-    def write(self, config: og.Config) -> None:
-        """Make onnxruntime-genai's configuration name this provider and device, and no other."""
-        config.clear_providers()  # what the file names is the publisher's guess; the placement has decided
+    def apply_to(self, config: og.Config) -> None:
+        """Set this provider and device in a configuration of onnxruntime-genai, and remove all others."""
+        config.clear_providers()  # the file's providers are the publisher's default; the placement overrides it
         if not self.genai_name:
             return
         config.append_provider(self.genai_name)
@@ -97,8 +97,8 @@ class Target:
 ON_CPU = Target()
 
 
-def nodes_taken(session: Any) -> dict[str, int]:
-    """Return how many nodes of an opened graph each provider took, most first, as far as ONNX Runtime says."""
+def nodes_by_provider(session: Any) -> dict[str, int]:
+    """Return the number of nodes by provider, largest first; empty if ONNX Runtime does not report it."""
     taken: Counter[str] = Counter()
     if not hasattr(session, "get_provider_graph_assignment_info"):  # an ONNX Runtime from before 1.24
         return {}

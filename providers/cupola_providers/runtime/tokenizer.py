@@ -177,7 +177,7 @@ class SpecialTokenGuard:
         self._single = {text for text in texts if len(text) == 1}
         self._texts = texts - self._single
         # Shortest first: a cut inside the shortest one that starts somewhere is inside the longer ones as well.
-        self._lengths = sorted({len(text) for text in self._texts})
+        self._length_nodes = sorted({len(text) for text in self._texts})
         firsts = "".join(sorted({re.escape(text[0]) for text in self._texts}))
         self._firsts = re.compile(f"[{firsts}]") if firsts else None
 
@@ -194,7 +194,7 @@ class SpecialTokenGuard:
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         for match in self._firsts.finditer(text) if self._firsts else ():
             start = match.start()
-            for length in self._lengths:
+            for length in self._length_nodes:
                 if text[start : start + length] in self._texts:
                     yield start, start + length
                     break

@@ -11,7 +11,7 @@ from cupola.provider import Guidance, Sampling, Turn
 from cupola.testing.sessions import run_turn, run_turns
 from cupola_providers.runtime.config import read_config
 from cupola_providers.runtime.slots import SlotPlan, SlotsSession, slots_graph
-from cupola_providers.runtime.slots.opening import OpenGraph, OpenGraphs
+from cupola_providers.runtime.slots.loading import OpenGraph, OpenGraphs
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 from providers.slots.sessions import VOCAB, alone, open_slots, prompt, turn
 from tiny_model import write_tiny_model

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cupola_providers.runtime.slots.packing import PASS_COST, chunk_length, packed
-from cupola_providers.runtime.slots.plan import MOST_SLOTS, SHORTEST_LENGTH, SlotPlan
+from cupola_providers.runtime.slots.memory import MOST_SLOTS, SHORTEST_LENGTH, SlotPlan
+from cupola_providers.runtime.slots.table import PASS_COST, chunk_length, select_packed
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_prompt_is_cut_such_that_no_token_is_alone(length, chunk):
 @given(st.lists(st.integers(2, 200), min_size=1, max_size=16), st.data(), st.integers(1, 256))
 def test_prompts_share_a_pass_only_where_it_pays(lengths, data, most):
     lead = data.draw(st.integers(0, len(lengths) - 1))
-    chosen = packed(lengths, lead, most)
+    chosen = select_packed(lengths, lead, most)
     assert chosen.start <= lead < chosen.stop
     part = lengths[chosen]
     if len(part) > 1:
@@ -58,6 +58,6 @@ def test_prompts_share_a_pass_only_where_it_pays(lengths, data, most):
 
 
 def test_many_equal_prompts_fill_a_pass():
-    assert packed([10] * 8, 3, 128) == slice(0, 8)
-    assert packed([50] * 8, 3, 128) == slice(3, 5)
-    assert packed([100, 5], 0, 512) == slice(0, 1)
+    assert select_packed([10] * 8, 3, 128) == slice(0, 8)
+    assert select_packed([50] * 8, 3, 128) == slice(3, 5)
+    assert select_packed([100, 5], 0, 512) == slice(0, 1)

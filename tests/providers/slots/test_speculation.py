@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from cupola.provider import Guidance, Sampling, Turn
 from cupola.testing.sessions import SessionSuite, run_turn, run_turns
 from cupola_plugins.gguf import Layout
-from cupola_providers.runtime.slots.drafting import SHORTEST_MATCH, Drafter
-from cupola_providers.runtime.slots.speculation import MOST_ROWS, Pace, Speculation
+from cupola_providers.runtime.slots.speculation import MOST_ROWS, SHORTEST_MATCH, Drafter, Pace, Speculation
 from providers.slots.orders import carry_out, orders
 from providers.slots.sessions import GREEDY, VOCAB, open_slots, prompt
 from tiny_model import write_tiny_model

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cupola_providers.runtime.slots.table import FED_AT_LEAST, SlotTable, common_prefix
+from cupola_providers.runtime.slots.table import MIN_NEW_TOKENS, SlotTable, common_prefix
 
 SLOTS, LENGTH, HOLE_COST = 4, 40, 8
 
@@ -56,7 +56,7 @@ class Books(RuleBasedStateMachine):
         best = max(self.usable_prefix(slot, running.get(slot), prompt) for slot in range(SLOTS))
         held_before = {slot: list(self.table.held(slot)) for slot in range(SLOTS)}
         cached = self.table.place(self.next_turn, prompt)
-        assert cached == min(best, max(0, len(prompt) - FED_AT_LEAST))
+        assert cached == min(best, max(0, len(prompt) - MIN_NEW_TOKENS))
         slot = self.table.slot_of(self.next_turn)
         assert slot not in running
         assert all(list(self.table.held(other)) == held_before[other] for other in range(SLOTS) if other != slot)

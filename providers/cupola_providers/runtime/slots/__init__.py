@@ -1,11 +1,11 @@
-"""The `slots` session: continuous batching on plain ONNX Runtime. `loading` alone makes one; nothing else looks inside.
+"""The `slots` session: continuous batching on plain ONNX Runtime, for models with GroupQueryAttention.
 
-`graph` says whether a model fits and `plan` how much it gets; `table` keeps the books of the KV cache that `memory`
-holds; `decoder` runs forward passes over it; `session` decides which pass comes next, with what `packing` advises.
+`graph` inspects a model, `loading` opens and rewrites its graphs (`rewriting`), `memory` holds the KV cache, `table`
+assigns its slots, `decoder` runs forward passes, `speculation` drafts tokens, `session` schedules the passes.
 """
 
 from cupola_providers.runtime.slots.graph import SlotsGraph, slots_graph
-from cupola_providers.runtime.slots.plan import SlotPlan
+from cupola_providers.runtime.slots.memory import SlotPlan
 from cupola_providers.runtime.slots.session import SlotsSession
 
 __all__ = ["SlotPlan", "SlotsGraph", "SlotsSession", "slots_graph"]

@@ -1,4 +1,4 @@
-"""Forward passes over a range of slots."""
+"""Forward passes over a range of slots of the KV cache."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cupola_providers.runtime.sampling import Logits
 from cupola_providers.runtime.slots.graph import SlotsGraph
 from cupola_providers.runtime.slots.memory import KvMemory
-from cupola_providers.runtime.slots.rewriting import LOGITS_INDEX, early_present
+from cupola_providers.runtime.slots.rewriting import LOGITS_INDEX, intermediate_present
 
 _MOST_BINDINGS = 64
 _MASK_STEP = 64
@@ -19,18 +19,18 @@ _MASK_STEP = 64
 
 @dataclass(slots=True)
 class _Binding:
-    """A binding of the KV cache of some slots, and what else is bound now: address and shape by name."""
+    """An I/O binding of the KV cache of a range of slots; `bound` is the address and shape of other tensors."""
 
     native: Any
     bound: dict[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
 
 class SlotDecoder:
-    """Runs a graph over neighbouring slots.
+    """Runs a graph over adjacent slots.
 
     GroupQueryAttention takes the length of each row from the sum of its attention mask and writes new keys and
-    values where that ends. Binding the KV cache takes longer than everything else in Python, so bindings are kept
-    for every range of slots that was used; the small inputs are bound again only when their shape changes.
+    values at its end. Binding the KV cache is the most expensive part of a call in Python, so bindings are cached by
+    range of slots, and small inputs are bound again only when their shape changes.
 
     Args:
         session: The `onnxruntime.InferenceSession`.
@@ -48,20 +48,20 @@ class SlotDecoder:
         self._positions = np.arange(memory.row_shape[1])
 
     def run(self, first: int, tokens: NDArray[np.int64], totals: Sequence[int], picks: Sequence[int]) -> Logits:
-        """Feed tokens to the slots from `first` on.
+        """Run one forward pass over the slots from `first` on.
 
         Args:
-            first: The first slot.
-            tokens: int64 [rows, count]. More than one row with more than one token each only for empty slots, unless
-                the graph attends to them one by one.
-            totals: Tokens in each row's slot after this pass, those of `tokens` included.
-            picks: For which rows and positions logits are wanted: indices into the flattened `tokens`.
+            first: Index of the first slot.
+            tokens: int64 [rows, count]. Several rows of several tokens are allowed only for empty slots, unless the
+                graph has unrolled attention.
+            totals: Number of tokens in each row's slot after this pass, including `tokens`.
+            picks: Positions whose logits to return, as indices into the flattened `tokens`.
 
         Returns:
             float32 [len(picks), vocab], valid until the next call.
 
         Raises:
-            RuntimeError: The graph failed. What it should have written is undefined, the rest is untouched.
+            RuntimeError: The graph failed. The cache entries of `tokens` are undefined; all others are unchanged.
         """
         rows, count = tokens.shape
         binding = self._binding(first, rows)
@@ -71,7 +71,7 @@ class SlotDecoder:
         mask = self._input(binding, self._graph.attention_mask, (rows, width))
         mask[...] = self._positions[:width] < np.asarray(totals)[:, None]
         if self._graph.picks_logits:
-            # a graph fails on an empty choice, so a pass that needs no logits computes the first ones
+            # ONNX Runtime fails on an empty index tensor, so a pass without picks computes position 0
             self._input(binding, LOGITS_INDEX, (max(1, len(picks)),))[...] = picks if len(picks) else 0
             shape: tuple[int, ...] = (max(1, len(picks)), self._graph.vocab_size)
             logits = self._output(binding, shape if self._graph.logits_rank == 2 else (1, *shape))
@@ -84,17 +84,17 @@ class SlotDecoder:
         return logits
 
     def close(self) -> None:
-        """Let go of the graph and of all memory."""
+        """Release the graph and all buffers."""
         self._session = None
         self._bindings.clear()
         self._buffers.clear()
         self._views.clear()
 
     def _mask_width(self, longest: int) -> int:
-        """Return how wide a mask to take, so that it seldom changes.
+        """Return the width of the attention mask, rounded up so that its shape changes rarely.
 
-        It must be just as wide as the longest row when several prompts are computed in one pass: by that the
-        attention tells that nothing came before them.
+        When several prompts are computed in one pass it must equal the longest row instead: GroupQueryAttention
+        recognizes first prompts by that.
         """
         return min(-(-longest // _MASK_STEP) * _MASK_STEP, self._positions.size)
 
@@ -105,7 +105,7 @@ class SlotDecoder:
         return self._bound(binding, binding.native.bind_output, self._graph.logits, shape, np.float32)
 
     def _bound(self, binding: _Binding, bind: Any, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-        """Return memory of that shape, bound to the name. All bindings share it, since one pass runs at a time."""
+        """Return an array that is bound to a name. All bindings share its memory, since passes never overlap."""
         view = self._views.get((name, shape))
         if view is None:
             size = math.prod(shape)
@@ -131,7 +131,7 @@ class SlotDecoder:
             for past, present, array in arrays:
                 address = array.ctypes.data + first * array.strides[0]
                 binding.native.bind_input(past, "cpu", 0, np.float32, shape, address)
-                early = (early_present(present, place) for place in range(self._graph.one_by_one - 1))
+                early = (intermediate_present(present, place) for place in range(self._graph.one_by_one - 1))
                 for output in (present, *early):
                     binding.native.bind_output(output, "cpu", 0, np.float32, shape, address)
         return binding

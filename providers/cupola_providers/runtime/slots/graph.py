@@ -1,4 +1,7 @@
-"""Reading an ONNX graph: can its KV cache be shared by many turns?"""
+"""Inspection of ONNX graphs: whether a `slots` session can run a model, and the names and shapes it needs.
+
+The KV cache of GroupQueryAttention is described in ONNX Runtime's ContribOperators.md.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,23 +14,33 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from cupola_providers.runtime.config import GenaiConfig
 from cupola_providers.runtime.layout import layout_of
 from cupola_providers.runtime.slots.rewriting import ATTENTION, LOGITS_INDEX, fingerprint, origin_of
-from cupola_providers.runtime.slots.weights import weights_bytes
 
 _FLOAT, _INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
 
 @dataclass(frozen=True, slots=True)
 class SlotsGraph:
-    """A graph that the `slots` session can run, and the names of its inputs and outputs, layer by layer.
+    """A graph that a `slots` session can run, with the names of its inputs and outputs.
 
     Attributes:
-        path: Its file. Its weights lie beside it.
-        content: The graph itself, if it is in no file: then `path` is that of the one it was made from.
-        picks_logits: Whether it has the input `logits_idx` and computes logits only where asked.
-        logits_rank: Dimensions of its logits: 2 for [positions, vocabulary].
-        one_by_one: How many tokens of a row a pass takes if it attends to them one after the other; else 0.
-        layout: How its weights are stored; empty if that is not known.
-        weights_bytes: How large they are.
+        path: The ONNX file. External weights are in the same folder.
+        layers: Number of transformer layers.
+        kv_heads: Number of key-value heads per layer.
+        head_size: Size of a head. The KV cache of a layer is float32 [rows, kv_heads, length, head_size].
+        vocab_size: Size of the vocabulary.
+        picks_logits: Whether it has the input `logits_idx` (int64 [positions]) and computes only those logits.
+        input_ids: Name of the input of tokens, int64 [rows, count].
+        attention_mask: Name of the input of the mask, int64 [rows, length].
+        logits: Name of the output of logits, float32.
+        past_keys: Names of the key inputs, one per layer.
+        past_values: Names of the value inputs, one per layer.
+        present_keys: Names of the key outputs, one per layer.
+        present_values: Names of the value outputs, one per layer.
+        logits_rank: 3 for logits of shape [rows, count, vocab_size], 2 for [positions, vocab_size].
+        layout: Storage format of the weights, "int4-blocks"; empty if unknown.
+        weights_bytes: Size of the weights, in bytes.
+        one_by_one: Tokens per row in a graph with unrolled attention (`unroll_attention`); otherwise 0.
+        content: The serialized graph, if it is not in a file. `path` is then the file it was derived from.
     """
 
     path: Path
@@ -51,23 +64,26 @@ class SlotsGraph:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values that one token takes in all layers."""
+        """Size of the keys and values of one token in all layers, in bytes."""
         return 2 * 4 * self.layers * self.kv_heads * self.head_size
 
 
 def slots_path(folder: Path, config: GenaiConfig) -> Path:
-    """Return where the second graph of a model lies, if it has one: `model.slots.onnx` beside `model.onnx`."""
+    """Return the path of the rewritten graph of a model: `model.slots.onnx` in the folder of `model.onnx`."""
     return (folder / config.model.decoder.filename).with_suffix(".slots.onnx")
 
 
 def slots_graph(folder: Path, config: GenaiConfig) -> SlotsGraph | str:
-    """Inspect a model's graph; returns what the session needs to know, or the reason why it cannot run it.
+    """Inspect a model's graph.
 
-    The graph with `logits_idx` is taken where there is one that fits, else the model's own.
+    A rewritten graph with `logits_idx` is preferred if it was made from the current file.
+
+    Returns:
+        The graph, or the reason why a `slots` session cannot run it.
     """
     decoder = config.model.decoder
     if not decoder.filename:
-        return "the model has no decoder of its own kind"
+        return "the model has no decoder graph"
     stock = folder / decoder.filename
     for path in (slots_path(folder, config), stock):
         model = read_model(path) if path.is_file() else f"{path.name} is missing"
@@ -78,7 +94,7 @@ def slots_graph(folder: Path, config: GenaiConfig) -> SlotsGraph | str:
 
 
 def read_model(path: Path) -> Any | str:
-    """Read an ONNX file without its external weights, or say why that cannot be done."""
+    """Read an ONNX file without its external weights; returns the reason if it cannot be read."""
     try:
         return onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
@@ -86,19 +102,19 @@ def read_model(path: Path) -> Any | str:
 
 
 def describe(model: Any, path: Path, config: GenaiConfig) -> SlotsGraph | str:
-    """Describe a model that was read from a file, or say why slots cannot run it."""
+    """Describe a model that was read from a file; returns the reason if a `slots` session cannot run it."""
     graph = model.graph
-    return next((problem for problem in _problems(graph, config) if problem), None) or _described(path, model, config)
+    return next((problem for problem in _problems(graph, config) if problem), None) or _description(path, model, config)
 
 
 def _is_outdated(second: Any, stock: Path) -> bool:
-    """Tell whether a second graph was made from another file than the one that is there now."""
+    """Whether a rewritten graph was made from a different version of the model's file."""
     origin = origin_of(second)
     return origin is not None and origin != fingerprint(stock)
 
 
 def _problems(graph: Any, config: GenaiConfig) -> Iterator[str]:
-    """Say what is in the way, if anything."""
+    """Yield the reasons why a `slots` session cannot run a graph."""
     names, layers = config.model.decoder.inputs, config.model.decoder.num_hidden_layers
     attention = [node for node in graph.node if node.op_type == ATTENTION]
     if not attention:
@@ -113,7 +129,7 @@ def _problems(graph: Any, config: GenaiConfig) -> Iterator[str]:
     if missing := sorted(expected - set(inputs)):
         yield f"its graph has no input {missing[0]}"
     if unknown := sorted(set(inputs) - expected - {LOGITS_INDEX}):
-        yield f"its graph wants the input {unknown[0]}"
+        yield f"its graph requires the input {unknown[0]}"
     if any(inputs[name].type.tensor_type.elem_type != _FLOAT for name in pasts):
         yield "its KV cache is not float32"
     if any(inputs[name].type.tensor_type.elem_type != _INT64 for name in expected - pasts):
@@ -140,7 +156,7 @@ def _output_problems(graph: Any, config: GenaiConfig, attention: Sequence[Any]) 
         yield "the size of its vocabulary is not given"
 
 
-def _described(path: Path, model: Any, config: GenaiConfig) -> SlotsGraph:
+def _description(path: Path, model: Any, config: GenaiConfig) -> SlotsGraph:
     graph = model.graph
     decoder, layers = config.model.decoder, config.model.decoder.num_hidden_layers
     types = {one.name: one.type.tensor_type for one in (*graph.input, *graph.output)}
@@ -171,5 +187,12 @@ def _per_layer(pattern: str, layers: int) -> tuple[str, ...]:
 
 
 def _shape(tensor_type: Any) -> list[int]:
-    """Return the dimensions; 0 stands for those without a number."""
+    """Return the dimensions; 0 for symbolic ones."""
     return [dim.dim_value for dim in tensor_type.shape.dim]
+
+
+def weights_bytes(graph: Any, path: Path) -> int:
+    """Return the total size of the files with a graph's weights, or of the graph's own file, in bytes."""
+    places = {entry.value for one in graph.initializer for entry in one.external_data if entry.key == "location"}
+    files = [path.parent / place for place in places] or [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""The `slots` session: many turns share each forward pass over a KV cache of slots."""
+"""The scheduler of a `slots` session: many turns share each forward pass over a KV cache of slots."""
 
 import logging
 import time
@@ -14,13 +14,11 @@ from cupola_providers.runtime.row import Row, Rows
 from cupola_providers.runtime.sampling import Logits, sample
 from cupola_providers.runtime.slots.decoder import SlotDecoder
 from cupola_providers.runtime.slots.graph import SlotsGraph, slots_graph
-from cupola_providers.runtime.slots.memory import KvMemory
-from cupola_providers.runtime.slots.opening import OpenGraphs
-from cupola_providers.runtime.slots.packing import PASS_COST, chunk_length, packed
-from cupola_providers.runtime.slots.plan import SlotPlan
+from cupola_providers.runtime.slots.loading import OpenGraphs
+from cupola_providers.runtime.slots.memory import KvMemory, SlotPlan
 from cupola_providers.runtime.slots.speculation import Speculation
-from cupola_providers.runtime.slots.table import FED_AT_LEAST, SlotTable
-from cupola_providers.runtime.target import ON_CPU, Target, nodes_taken
+from cupola_providers.runtime.slots.table import MIN_NEW_TOKENS, PASS_COST, SlotTable, chunk_length, select_packed
+from cupola_providers.runtime.target import ON_CPU, Target, nodes_by_provider
 from cupola_providers.runtime.tokenizer import GenaiTokenizer
 
 logger = logging.getLogger(__name__)
@@ -29,23 +27,23 @@ _SHARED = "its attention is GroupQueryAttention with a cache that turns can shar
 
 
 class SlotsSession(Session):
-    """Runs as many turns at once as there are slots; they join and leave between any two steps.
+    """Runs one turn per slot at the same time. Turns join and leave between any two steps.
 
-    A step is one forward pass: over one chunk of a prompt (or several short prompts together), or over one token of
-    every turn that is past its prompt. Prompts and decoding alternate, about a chunk's time for each, so a long
-    prompt holds nobody up, and half of the prompt passes go to the prompt that has least left, so short ones get in
-    quickly beside a long one. A chunk is half as long while others wait.
+    A step is one forward pass: a chunk of one prompt, several short prompts, or one token of every turn that is past
+    its prompt. Prefill and decoding alternate, with about the time of one chunk each, so that a long prompt does not
+    block other turns. Every second prefill pass goes to the prompt with the fewest tokens left. Chunks are halved
+    while other turns are present.
 
-    Where few turns are past their prompts, and their next tokens can be guessed, a step computes these guesses with
-    the token that is certain, and yields all tokens up to the first wrong guess: the same as without, but sooner.
+    With few decoding turns and predictable tokens, a step verifies drafts (speculative decoding). It returns all
+    tokens up to the first rejected one, which are the same tokens as without drafts.
 
     Args:
-        graphs: What runs. Without a second graph nothing is guessed.
+        graphs: The opened graphs. Without a checking graph there is no speculative decoding.
         plan: Number and length of the slots.
         config: The model's configuration.
         tokenizer: The model's tokenizer.
-        chunk: Most prompt tokens in one step.
-        threads: Compute threads, for the report.
+        chunk: Maximum number of prompt tokens in one step.
+        threads: Compute threads, for reports.
     """
 
     kind = "slots"
@@ -66,7 +64,7 @@ class SlotsSession(Session):
         self.capacity = plan.slots
         self.context_length = plan.length
         self.layout = graph.layout
-        self.nodes = nodes_taken(graphs.main.native)
+        self.nodes = nodes_by_provider(graphs.main.native)
         self.reason = "; ".join((_SHARED, *graphs.remarks))
         self._rows = Rows(config, tokenizer, vocab_size=graph.vocab_size, context_length=plan.length)
         self._chunk = max(1, chunk)
@@ -82,7 +80,7 @@ class SlotsSession(Session):
         self._prompt_passes = 0
 
     @classmethod
-    def open(  # noqa: PLR0913 - the one place where everything comes together
+    def open(  # noqa: PLR0913 - the composition of the session
         cls,
         files: ModelFiles,
         config: GenaiConfig,
@@ -103,16 +101,15 @@ class SlotsSession(Session):
             config: Its configuration.
             tokenizer: Its tokenizer.
             threads: Compute threads.
-            spinning: Whether idle threads spin; faster unless others need the cores.
-            limits: Bounds to keep.
-            memory_budget_bytes: Most memory the KV cache may come to take.
-            graph: What `slots_graph` found, if that was asked before.
-            speculation: Whether answers may be guessed ahead, for which the weights are held twice if they are small
-                beside that budget.
-            target: Where it runs. Its attention appends in place to a cache in the machine's own memory.
+            spinning: Whether idle threads spin, which is faster unless other processes need the cores.
+            limits: Limits of the session.
+            memory_budget_bytes: Maximum size of the KV cache, in bytes.
+            graph: The result of `slots_graph`, if it is known.
+            speculation: Whether speculative decoding may be used. It keeps a second copy of the weights.
+            target: Execution provider and device. Its attention must append in place to a cache in main memory.
 
         Raises:
-            LoadError: The graph is not of the right kind or does not load, or the budget is too small.
+            LoadError: The graph is not supported or does not load, or the budget is too small.
         """
         found = graph or slots_graph(files.path, config)
         if isinstance(found, str):
@@ -123,8 +120,8 @@ class SlotsSession(Session):
         )
         if plan is None:
             detail = (
-                f"{memory_budget_bytes / 1e6:,.0f} MB are too little for its KV cache, which takes "
-                f"{found.kv_bytes_per_token / 1e3:,.0f} kB a token; unload other models or give it more memory"
+                f"{memory_budget_bytes / 1e6:,.0f} MB are not enough for its KV cache, which needs "
+                f"{found.kv_bytes_per_token / 1e3:,.0f} kB per token. Unload other models or raise its kv_memory_mb"
             )
             raise LoadError(model=files.id, detail=detail)
         graphs = OpenGraphs.of(
@@ -138,30 +135,30 @@ class SlotsSession(Session):
         )
         try:
             session = cls(graphs, plan, config, tokenizer, chunk=limits.prefill_chunk, threads=threads)
-        except OSError as error:  # the system does not promise that much memory
+        except OSError as error:  # the system cannot reserve that much memory
             size_mb = plan.slots * plan.length * found.kv_bytes_per_token / 1e6
-            detail = f"{size_mb:,.0f} MB for its KV cache cannot be had ({error.strerror}); give it a smaller budget"
+            detail = f"{size_mb:,.0f} MB for its KV cache cannot be reserved ({error.strerror}). Lower its kv_memory_mb"
             raise LoadError(model=files.id, detail=detail) from error
         session._try_out(files)
         return session
 
     def check(self, turn: Turn) -> None:
-        """Refuse a turn that can never run.
+        """Validate a turn.
 
         Raises:
-            RequestError: Says what is wrong with it.
+            RequestError: The turn can never run; the detail gives the reason.
         """
         self._rows.open(turn)
 
     def admit(self, turn: Turn) -> None:
-        """Take a turn in. One that cannot run is told so by the next step."""
+        """Accept a turn. The next step reports the error of a turn that cannot run."""
         try:
             self._waiting.append(self._rows.open(turn))
         except CupolaError as error:
             self._refused.append(TokenEvent(turn.id, error=to_wire(error)))
 
     def step(self) -> Sequence[TokenEvent]:
-        """Run one forward pass; see the class for which."""
+        """Run one forward pass, chosen as the class describes."""
         events, self._refused = self._refused, []
         self._place_waiting()
         ready = [row for row in self._running.values() if row.is_ready]
@@ -174,7 +171,7 @@ class SlotsSession(Session):
         return events
 
     def cancel(self, turn_id: int) -> None:
-        """Forget a turn at once. What was computed of it stays in the KV cache."""
+        """Remove a turn. Its computed prompt tokens stay in the KV cache."""
         self._refused = [event for event in self._refused if event.turn_id != turn_id]
         self._waiting = [row for row in self._waiting if row.id != turn_id]
         if turn_id in self._running:
@@ -190,8 +187,8 @@ class SlotsSession(Session):
         self._memory.arrays.clear()
 
     def _try_out(self, files: ModelFiles) -> None:
-        """Compute something, so that what cannot is refused now and the first turn finds everything warm."""
-        count = min(FED_AT_LEAST, self.context_length)
+        """Run a trial pass, so that a graph that cannot compute fails now and the first turn starts warm."""
+        count = min(MIN_NEW_TOKENS, self.context_length)
         try:
             self._decoder.run(0, np.zeros((1, count), np.int64), [count], [count - 1])
         except RuntimeError as error:
@@ -201,10 +198,10 @@ class SlotsSession(Session):
             ) from error
 
     def _place_waiting(self) -> None:
-        """Give slots to the turns that wait, except those whose beginning is just being computed for another one.
+        """Assign slots to waiting turns, except those whose prefix another turn is about to compute.
 
-        Several short prompts share a pass if nothing of them is in the cache. That saves more than a prefix of a few
-        tokens does, such as the one with which every prompt of a template begins.
+        Short prompts can share a pass if none of their tokens are cached. That saves more time than a prefix of a few
+        tokens, such as the fixed start of a chat template, so short prefixes are not reused then.
         """
         beginning = len(self._waiting) + sum(not row.is_ready for row in self._running.values())
         worthwhile = PASS_COST if beginning > 1 else 1
@@ -215,7 +212,7 @@ class SlotsSession(Session):
                 self._waiting.remove(row)
 
     def _compute_prompts(self, filling: Sequence[Row]) -> list[TokenEvent]:
-        """Compute a chunk of one prompt, or the whole of several short ones in neighbouring slots."""
+        """Compute a chunk of one prompt, or several complete short prompts in adjacent slots."""
         self._prompt_passes += 1
         lead = filling[0] if self._prompt_passes % 2 else min(filling, key=lambda row: len(row.pending))
         alone = len(self._running) + len(self._waiting) == 1
@@ -239,18 +236,18 @@ class SlotsSession(Session):
         return unfinished + self._choose([row for row, _ in done], logits)
 
     def _short_prompts_around(self, lead: Row, filling: Sequence[Row], chunk: int) -> list[Row]:
-        """Return the rows, in the order of their slots, that are computed in one pass with this one.
+        """Return the rows to compute in one pass with this one, in the order of their slots.
 
-        GroupQueryAttention takes several rows of several tokens only where nothing came before them.
+        GroupQueryAttention supports several rows of several tokens only without past tokens.
         """
         fresh = {row.id: row for row in filling if not self._table.held(self._table.slot_of(row.id))}
         if lead.id not in fresh:
             return [lead]
         rows = [fresh[turn] for turn in self._table.neighbours(lead.id, fresh)]
-        return rows[packed([len(row.pending) for row in rows], rows.index(lead), chunk)]
+        return rows[select_packed([len(row.pending) for row in rows], rows.index(lead), chunk)]
 
     def _decode(self, ready: Sequence[Row]) -> list[TokenEvent]:
-        """Compute the next token of every turn that is past its prompt, or several where guesses are worth checking."""
+        """Compute the next token of every decoding turn, or verify drafts where that is faster."""
         first, members = self._table.gather([row.id for row in ready])
         rows = {row.id: row for row in ready}
         chosen = [rows[turn] for turn in members if turn is not None]
@@ -268,13 +265,13 @@ class SlotsSession(Session):
         return events
 
     def _next_logits(self, first: int, members: Sequence[int | None], rows: Mapping[int, Row]) -> Logits:
-        """Compute one token of every turn."""
+        """Compute one token of every turn; returns float32 [turns, vocab_size]."""
         tokens, totals = np.zeros((len(members), 1), np.int64), [1] * len(members)
         for at, turn in enumerate(members):
             held = self._table.held(first + at)
             if turn is not None:
                 tokens[at], totals[at] = rows[turn].pending, len(held) + 1
-            elif held:  # a row computed for nothing writes again what its first token has written before
+            elif held:  # an unused row rewrites the cache entry of its first token with the same values
                 tokens[at] = held[0]
         logits = self._decoder.run(first, tokens, totals, [at for at, turn in enumerate(members) if turn is not None])
         for turn in members:
@@ -283,7 +280,7 @@ class SlotsSession(Session):
         return logits
 
     def _guesses(self, first: int, members: Sequence[int | None], rows: Sequence[Row]) -> dict[int, list[int]]:
-        """Return what to check in this pass, by turn; nothing if there is nothing worth it, or no room."""
+        """Return the drafts to verify by turn id; empty if that is not faster or the slots are too short."""
         if not self._speculation:
             return {}
         guesses = self._speculation.drafts(rows)
@@ -293,13 +290,13 @@ class SlotsSession(Session):
     def _check_guesses(
         self, first: int, members: Sequence[int | None], rows: Mapping[int, Row], guesses: Mapping[int, Sequence[int]]
     ) -> list[TokenEvent]:
-        """Compute every turn's pending token and guesses, and accept tokens as long as they are what was guessed."""
+        """Compute the pending token and the draft of every turn, and accept tokens up to the first rejected one."""
         assert self._checking
         assert self._speculation
         count = self._speculation.tokens
         tokens = np.zeros((len(members), count), np.int64)
         picks: list[int] = []
-        # what is written beyond the tokens held, by guesses that are wrong and in rows of others, counts for nothing
+        # entries beyond the held tokens, from rejected drafts and unused rows, are overwritten later
         totals = [len(self._table.held(first + at)) + count for at in range(len(members))]
         for at, turn in enumerate(members):
             if turn is not None:
@@ -315,7 +312,7 @@ class SlotsSession(Session):
         return events
 
     def _accept_guesses(self, row: Row, guesses: Sequence[int], logits: Sequence[Logits]) -> list[TokenEvent]:
-        """Choose tokens from a turn's logits, one after the other, up to the first that was not guessed."""
+        """Sample tokens from a turn's logits in order, up to the first that differs from the draft."""
         events = []
         for guess, row_logits in zip([*guesses, None], logits, strict=True):
             self._table.extend(row.id, row.pending)
@@ -334,7 +331,7 @@ class SlotsSession(Session):
 
     def _failed(self, rows: Sequence[Row], error: RuntimeError) -> list[TokenEvent]:
         logger.error("A forward pass failed", exc_info=error)
-        failure = WorkerError(detail=f"The model failed underway: {error}")
+        failure = WorkerError(detail=f"The model failed during generation: {error}")
         return [self._ended(row, row.failure(failure)) for row in rows]
 
     def _ended(self, row: Row, event: TokenEvent) -> TokenEvent:
@@ -343,7 +340,7 @@ class SlotsSession(Session):
                 self._speculation.add(row.id, token)
         if event.finish or event.error:
             self._forget(row.id)
-            self._table.release(row.id, forget=event.error is not None)  # nobody knows what a failed turn left
+            self._table.release(row.id, forget=event.error is not None)  # the cache of a failed turn is undefined
         return event
 
     def _forget(self, turn: int) -> None:

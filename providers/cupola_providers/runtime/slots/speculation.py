@@ -1,12 +1,80 @@
-"""Speculative decoding: when to check guessed tokens in the pass that computes the next one anyway."""
+"""Speculative decoding: prompt lookup drafts (Saxena 2023), and the decision whether verifying them is faster."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from cupola_providers.runtime.slots.drafting import Drafter
+import numpy as np
+
+SHORTEST_MATCH = 2
+"""Minimum length of an n-gram that must have occurred before for its continuation to be drafted."""
+
+_LONGEST_MATCH = 5
+_MEMORY = 0.9
+_HITS_AT_START, _TRIES_AT_START = 0.4, 2.0
+
+
+class Drafter:
+    """Drafts the next tokens of one turn, and measures its acceptance rate even while drafts are not used.
+
+    Args:
+        history: All tokens of the turn so far.
+    """
+
+    def __init__(self, history: Sequence[int]) -> None:
+        self._tokens = np.empty(2 * len(history) + 256, np.int64)
+        self._tokens[: len(history)] = history
+        self._count = len(history)
+        self._guess: list[int] = []
+        self._hits, self._tries = _HITS_AT_START, _TRIES_AT_START
+
+    @property
+    def rate(self) -> float:
+        """Recent acceptance rate of a drafted token, 0 to 1."""
+        return self._hits / self._tries
+
+    def guess(self, most: int) -> list[int]:
+        """Return at most `most` likely next tokens; none if the last tokens have not occurred before.
+
+        The longest match is used, and among equal ones the latest.
+        """
+        self._guess = []
+        tokens, end = self._tokens[: self._count], self._count - 1
+        places = np.flatnonzero(tokens[:-1] == tokens[-1])
+        for length in range(1, min(_LONGEST_MATCH, self._count)):
+            longer = places[places >= length]
+            longer = longer[tokens[longer - length] == tokens[end - length]]
+            if longer.size == 0:
+                if length < SHORTEST_MATCH:
+                    return []
+                break
+            places = longer
+        if places.size and self._count >= SHORTEST_MATCH:
+            following = int(places[-1]) + 1
+            known = tokens[following : following + most].tolist()
+            # a match that reaches the end is continued periodically
+            self._guess = (known * most)[:most]
+        return self._guess.copy()
+
+    def add(self, token: int) -> None:
+        """Record the next token of the turn."""
+        if self._guess:
+            is_hit = self._guess.pop(0) == token
+            self._hits = _MEMORY * self._hits + is_hit
+            self._tries = _MEMORY * self._tries + 1
+            if not is_hit:
+                self._guess = []
+        if self._count == self._tokens.size:
+            self._tokens = np.concatenate([self._tokens, np.empty_like(self._tokens)])
+        self._tokens[self._count] = token
+        self._count += 1
+
+    def expected(self, count: int) -> float:
+        """Return the expected number of accepted tokens of a draft of `count` tokens."""
+        return sum(self.rate**place for place in range(1, count + 1))
+
 
 MOST_ROWS = 4
-"""With more turns than these a pass costs as much as its tokens, and there is nothing to be had."""
+"""With more rows the cost of a pass grows with its tokens, and speculation gains nothing."""
 
 _RATIO_AT_FIRST = 1.5
 _RATIO_PER_ROW = 0.3
@@ -17,7 +85,7 @@ _CHECKED_EVERY = 24
 
 
 class Drafted(Protocol):
-    """What is needed of a turn."""
+    """The part of a row that drafting needs."""
 
     @property
     def id(self) -> int:
@@ -29,18 +97,18 @@ class Drafted(Protocol):
 
     @property
     def pending(self) -> Sequence[int]:
-        """The token chosen last."""
+        """The chosen token that is not computed yet, [1]."""
 
 
 class Speculation:
-    """Decides, step by step, whether guesses are worth checking.
+    """Decides before each step whether to verify drafts.
 
-    Every turn's guesses are scored also while they are not used, so nothing is lost on a turn that cannot be guessed,
-    and one that can is noticed. What a checked guess costs is measured as it goes. Neither can change an answer: a
-    pass that checks guesses computes the same bits.
+    The acceptance rate of each turn is measured even while its drafts are not used, and the cost of verification is
+    measured continuously, so turns that cannot be predicted lose no time. Neither changes an answer: a verification
+    pass computes the same bits.
 
     Args:
-        tokens: Tokens of each turn in a pass that checks guesses, the one that is certain included.
+        tokens: Tokens of each turn in a verification pass, including the one that is already chosen.
     """
 
     def __init__(self, tokens: int) -> None:
@@ -49,7 +117,7 @@ class Speculation:
         self._pace = Pace()
 
     def drafts(self, rows: Sequence[Drafted]) -> dict[int, list[int]]:
-        """Return guesses for the next pass over these turns, by id; nothing if a pass without pays better."""
+        """Return drafts for the next pass by turn id; empty if a pass without drafts is faster."""
         if len(rows) > MOST_ROWS:
             return {}
         guesses: dict[int, list[int]] = {}
@@ -63,21 +131,21 @@ class Speculation:
         return guesses if self._pace.pays(len(rows), expected) else {}
 
     def add(self, turn: int, token: int) -> None:
-        """Take note of a token of a turn's answer."""
+        """Record a token of a turn's answer."""
         if turn in self._drafters:
             self._drafters[turn].add(token)
 
     def took(self, rows: int, seconds: float, *, guessed: bool) -> None:
-        """Take note of how long a pass took."""
+        """Record the duration of a pass."""
         self._pace.add(rows, seconds, guessed=guessed)
 
     def forget(self, turn: int) -> None:
-        """Let go of a turn."""
+        """Remove a turn."""
         self._drafters.pop(turn, None)
 
 
 class Pace:
-    """What a pass that checks guesses costs, measured in passes that do not, by number of turns."""
+    """Measured cost of a verification pass relative to a plain pass, by number of rows."""
 
     def __init__(self) -> None:
         self._plain: dict[int, float] = {}
@@ -85,17 +153,17 @@ class Pace:
         self._guessed_in_a_row = 0
 
     def ratio(self, rows: int) -> float:
-        """Return how many times as long the pass takes."""
+        """Return the duration of a verification pass, in plain passes."""
         return self._ratios.get(rows, _RATIO_AT_FIRST + _RATIO_PER_ROW * (rows - 1))
 
     def pays(self, rows: int, expected: float) -> bool:
-        """Tell whether so many more tokens are worth it. Now and then says no, to measure the other kind again."""
+        """Whether `expected` additional tokens outweigh the cost. Regularly False, to measure plain passes again."""
         if self._guessed_in_a_row >= _CHECKED_EVERY or rows not in self._plain:
             return False
         return rows + expected > _MARGIN * rows * self.ratio(rows)
 
     def add(self, rows: int, seconds: float, *, guessed: bool) -> None:
-        """Take note of how long a pass took."""
+        """Record the duration of a pass."""
         if guessed:
             self._guessed_in_a_row += 1
             found = min(max(seconds / self._plain[rows], 1.0), 4.0)
@@ -104,6 +172,8 @@ class Pace:
         self._guessed_in_a_row = 0
         known = self._plain.get(rows, seconds)
         self._plain[rows] = known + _LEARNING * (seconds - known)
-        if rows in self._ratios:  # a pass that was slow by chance must not be held against guesses for good
+        if (
+            rows in self._ratios
+        ):  # drift back to the initial ratio, so that one slow pass does not disable speculation forever
             first = _RATIO_AT_FIRST + _RATIO_PER_ROW * (rows - 1)
             self._ratios[rows] += _FORGETTING * (first - self._ratios[rows])

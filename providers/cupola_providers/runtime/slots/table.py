@@ -1,28 +1,31 @@
-"""The books of the KV cache: which slot holds which tokens, and for which turn. Pure Python, moves no memory itself."""
+"""The slot table of the KV cache: which slot holds which tokens for which turn, and which tokens share a pass.
+
+It is pure Python and moves no memory itself.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-FED_AT_LEAST = 2
-"""This many tokens of a prompt are always computed: the last one for its logits, and never one alone.
+MIN_NEW_TOKENS = 2
+"""Minimum number of prompt tokens that are computed: the last one for its logits, and never a single token.
 
-Attention over a single new token takes another path in ONNX Runtime, which rounds differently. Computed two or more
-at a time, the same prompt gives the same keys, values and logits to the last bit, whatever was cached and however it
-was cut. So only tokens that were computed like that are shared, and the cache changes no answer.
+ONNX Runtime computes attention over a single new token with another kernel, which rounds differently. Computed two or
+more at a time, a prompt gives the same keys, values and logits to the last bit, whatever was cached and however it was
+chunked. Only tokens that were computed this way are shared, so the cache never changes an answer.
 """
 
 HOLE_COST = 64
-"""A row that is computed for nothing in a step costs about as much as moving so many tokens to another slot."""
+"""Cost of an unused row in a step, in tokens moved to another slot."""
 
 WORTH_WAITING = 16
-"""A new turn waits for so many tokens that another turn is about to compute for both."""
+"""A new turn waits for another turn that is about to compute at least this many shared tokens."""
 
 _COMPARED_AT_ONCE = 256
 
 
-class KvMoves(Protocol):
-    """What the table asks of the memory whose books it keeps."""
+class KvCopier(Protocol):
+    """Moves tokens between slots; implemented by `KvMemory`."""
 
     def swap(self, first: int, second: int, counts: Sequence[int]) -> None:
         """Exchange two slots that hold `counts` tokens."""
@@ -33,7 +36,7 @@ class KvMoves(Protocol):
 
 @dataclass(slots=True)
 class _Slot:
-    """`held` are the tokens whose keys and values are in memory, the first `shared` of them for every turn to use."""
+    """One slot. `held` are the tokens in memory; the first `shared` of them may be reused by every turn."""
 
     held: list[int] = field(default_factory=list)
     shared: int = 0
@@ -43,19 +46,18 @@ class _Slot:
 
 
 class SlotTable:
-    """Gives slots to turns, finds shared prefixes, and keeps the rows of a decode step together.
+    """Assigns slots to turns, finds shared prefixes, and keeps the rows of a decode step adjacent.
 
-    A pass runs over neighbouring slots, so the turns in it should have no others between them. Moving a turn costs
-    time, and so does a row computed for nothing: a move is made once the rows wasted have cost as much (the ski
-    rental rule: never more than twice the best choice in hindsight).
+    A pass runs over adjacent slots. A gap costs an unused row in every step, and closing it costs a move. A move is
+    made once the unused rows have cost as much (ski rental: at most twice the cost of the best choice in hindsight).
 
     Args:
-        slots: How many there are.
-        memory: Is told what to move.
-        hole_cost: What a row computed for nothing costs, in tokens moved.
+        slots: Number of slots.
+        memory: Moves the tokens.
+        hole_cost: Cost of an unused row, in tokens moved.
     """
 
-    def __init__(self, slots: int, memory: KvMoves, *, hole_cost: int = HOLE_COST) -> None:
+    def __init__(self, slots: int, memory: KvCopier, *, hole_cost: int = HOLE_COST) -> None:
         self._hole_cost = hole_cost
         self._slots = [_Slot() for _ in range(slots)]
         self._places: dict[int, int] = {}
@@ -72,26 +74,26 @@ class SlotTable:
         return len(self._places) < len(self._slots)
 
     def slot_of(self, turn: int) -> int:
-        """Return where a turn is now. It may be elsewhere after `gather`."""
+        """Return the slot of a turn. `gather` may change it."""
         return self._places[turn]
 
     def held(self, slot: int) -> Sequence[int]:
-        """Return the tokens whose keys and values a slot holds."""
+        """Return the tokens whose keys and values are in a slot."""
         return self._slots[slot].held
 
     def should_wait(self, prompt: Sequence[int]) -> bool:
-        """Tell whether a turn that is being computed will soon hold more of this prompt than any slot does now."""
+        """Whether a turn in prefill will soon hold a longer prefix of this prompt than any slot holds now."""
         usable = prompt[: _usable(prompt)]
         filling = [slot for slot in self._slots if slot.turn is not None and slot.shared == len(slot.held)]
         coming = max((common_prefix(slot.prompt, usable) for slot in filling), default=0)
         return coming >= WORTH_WAITING and coming >= WORTH_WAITING + max(self._shared_prefixes(usable))
 
     def place(self, turn: int, prompt: Sequence[int], *, worthwhile: int = 1) -> int:
-        """Give a turn a free slot; returns how many tokens of its prompt the slot holds already.
+        """Assign a free slot to a turn; returns the number of tokens of its prompt that the slot already holds.
 
-        The slot with the longest common prefix becomes the turn's own, unless it is taken or most of what it holds
-        would be lost: then the prefix is copied to the free slot that was not used for the longest time. One of fewer
-        than `worthwhile` tokens counts as none.
+        The slot with the longest common prefix is used, unless it is occupied or would lose most of its tokens. In
+        that case the prefix is copied to the least recently used free slot. Prefixes shorter than `worthwhile` tokens
+        are not reused.
         """
         usable = prompt[: _usable(prompt)]
         shared = [length if length >= worthwhile else 0 for length in self._shared_prefixes(usable)]
@@ -110,7 +112,7 @@ class SlotTable:
         return shared[source]
 
     def extend(self, turn: int, tokens: Sequence[int]) -> None:
-        """Note that a pass has computed more tokens of a turn."""
+        """Record that a pass has computed further tokens of a turn."""
         slot = self._slots[self._places[turn]]
         if len(tokens) > 1 and slot.shared == len(slot.held):
             slot.shared += len(tokens)
@@ -118,7 +120,7 @@ class SlotTable:
         slot.used_at = self._tick()
 
     def release(self, turn: int, *, forget: bool = False) -> None:
-        """Free a turn's slot. What it holds for all stays for later turns, unless it is to be forgotten."""
+        """Free a turn's slot. Its shared tokens stay for later turns unless `forget` is set."""
         slot = self._slots[self._places.pop(turn)]
         slot.turn, slot.prompt = None, ()
         if forget:
@@ -126,7 +128,7 @@ class SlotTable:
         del slot.held[slot.shared :]
 
     def neighbours(self, turn: int, among: Collection[int]) -> list[int]:
-        """Return the turns next to each other around this one, in order, as far as they are among those given."""
+        """Return the turns of `among` in the adjacent slots around this turn, in order, including it."""
         first = last = self._places[turn]
         while first > 0 and self._slots[first - 1].turn in among:
             first -= 1
@@ -135,10 +137,10 @@ class SlotTable:
         return [slot.turn for slot in self._slots[first : last + 1] if slot.turn is not None]
 
     def gather(self, turns: Collection[int]) -> tuple[int, list[int | None]]:
-        """Choose the slots of a step over these turns, after moving those for which that has become worth it.
+        """Choose the slots of a step over these turns, and close gaps where that has become cheaper.
 
         Returns:
-            The first slot, and for every slot from there on its turn, or None where a row is computed for nothing.
+            The first slot, and the turn of each slot from there on; None for an unused row.
         """
         rows = sorted(self._places[turn] for turn in turns)
         holes = rows[-1] - rows[0] + 1 - len(rows)
@@ -171,7 +173,7 @@ class SlotTable:
                 self._places[turn] = index
 
     def _oldest_free(self) -> int:
-        """Return the free slot that is the least loss: an empty one near the running turns, or the least recent."""
+        """Return an empty slot near the running turns, or else the least recently used free slot."""
         running = [index for index, slot in enumerate(self._slots) if slot.turn is not None] or [0]
         free = [index for index, slot in enumerate(self._slots) if slot.turn is None]
         return min(
@@ -185,7 +187,7 @@ class SlotTable:
 
 
 def common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """Return how many tokens two sequences have in common from the start."""
+    """Return the length of the common prefix of two token sequences."""
     longest = min(len(held), len(wanted))
     equal = 0
     while equal < longest and held[equal : equal + _COMPARED_AT_ONCE] == wanted[equal : equal + _COMPARED_AT_ONCE]:
@@ -196,4 +198,35 @@ def common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
 
 
 def _usable(prompt: Sequence[int]) -> int:
-    return max(0, len(prompt) - FED_AT_LEAST)
+    return max(0, len(prompt) - MIN_NEW_TOKENS)
+
+
+PASS_COST = 16
+"""Fixed cost of a pass over a prompt, in tokens."""
+
+
+def chunk_length(left: int, chunk: int) -> int:
+    """Return the number of tokens for the next pass: at most `chunk`, and never leaving a single token."""
+    count = min(left, chunk)
+    return count - 1 if left - count == 1 and count > MIN_NEW_TOKENS else count
+
+
+def select_packed(lengths: Sequence[int], lead: int, most: int) -> slice:
+    """Choose the adjacent prompts to compute in one pass with a given one, padded to the longest.
+
+    Args:
+        lengths: Tokens of the prompts, in the order of their slots.
+        lead: Index of the prompt that must be included.
+        most: Maximum number of tokens in the pass, including padding; a lead by itself may exceed it.
+    """
+
+    def pays(first: int, last: int) -> bool:
+        part = lengths[first : last + 1]
+        return len(part) * max(part) <= min(most, sum(part) + PASS_COST * (len(part) - 1))
+
+    first = last = lead
+    while last + 1 < len(lengths) and pays(first, last + 1):
+        last += 1
+    while first > 0 and pays(first - 1, last):
+        first -= 1
+    return slice(first, last + 1)
