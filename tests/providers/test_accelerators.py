@@ -97,7 +97,7 @@ def test_without_its_packages_a_probe_names_the_command_that_brings_them(provide
     here(*accelerator_of(module).platforms[0])
     report = provider.probe()
     assert report.devices == ()
-    assert report.problem == "Its packages are not installed here."
+    assert report.problem == "Its packages are not installed."
     assert report.remedy == f"cupola provider install {provider.alias}"
     assert "onnxruntime" in report.versions
 
@@ -170,7 +170,7 @@ def test_a_runtime_that_was_built_with_a_provider_that_cannot_run_is_refused_by_
 def test_loading_without_the_packages_says_what_mends_it(provider, module, here, tiny):
     here(*accelerator_of(module).platforms[0])
     device = Device(provider.name, provider.device_types[0])
-    with pytest.raises(LoadError, match=f"What mends it: cupola provider install {provider.alias}"):
+    with pytest.raises(LoadError, match=f"Remedy: cupola provider install {provider.alias}"):
         provider.load(tiny, device, provider.options_type(), Limits())
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cupola.errors import InvalidParameterError, LoadError, ModelFormatError
 from cupola.provider import Device, EmbeddingSession, Limits, ModelFiles
 from cupola_providers.cpu import CpuOptions, CpuProvider
-from cupola_providers.runtime.embedding import batches, is_embedding_model, open_embedding, pooled
+from cupola_providers.runtime.embedding import batches, is_embedding_model, open_embedding, pool_states
 from tiny_embedder import DIMENSIONS, PIECES, TABLE, write_tiny_embedder
 
 
@@ -71,7 +71,7 @@ def test_batches_hold_every_text_once_and_waste_little(lengths):
 
 def test_texts_whose_states_cancel_out_give_no_numbers_that_are_none():
     states = np.array([[[1.0, 2.0], [-1.0, -2.0]]], np.float32)
-    assert not np.isnan(pooled(states, np.ones((1, 2), np.int64), "mean")).any()
+    assert not np.isnan(pool_states(states, np.ones((1, 2), np.int64), "mean")).any()
 
 
 @pytest.mark.parametrize("token", [-1, len(PIECES), 2**40])

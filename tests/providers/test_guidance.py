@@ -281,7 +281,7 @@ def test_guided_and_free_turns_share_a_session_and_do_not_touch_each_other(sessi
 def test_what_is_wrong_is_said_with_its_place_before_the_turn_is_accepted(slots, guidance, said):
     error = refusal(slots, msgspec.structs.replace(guidance, param="my_param"))
     assert error.param == "my_param"
-    assert error.detail.startswith("my_param cannot be honoured: ")
+    assert error.detail.startswith("my_param cannot be used: ")
     assert said in error.detail
     assert "<state>" not in error.detail
     assert run_turn(slots, turn(guidance)).error.fields["param"] == "response_format"

@@ -211,7 +211,7 @@ async def test_the_fallback_answers_for_what_this_machine_cannot_run(hybrid, clo
             reply = await http.post("/v1/chat/completions", json={"model": model, "stream": stream, **ASK})
             assert reply.status_code == 200
             assert '"model":"cloud/big"' in reply.text
-            assert "Its requests go to cloud/big." in caplog.text
+            assert "Its requests go to cloud/big instead." in caplog.text
             caplog.clear()
         assert (await http.get("/openai/load/elsewhere")).status_code == 501
         for model, status in (("nothing", 404), ("slow", 404)):  # unknown; to be downloaded
