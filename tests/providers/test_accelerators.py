@@ -105,8 +105,8 @@ def test_without_its_packages_a_probe_names_the_command_that_brings_them(provide
 def test_on_another_platform_a_probe_says_for_which_it_is_made(provider, here):
     here("linux", "riscv64")
     report = provider.probe()
-    assert report.problem.startswith("It is made for ")
-    assert report.problem.endswith("this is linux on riscv64.")
+    assert report.problem.startswith("It supports ")
+    assert report.problem.endswith("this machine runs linux on riscv64.")
     assert report.remedy.startswith("https://")
 
 
@@ -126,7 +126,7 @@ def test_a_library_in_the_settings_reaches_the_worker_and_is_missed_if_it_is_not
     ((variable, value),) = provider.environment(options).items()
     monkeypatch.setenv(variable, value)
     report = provider.probe()
-    assert f"There is no library /nowhere/lib.so; providers.{provider.alias}.library names it" in report.problem
+    assert f"The library /nowhere/lib.so of providers.{provider.alias}.library does not exist." in report.problem
     assert provider.environment(provider.options_type()) == {}
 
 
@@ -142,7 +142,7 @@ def test_what_is_no_library_is_refused_with_the_libraries_reason(tmp_path, here,
 @pytest.mark.parametrize(
     ("missing", "problem", "remedy"),
     [
-        ("libcuda.so.1", "Its driver is missing: there is no libcuda.so.1", "https://www.nvidia.com/drivers"),
+        ("libcuda.so.1", "Its driver is missing (libcuda.so.1 was not found)", "https://www.nvidia.com/drivers"),
         ("libtensorrt_rtx.so.1", "The library libtensorrt_rtx.so.1 is missing", "cupola provider install tensorrt-rtx"),
     ],
 )
@@ -179,7 +179,7 @@ def test_the_refusal_of_the_library_itself_becomes_a_sentence_with_the_command_t
     name, genai_name = NAMES[alias]
     target = Target(provider=name, genai_name=genai_name, host_cache=False)
     command = "cuda" if alias == "tensorrt-rtx" else alias  # what both lack is onnxruntime-genai's part for CUDA
-    with pytest.raises(LoadError, match=rf"ONNX Runtime refuses it: .*Run `cupola provider install {command}`\.$"):
+    with pytest.raises(LoadError, match=rf"ONNX Runtime rejected it: .*Run `cupola provider install {command}`\.$"):
         open_session(tiny, setup=RuntimeSetup(target=target), limits=Limits())
 
 
@@ -252,7 +252,7 @@ def test_a_built_in_provider_is_told_its_device_by_option(monkeypatch, here, tin
     here(*WINDOWS_X64)
     provider.load(tiny, found[0].device, msgspec.convert(options, provider.options_type), Limits())
     recorder = Recorder()
-    opened[0].write(recorder)
+    opened[0].apply_to(recorder)
     name = NAMES[provider.alias][1]
     assert recorder.told[:2] == [("clear_providers",), ("append_provider", name)]
     written_options = {key: value for call, _, key, value in recorder.told[2:] if call == "set_provider_option"}
@@ -265,7 +265,7 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(monkeypatch, ti
     provider = provider_of("cuda")
     found = [devices.FoundDevice(Device(provider.name, "GPU", "some card"))]
     monkeypatch.setattr("cupola_providers.runtime.loading.find_devices", lambda accelerator: found)
-    with pytest.raises(LoadError, match=r"has no GPU 1 here; it has GPU 0 \(some card\)"):
+    with pytest.raises(LoadError, match=r"has no GPU 1 on this machine. Available: GPU 0 \(some card\)"):
         provider.load(tiny, Device(provider.name, "GPU", index=1), provider.options_type(), Limits())
 
 

@@ -180,7 +180,7 @@ def test_output_that_is_not_a_number_fails_the_turn(tmp_path):
     weights.write_bytes(b"\xff" * weights.stat().st_size)  # as float32: NaN
     answer = run_turn(untried(tmp_path), turn([20], 4))
     assert answer.tokens == []
-    assert "not a number" in answer.error.fields["detail"]
+    assert "NaN or infinite" in answer.error.fields["detail"]
 
 
 def test_a_forward_pass_that_fails_fails_its_turn_and_forgets_the_cache(session):

@@ -107,7 +107,7 @@ def test_guidance_is_the_engines_own(session):
 
 
 def test_dynamic_batching_on_a_cpu_is_a_clear_error(folder):
-    with pytest.raises(LoadError, match="engine refuses it"):
+    with pytest.raises(LoadError, match="engine rejected it"):
         opened(folder, {"dynamic_batching": {"max_batch_size": 4}})
 
 

@@ -266,5 +266,5 @@ def test_a_graph_that_holds_its_weights_itself_is_rewritten_while_it_is_small(tm
     assert opened(folder).main.graph.picks_logits
     (folder / "model.slots.onnx").unlink()
     monkeypatch.setattr("cupola_providers.runtime.slots.loading._LARGEST_GRAPH_BYTES", 1000)
-    assert "holds the weights itself" in opened(folder).remarks[0]
+    assert "contains its weights" in opened(folder).remarks[0]
     assert onnxruntime.InferenceSession(folder / "model.onnx")

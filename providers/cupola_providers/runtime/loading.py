@@ -101,9 +101,8 @@ def _slots_for(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, limi
     context_length = limits.context_length or config.model.context_length
     budget = setup.kv_budget_bytes
     if not SlotPlan.for_budget(budget, bytes_per_token=graph.kv_bytes_per_token, context_length=context_length):
-        return (
-            f"{budget / 1e6:,.0f} MB are not enough for a KV cache of {graph.kv_bytes_per_token / 1e3:,.0f} kB a token"
-        )
+        needed = f"{graph.kv_bytes_per_token / 1e3:,.0f} kB per token"
+        return f"{budget / 1e6:,.0f} MB are not enough for a KV cache of {needed}"
     return graph
 
 

@@ -128,7 +128,7 @@ def nameless_vocabulary(graph):
         (set_operator("MultiHeadAttention"), "other attention"),
         (set_operator("Identity"), "2 GroupQueryAttention for 3 layers"),
         (rename_input, "no input attention_mask"),
-        (add_input, "wants the input position_ids"),
+        (add_input, "requires the input position_ids"),
         (set_type("past", onnx.TensorProto.FLOAT16), "not float32"),
         (set_type("input_ids", onnx.TensorProto.INT32), "not int64"),
         (compute_rotary_table, "rotary tables"),
