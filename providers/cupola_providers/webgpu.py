@@ -83,7 +83,7 @@ class WebGpuProvider(AcceleratorProvider):
     accelerator = _WEBGPU
     device_types = ("GPU",)
     requirements = requirements(*RUNTIME, "onnxruntime-ep-webgpu==0.4.0", on=_PLATFORMS)
-    prerequisites = f"It wants the driver of the graphics, with Vulkan on Linux: {_WEBGPU.link}"
+    prerequisites = f"Requires the GPU's driver, with Vulkan on Linux: {_WEBGPU.link}"
     options_type = WebGpuOptions
 
 

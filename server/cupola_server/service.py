@@ -31,7 +31,7 @@ class RunningService:
     """One service, kept up by whoever starts and stops it.
 
     Attributes:
-        stopping: Set by whoever wants it to stop, from inside or outside; `serve` waits for it.
+        stopping: Set to stop the service, from inside or outside; `serve` waits for it.
         urls: Base URLs under which it answers; none before it listens.
     """
 
@@ -122,7 +122,7 @@ def _health(plugins: PluginSet) -> Health:
 def _raise_file_limit() -> None:
     """Raise the limit of open files as far as the system allows; the usual 1024 limit the connections too much."""
     try:
-        import resource  # noqa: PLC0415 - there is none on Windows, and no such limit
+        import resource  # noqa: PLC0415 - not available on Windows, which has no such limit
     except ImportError:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

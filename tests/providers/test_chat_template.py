@@ -78,7 +78,7 @@ def test_the_turn_is_left_open_and_options_are_variables(rendered):
 
 @pytest.mark.parametrize("name", ["messages", "tools"])
 def test_an_option_may_not_hide_messages_or_tools(tmp_path, name):
-    with pytest.raises(InvalidParameterError, match=f"{name} cannot be given") as caught:
+    with pytest.raises(InvalidParameterError, match=f"{name} is reserved") as caught:
         template(tmp_path, "x").render([USER], (), {name: []})
     assert caught.value.param == "chat_template_kwargs"
 
@@ -95,11 +95,11 @@ def test_the_date_is_todays(rendered):
 
 def test_a_refusal_is_passed_on_in_the_templates_own_words(rendered):
     said = refusal(rendered, "{{ raise_exception('Roles must alternate') }}")
-    assert said == "The model's chat template refuses these messages: Roles must alternate"
+    assert said == "The model's chat template rejected these messages: Roles must alternate"
 
 
 def test_a_template_that_calls_itself_without_end_is_an_error(rendered):
-    assert "calls itself without end" in refusal(rendered, "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}")
+    assert "recurses infinitely" in refusal(rendered, "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_template_that_calls_itself_without_end_is_an_error(rendered):
     ],
 )
 def test_what_a_template_may_not_or_cannot_do_is_an_error(rendered, source):
-    assert refusal(rendered, source).startswith("The model's chat template refuses these messages: ")
+    assert refusal(rendered, source).startswith("The model's chat template rejected these messages: ")
 
 
 def test_a_template_file_wins_over_the_config(tmp_path):

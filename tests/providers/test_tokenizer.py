@@ -255,12 +255,12 @@ def test_a_template_that_refuses_says_why_in_its_own_words(tiny_folder):
     tokenizer = with_template(tiny_folder, "{{ raise_exception('Roles must alternate') }}")
     with pytest.raises(RequestError) as caught:
         tokenizer.render(user("x"))
-    assert str(caught.value) == "The model's chat template refuses these messages: Roles must alternate"
+    assert str(caught.value) == "The model's chat template rejected these messages: Roles must alternate"
 
 
 @pytest.mark.parametrize("template", ["{% for", "{{ messages[7].content }}", "{{ 1 / 0 }}"])
 def test_a_broken_template_is_a_request_error(tiny_folder, template):
-    with pytest.raises(RequestError, match="refuses these messages: .+"):
+    with pytest.raises(RequestError, match="rejected these messages: .+"):
         with_template(tiny_folder, template).render(user("x"))
 
 

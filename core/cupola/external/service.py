@@ -98,7 +98,7 @@ class ExternalService:
 
     def _http(self) -> "httpx.AsyncClient":
         if self._client is None:
-            import httpx  # noqa: PLC0415 - takes a moment that only services elsewhere are worth
+            import httpx  # noqa: PLC0415 - slow to import, and needed for external services only
 
             settings = self.settings
             timeout = httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s, pool=None)

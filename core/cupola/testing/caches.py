@@ -1,6 +1,6 @@
-"""What every cache store must do, as tests: subclass `CacheStoreSuite` and give it an empty one.
+"""Conformance tests for cache stores: subclass `CacheStoreSuite` and provide an empty store.
 
-For a store of your own::
+Example::
 
     from cupola.testing import CacheStoreSuite
 
@@ -28,7 +28,7 @@ _A_WHILE_S = 0.2
 
 
 def write_files(folder: Path, files: Mapping[str, bytes] = FILES) -> None:
-    """Write files, the content by relative path."""
+    """Write files; `files` maps relative paths to contents."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def write_files(folder: Path, files: Mapping[str, bytes] = FILES) -> None:
 
 
 async def commit_model(store: CacheStore, model: ModelInfo = MODEL, files: Mapping[str, bytes] = FILES) -> CachedModel:
-    """Put a model into a store."""
+    """Add a model to a store."""
     async with await store.reserve(model) as staging:
         write_files(staging.path, files)
         return await staging.commit()
@@ -44,7 +44,7 @@ async def commit_model(store: CacheStore, model: ModelInfo = MODEL, files: Mappi
 
 @pytest.mark.anyio
 class CacheStoreSuite:
-    """Conformance tests for cache stores. Override the fixture `store`; `anyio_backend` too if yours runs on trio.
+    """Conformance tests for cache stores. Override the fixture `store`, and `anyio_backend` to test on trio.
 
     Attributes:
         verifies: Set to False if the store has no `verify`.
@@ -61,7 +61,7 @@ class CacheStoreSuite:
 
     @pytest.fixture
     def store(self) -> CacheStore:
-        """Return an empty store that can be written. Each test gets one of its own."""
+        """Return an empty, writable store. Each test gets a new one."""
         raise NotImplementedError("override the fixture `store`")
 
     async def test_it_has_a_name_and_an_absolute_location(self, store: CacheStore) -> None:
@@ -281,7 +281,7 @@ class CacheStoreSuite:
     @staticmethod
     def _need(ability: bool) -> None:
         if not ability:
-            pytest.skip("the store does not offer it")
+            pytest.skip("the store does not support it")
 
     async def _reserve_soon(self, store: CacheStore, *, keep: bool = False) -> Staging:
         with anyio.fail_after(_SOON_S):
@@ -292,4 +292,4 @@ class CacheStoreSuite:
 
 
 def _ignore(event: ProgressEvent) -> None:
-    """Take no interest in progress."""
+    """Ignore progress."""

@@ -1,6 +1,6 @@
-"""What every catalog source must do, as tests: subclass `CatalogSourceSuite` and give it one.
+"""Conformance tests for catalog sources: subclass `CatalogSourceSuite` and provide a source.
 
-For a source of your own::
+Example::
 
     from cupola.testing import CatalogSourceSuite
 
@@ -25,16 +25,16 @@ from cupola.downloads.files import target_paths
 
 
 class FolderStaging(Staging):
-    """A staging folder of no store."""
+    """A staging folder without a store."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     async def commit(self) -> CachedModel:
-        raise AssertionError("committing is up to whoever called `fetch`")
+        raise AssertionError("`fetch` must not commit; its caller does")
 
     async def discard(self) -> None:
-        raise AssertionError("discarding is up to whoever called `fetch`")
+        raise AssertionError("`fetch` must not discard; its caller does")
 
     async def release(self) -> None:
         """Do nothing."""
@@ -45,7 +45,7 @@ class CatalogSourceSuite:
     """Conformance tests for catalog sources. Override the fixture `source`, which must list at least one model.
 
     Attributes:
-        fetches: Whether the first model may be fetched for real; set it where that costs little.
+        fetches: Whether to really fetch the first model. Set it if the model is small.
     """
 
     fetches: ClassVar[bool] = False
@@ -105,7 +105,7 @@ class CatalogSourceSuite:
 
     async def test_fetching_brings_a_whole_model_and_nothing_else(self, source: CatalogSource, tmp_path: Path) -> None:
         if not self.fetches:
-            pytest.skip("set `fetches` to have a model fetched for real")
+            pytest.skip("set `fetches` to test fetching a model")
         model = (await source.models())[0]
         events: list[ProgressEvent] = []
         await source.fetch(model, FolderStaging(tmp_path), HttpDownloader(), events.append)

@@ -1,4 +1,4 @@
-"""Opens an engine that has the plugins under test and little else."""
+"""Opens an engine with only the plugins under test and a temporary cache."""
 
 import os
 import sys
@@ -30,16 +30,16 @@ async def engine_with(
     model: Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[Engine]:
-    """Open an engine with these plugins, a cache in a folder, and a model for each of their execution providers.
+    """Open an engine with plugins, a cache in a folder, and a model for each of their execution providers.
 
-    The models go by the alias "example", and "example-ALIAS" for the provider of that alias. A provider that wants an
-    environment of its own gets one that sees what this interpreter sees, so that nothing is installed.
+    The models have the alias "example", or "example-ALIAS" for the provider with that alias. A provider with its own
+    environment gets one that shares this interpreter's packages, so that nothing is installed.
 
     Args:
-        plugins: Modules that hold hooks, or references, "module" or "module:attribute".
+        plugins: Plugin modules, or references "module" or "module:attribute".
         folder: An empty folder, such as pytest's `tmp_path`.
-        model: The folder of a model that the providers run; without one it is a genai_config.json alone.
-        settings: Sections of the settings, beside those that keep the engine in the folder.
+        model: The folder of a model for the providers; by default it has only a genai_config.json.
+        settings: Further sections of the settings.
     """
     references = [each if isinstance(each, str) else each.__name__ for each in plugins]
     found = [EntryPoint(each.replace(":", "."), each, GROUP) for each in references]
@@ -50,7 +50,7 @@ async def engine_with(
         if entry.provider.requirements:
             adopt_environment(entry, chosen)
     examples = _Examples(_models(providers), model)
-    plugin_set = PluginSet(chosen, [*found, _CACHE, examples])  # type: ignore[list-item] # it is one in all that counts
+    plugin_set = PluginSet(chosen, [*found, _CACHE, examples])  # type: ignore[list-item] # a structural entry point
     with paths_for_workers():
         async with open_engine(chosen, plugin_set) as engine:
             yield engine
@@ -58,7 +58,7 @@ async def engine_with(
 
 @contextmanager
 def paths_for_workers() -> Iterator[None]:
-    """Let the processes that the block starts import what this one can."""
+    """Make this interpreter's packages importable in processes that the block starts."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     try:
@@ -71,7 +71,7 @@ def paths_for_workers() -> Iterator[None]:
 
 
 def adopt_environment(entry: ProviderEntry, settings: Settings) -> None:
-    """Make an environment for a provider that sees what this interpreter sees."""
+    """Create an environment for a provider that shares this interpreter's packages."""
     environments = Environments(settings.environments_dir)
     with environments.build_folder() as folder:
         built = folder / "venv"
@@ -83,7 +83,7 @@ def adopt_environment(entry: ProviderEntry, settings: Settings) -> None:
 
 
 class _Examples:
-    """A plugin, and the entry point that leads to it: of a plugin that no module holds."""
+    """A plugin that is its own entry point, because no module contains it."""
 
     name, value, dist = "examples", "examples", None
 

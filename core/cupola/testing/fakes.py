@@ -1,4 +1,4 @@
-"""Small implementations of the contracts that need no runtime, no model and no network, and pass the suites."""
+"""Small implementations of the contracts without runtime, model or network. They pass the conformance suites."""
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -55,7 +55,7 @@ MODEL = ModelInfo(id="fake-generic-cpu:1", alias="fake", source="fakes", publish
 
 
 class CharacterTokenizer(Tokenizer):
-    """A token is the code point of a character."""
+    """A tokenizer whose tokens are code points."""
 
     def render(self, prompt: ChatPrompt) -> list[int]:
         """Join the messages."""
@@ -79,7 +79,7 @@ class _Characters:
 
 
 class RepeatingSession(Session):
-    """Answers with the prompt, from its start again when it is over; a temperature mixes it up."""
+    """Repeats the prompt; with a temperature, in random order."""
 
     kind, reason, capacity, context_length = "generator", "it is a fake", 2, 1024
 
@@ -90,18 +90,18 @@ class RepeatingSession(Session):
         self._computed: dict[int, int] = {}
 
     def check(self, turn: Turn) -> None:
-        """Refuse what it cannot do."""
+        """Reject unsupported fields."""
         if turn.guidance or turn.top_logprobs is not None or turn.min_tokens:
-            raise RequestError(detail="A repeating session knows no guidance, no log probabilities and no min_tokens.")
+            raise RequestError(detail="A repeating session does not support guidance, log probabilities or min_tokens.")
         if not turn.prompt or not all(0 <= token <= 0x10FFFF for token in turn.prompt):
-            raise RequestError(detail="The prompt is empty, or holds a number that is no token.")
+            raise RequestError(detail="The prompt is empty, or contains an invalid token.")
 
     def admit(self, turn: Turn) -> None:
-        """Take a turn in."""
+        """Accept a turn."""
         self._turns[turn.id], self._computed[turn.id] = turn, 0
 
     def step(self) -> Sequence[TokenEvent]:
-        """Read a chunk of each new prompt, and write a token of each other answer."""
+        """Compute a chunk of each prompt, or one token of each answer."""
         events = []
         for turn in list(self._turns.values()):
             done = self._computed[turn.id]
@@ -113,7 +113,7 @@ class RepeatingSession(Session):
         return events
 
     def cancel(self, turn_id: int) -> None:
-        """Forget a turn."""
+        """Remove a turn."""
         self._turns.pop(turn_id, None)
 
     def _write(self, turn: Turn, position: int) -> TokenEvent:
@@ -129,13 +129,13 @@ class RepeatingSession(Session):
 
 
 class RepeatingProvider(ExecutionProvider):
-    """Opens repeating sessions, for any folder that holds a genai_config.json."""
+    """Opens repeating sessions for any folder with a genai_config.json."""
 
     name = "RepeatingExecutionProvider"
     device_types = ("CPU",)
 
     def probe(self) -> ProviderReport:
-        """Report the one device."""
+        """Report its only device."""
         return ProviderReport(self.name, (Device(self.name, "CPU", "fake"),))
 
     def load(self, model: ModelFiles, device: Device, options: Any, limits: Limits) -> Session:  # noqa: ARG002
@@ -146,7 +146,7 @@ class RepeatingProvider(ExecutionProvider):
 
 
 class Shelf(CatalogSource):
-    """Lists models whose files lie in a folder of this machine; without one, a model is an empty genai_config.json."""
+    """Lists models with the files of a local folder; without one, a model is an empty genai_config.json."""
 
     name = "fakes"
 
@@ -154,11 +154,11 @@ class Shelf(CatalogSource):
         self._models, self._folder = models, folder
 
     async def models(self) -> Sequence[ModelInfo]:
-        """List them."""
+        """Return the models."""
         return self._models
 
     async def files(self, model: ModelInfo) -> Sequence[RemoteFile]:  # noqa: ARG002
-        """Say that there is nothing to download."""
+        """Return no files, because nothing is downloaded."""
         return ()
 
     async def fetch(self, model: ModelInfo, staging: Staging, downloader: Downloader, progress: Progress) -> None:  # noqa: ARG002
@@ -173,7 +173,7 @@ class Shelf(CatalogSource):
 
 
 class FakeEngine:
-    """An engine without models, for front-ends: every turn answers with a script.
+    """An engine without models, to test front-ends: every turn answers with a script.
 
     Attributes:
         script: The pieces of every answer. An event is waited for.
@@ -191,22 +191,22 @@ class FakeEngine:
 
     @property
     def cache_location(self) -> Path:
-        """A folder that nobody reads."""
+        """A placeholder folder."""
         return Path("/nowhere")
 
     def devices(self) -> Sequence[Device]:
-        """List the processor."""
+        """Return a CPU device."""
         return (Device("CPUExecutionProvider", "CPU"),)
 
     async def use_gpu(self, index: int) -> None:
         """Do nothing."""
 
     async def models(self) -> Sequence[ModelStatus]:
-        """List the one model."""
+        """Return the only model."""
         return (ModelStatus(MODEL, cached=True, loaded=True),)
 
     async def resolve(self, name: str) -> ModelStatus:
-        """Find the one model."""
+        """Return the only model."""
         if name.lower() not in (MODEL.id, MODEL.name, MODEL.alias):
             raise ModelNotFoundError(model=name, near=MODEL.alias)
         return (await self.models())[0]
@@ -225,19 +225,19 @@ class FakeEngine:
             self.running -= 1
 
     async def tokenize(self, name: str, prompt: ChatPrompt | TextPrompt) -> Sequence[int]:
-        """Return code points."""
+        """Convert text to code points."""
         await self.resolve(name)
         tokenizer = CharacterTokenizer()
         return tokenizer.render(prompt) if isinstance(prompt, ChatPrompt) else tokenizer.encode(prompt.text)
 
     async def detokenize(self, name: str, tokens: Sequence[int]) -> str:
-        """Return characters."""
+        """Convert code points to text."""
         await self.resolve(name)
         return "".join(map(chr, tokens))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Refuse: the model makes no embeddings."""
-        raise RequestError(detail=f"{request.model!r} makes no embeddings.")
+        """Reject: the model is not an embedding model."""
+        raise RequestError(detail=f"{request.model!r} is not an embedding model.")
 
     async def load(
         self,
@@ -248,36 +248,36 @@ class FakeEngine:
         device: str | None = None,  # noqa: ARG002
         use_fallback: bool = False,  # noqa: ARG002 - there is none
     ) -> ResidentStatus:
-        """Say that it is loaded."""
+        """Return the loaded model."""
         return ResidentStatus((await self.resolve(name)).info, self.report, 1, self.running, ttl_s, ttl_s)
 
     async def register(self, service: str, model: str, base_url: str) -> ModelStatus:  # noqa: ARG002
-        """Refuse it."""
-        raise RequestError(detail="A fake offers no models of other services.")
+        """Reject external models."""
+        raise RequestError(detail="A fake engine has no external models.")
 
     async def unload(self, name: str, *, force: bool = False, wait_s: float | None = None) -> bool:  # noqa: ARG002
-        """Say that it was loaded."""
+        """Return True, as for a loaded model."""
         await self.resolve(name)
         return True
 
     def residents(self) -> Sequence[ResidentStatus]:
-        """List the one model."""
+        """Return the only model."""
         return (ResidentStatus(MODEL, self.report, 1, self.running, None, None),)
 
     async def download(self, name: str, progress: Progress | None = None) -> CachedModel:  # noqa: ARG002
-        """Say that it is here."""
+        """Return the cached model."""
         return CachedModel((await self.resolve(name)).info, self.cache_location, 1)
 
     async def start_download(self, name: str) -> DownloadStatus:
-        """Say that it is here."""
+        """Return a finished download."""
         return DownloadStatus((await self.resolve(name)).info, "done", ProgressEvent("download", 1, 1))
 
     def cancel_download(self, model_id: str) -> bool:  # noqa: ARG002
-        """Find none."""
+        """Return False, as for no download."""
         return False
 
     def downloads(self) -> Sequence[DownloadStatus]:
-        """List none."""
+        """Return no downloads."""
         return ()
 
 
@@ -297,7 +297,7 @@ class _Scripted:
 
 
 class PlainFrontend(ApiFrontend):
-    """Answers `POST /plain` with the answer to the text that is sent."""
+    """Responds to `POST /plain` with the answer to the text in the body."""
 
     name = "plain"
     prefixes = ("/plain",)

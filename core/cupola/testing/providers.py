@@ -1,6 +1,6 @@
-"""What every execution provider must do, as tests: subclass `ExecutionProviderSuite` and say where yours is.
+"""Conformance tests for execution providers: subclass `ExecutionProviderSuite` and provide a provider.
 
-For a provider of your own::
+Example::
 
     from cupola.testing import ExecutionProviderSuite
 
@@ -13,9 +13,9 @@ For a provider of your own::
 
         @pytest.fixture
         def model_path(self):
-            return Path("a folder of a small model")  # without one, loading is not tested
+            return Path("folder/of/a/small/model")  # optional; loading is not tested without it
 
-Its sessions have a suite of their own, `SessionSuite`.
+Sessions have their own suite, `SessionSuite`.
 """
 
 import re
@@ -55,11 +55,11 @@ _IMPORTED = "import importlib, sys; importlib.import_module(sys.argv[1]); print(
 
 @pytest.mark.anyio
 class ExecutionProviderSuite:
-    """Conformance tests for execution providers. Override the fixture `provider`, and `model_path` if you can.
+    """Conformance tests for execution providers. Override the fixture `provider`, and `model_path` if possible.
 
     Attributes:
-        reference: Your plugin, as in its entry point: "module" or "module:attribute".
-        options: Settings of the provider to test with, beside its defaults.
+        reference: The plugin's entry point, "module" or "module:attribute".
+        options: Options of the provider that differ from its defaults.
     """
 
     reference: ClassVar[str]
@@ -77,17 +77,17 @@ class ExecutionProviderSuite:
 
     @pytest.fixture
     def model_path(self) -> Path | None:
-        """Return the folder of a model that it runs on the first device that it finds; None tests no loading."""
+        """Return the folder of a model for the provider's first device; None skips the tests of loading."""
         return None
 
     @pytest.fixture
     def settings(self, provider: ExecutionProvider) -> Settings:
-        """Return settings with its options."""
+        """Return settings with the provider's options."""
         return Settings(providers={provider.alias: self.options} if self.options else {})
 
     @pytest.fixture
     def entry(self, provider: ExecutionProvider, settings: Settings) -> ProviderEntry:
-        """Return the provider as the engine finds it."""
+        """Return the provider as the engine loads it."""
         found = PluginSet(settings, [EntryPoint("suite", self.reference, GROUP)])
         assert found.failures == []
         assert found.conflicts == []
@@ -168,14 +168,14 @@ class ExecutionProviderSuite:
             entry.provider.load(ModelFiles("suite:1", tmp_path), device, entry.options, Limits())
 
     async def probed(self, entry: ProviderEntry, settings: Settings) -> ProviderReport:
-        """Have the provider probed, as the engine does it, in this interpreter."""
+        """Probe the provider in a process of this interpreter, as the engine does."""
         with paths_for_workers():
             finding = await probe(entry, settings, Interpreter(), timeout_s=_PROBE_S)
         assert finding.ran, finding.report.problem
         return finding.report
 
     async def device(self, entry: ProviderEntry, settings: Settings, model_path: Path | None) -> Device:
-        """Return the first device; skip the test where there is none, or no model."""
+        """Return the first device; skips the test if there is no device or no model."""
         if model_path is None:
             pytest.skip("override the fixture `model_path` to test loading")
         report = await self.probed(entry, settings)

@@ -1,6 +1,6 @@
-"""What every session must do, as tests: subclass `SessionSuite` and give it one.
+"""Conformance tests for sessions: subclass `SessionSuite` and provide a session.
 
-For a provider of your own::
+Example::
 
     from cupola.testing.sessions import SessionSuite
 
@@ -31,13 +31,17 @@ GREEDY = Sampling(temperature=0.0)
 
 @dataclass(slots=True)
 class Answer:
-    """What came of one turn.
+    """The result of one turn.
 
     Attributes:
-        steps: Steps in which it had an event.
-        silent_steps: Those among them, from the first on, in which it got no token: its prefill.
-        stop_token: The stop token that ended it.
-        logprobs: As reported, one per token where the turn asks for them.
+        tokens: The generated tokens.
+        logprobs: One entry per token if the turn requests them.
+        stop_token: The stop token that ended the turn.
+        finish: Why the turn ended; None if it failed or is not over.
+        error: The error of a failed turn.
+        cached_tokens: Number of prompt tokens from the KV cache.
+        steps: Number of steps with an event of the turn.
+        silent_steps: Number of steps before the first token, which are its prefill.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -51,14 +55,14 @@ class Answer:
 
     @property
     def over(self) -> bool:
-        """Whether its last event has come."""
+        """Whether the turn has ended."""
         return self.finish is not None or self.error is not None
 
     def add(self, event: TokenEvent) -> None:
         """Add an event.
 
         Raises:
-            AssertionError: The turn was over already, or the event both fails and finishes it.
+            AssertionError: The turn has already ended, or the event has both a finish reason and an error.
         """
         assert not self.over, f"turn {event.turn_id} got an event after its last one"
         assert event.finish is None or event.error is None, f"turn {event.turn_id} both finished and failed"
@@ -71,10 +75,10 @@ class Answer:
 
 
 def run_turns(session: Session, turns: Iterable[Turn], *, max_steps: int = 20_000) -> dict[int, Answer]:
-    """Run turns as a worker does: admit while there is capacity, step until all are over.
+    """Run turns like a worker: admit them while there is capacity, and step until all have ended.
 
     Raises:
-        AssertionError: An event came for no active turn or after a turn's last one, or it takes too many steps.
+        AssertionError: An event belongs to no active turn, follows a turn's last event, or `max_steps` is exceeded.
     """
     waiting = list(turns)
     answers: dict[int, Answer] = {}
@@ -88,26 +92,26 @@ def run_turns(session: Session, turns: Iterable[Turn], *, max_steps: int = 20_00
         if not active:
             return answers
         for event in session.step():
-            assert event.turn_id in active, f"an event came for turn {event.turn_id}, which is not active"
+            assert event.turn_id in active, f"received an event of turn {event.turn_id}, which is not active"
             answers[event.turn_id].add(event)
             if answers[event.turn_id].over:
                 active.remove(event.turn_id)
-    raise AssertionError(f"turns {sorted(active)} are not over after {max_steps} steps")
+    raise AssertionError(f"turns {sorted(active)} have not ended after {max_steps} steps")
 
 
 def run_turn(session: Session, turn: Turn) -> Answer:
-    """Run one turn by itself."""
+    """Run a single turn."""
     return run_turns(session, [turn])[turn.id]
 
 
 class SessionSuite:
-    """Conformance tests for sessions. Override the fixture `session`, and the numbers if yours differ.
+    """Conformance tests for sessions. Override the fixture `session`, and the attributes if they differ.
 
     Attributes:
-        vocab_size: Prompts are made of tokens below this and from `first_token` on.
-        first_token: Where ordinary tokens start.
-        prefill_chunk: The limit the session was opened with.
-        unsupported: Fields of `Turn` that the session cannot honour: "stop_token_ids", "min_tokens", "top_logprobs",
+        vocab_size: Exclusive upper bound of the tokens in prompts.
+        first_token: The first ordinary token.
+        prefill_chunk: The limit that the session was opened with.
+        unsupported: Fields of `Turn` that the session does not support: "stop_token_ids", "min_tokens", "top_logprobs",
             "guidance". It must refuse them in `check`.
     """
 
@@ -118,24 +122,24 @@ class SessionSuite:
 
     @pytest.fixture
     def session(self) -> Session:
-        """Return an open session whose context holds at least 256 tokens. Each test gets one of its own."""
+        """Return an open session with a context length of at least 256. Each test gets a new one."""
         raise NotImplementedError("override the fixture `session`")
 
     def prompt(self, length: int, *, seed: int = 1) -> list[int]:
-        """Make a prompt, the same for the same seed, that shares no long prefix with another seed's."""
+        """Return a deterministic prompt. Prompts of different seeds share no long prefix."""
         span = self.vocab_size - self.first_token
         return [self.first_token + (seed * 7919 + n * n * 31 + n * 17) % span for n in range(length)]
 
     def turn(self, turn_id: int, prompt: Sequence[int], max_tokens: int, sampling: Sampling = GREEDY) -> Turn:
-        """Make a turn that ends at `max_tokens` and not before."""
+        """Return a turn that ends exactly at `max_tokens`."""
         return Turn(turn_id, prompt, max_tokens, sampling, ignore_eos=True)
 
     def supported(self, session: Session, turn: Turn, field_name: str) -> Turn:
-        """Return a turn that uses a field; where that is not supported, see it refused and skip the test."""
+        """Return a turn that uses a field. If it is unsupported, check that it is rejected, and skip the test."""
         if field_name in self.unsupported:
             with pytest.raises(RequestError):
                 session.check(turn)
-            pytest.skip(f"refuses {field_name}, as it says")
+            pytest.skip(f"does not support {field_name}")
         session.check(turn)
         return turn
 
@@ -315,7 +319,7 @@ class SessionSuite:
                 session.check(self.turn(1, prompt, 4))
 
     def text(self, session: Session, answer: Answer) -> str:
-        """Return an answer's text."""
+        """Return the text of an answer."""
         stream = session.tokenizer.stream()
         return "".join(map(stream.push, answer.tokens)) + stream.flush()
 

@@ -1,7 +1,7 @@
 """The worker process: `python -m cupola.worker.child SOCKET PARENT_PID STEP_TIMEOUT`.
 
 It loads one model, runs its turns, and exits when the socket closes. It never outlives the service: on Linux the
-kernel kills it with its parent; elsewhere it notices the closed socket between two steps. A step that hangs is ended
+kernel kills it with its parent; otherwise it notices the closed socket between two steps. A step that hangs is ended
 by an alarm, even if it holds the GIL.
 """
 

@@ -49,7 +49,7 @@ class Architecture:
     Attributes:
         genai_type: The `model.type` of onnxruntime-genai.
         interleaves_rotary_rows: llama.cpp's converter reorders the rows of q and k so that the two values of a
-            rotary pair are neighbours; the graph wants them half a head apart.
+            rotary pair are adjacent; the graph requires them half a head apart.
         takes_rotary_factors: Its files may hold `rope_freqs.weight`, which divides the frequencies (Llama 3.1 on).
         biases: Queries, keys and values have a bias.
         normalizes_heads: Each head of queries and keys is normed before it is rotated.

@@ -1,7 +1,7 @@
-"""Chat templates, rendered as the publishers of models test them: with Jinja, set up as in Hugging Face transformers.
+"""Chat templates, rendered by Jinja with the same environment as in Hugging Face transformers.
 
-onnxruntime-genai has an engine of its own, but that takes no variables beside messages and tools, and a template that
-calls itself without end crashes the process. Here it is an error, and a template can touch nothing but its arguments.
+The engine of onnxruntime-genai supports no variables except messages and tools, and a template with infinite recursion
+crashes its process. Here it raises an error, and the sandbox limits a template to its arguments.
 """
 
 import json
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
-_OURS = ("messages", "tools")
+_RESERVED = ("messages", "tools")
 _FAULTS = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -49,22 +49,22 @@ class _TokenizerConfig(Struct, frozen=True):
     mask_token: str | _SpecialToken | None = None
 
     def special_tokens(self) -> dict[str, str]:
-        """Return the special tokens that have a name."""
+        """Return the special tokens by variable name."""
         named = {name: getattr(self, name) for name in self.__struct_fields__ if name.endswith("_token")}
         return {name: getattr(token, "content", token) for name, token in named.items() if token is not None}
 
 
 class ChatTemplate:
-    """The chat template of a model: chat_template.jinja, or what tokenizer_config.json has.
+    """The chat template of a model, from chat_template.jinja or tokenizer_config.json.
 
     Args:
         folder: The model's folder.
 
     Attributes:
-        source: What it says; empty where there is none.
+        source: The Jinja source; empty if there is none.
 
     Raises:
-        ModelFormatError: A file is there but cannot be read.
+        ModelFormatError: A file exists but cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,35 +76,37 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
     ) -> str:
-        """Render a chat, with the last turn left open for the assistant.
+        """Render a chat, followed by the start of the assistant's answer.
 
         Args:
-            messages: As templates expect them: role, content, and so on.
+            messages: Messages with role, content and so on, as templates expect them.
             tools: Functions in OpenAI's format.
             options: Further variables.
 
         Raises:
-            InvalidParameterError: An option has the name of a variable that is not for options.
-            RequestError: There is no template, or it refuses or fails.
+            InvalidParameterError: An option has a reserved name.
+            RequestError: There is no template, or it rejects the messages or fails.
         """
         if not self.source:
             raise RequestError(detail="This model has no chat template. Use completions, with a plain text prompt.")
-        if taken := [name for name in _OURS if name in options]:
-            detail = f"{taken[0]} cannot be given as a variable of the chat template; it has its own field."
+        if taken := [name for name in _RESERVED if name in options]:
+            detail = (
+                f"{taken[0]} is reserved and cannot be a variable of the chat template. Use the field of that name."
+            )
             raise InvalidParameterError(param="chat_template_kwargs", detail=detail)
         variables = {"add_generation_prompt": True, **self._special_tokens, **options}
         try:
             self._compiled = self._compiled or _environment().from_string(self.source)
             return self._compiled.render(variables, messages=messages, tools=tools or None)
         except _FAULTS as error:
-            reason = "it calls itself without end" if isinstance(error, RecursionError) else str(error)
-            raise RequestError(detail=f"The model's chat template refuses these messages: {reason}") from error
+            reason = "it recurses infinitely" if isinstance(error, RecursionError) else str(error)
+            raise RequestError(detail=f"The model's chat template rejected these messages: {reason}") from error
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}`, which marks the assistant's part for training and does nothing here."""
+    """The tag `{% generation %}`, which marks the assistant's text for training and has no effect here."""
 
-    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+    tags = {"generation"}  # noqa: RUF012 - as declared by Jinja
 
     def parse(self, parser: Any) -> Any:
         next(parser.stream)
@@ -128,7 +130,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Write JSON. The filter that Jinja brings is meant for HTML and would spell out `<`, `>` and `&`."""
+    """Encode JSON. Jinja's own filter is made for HTML and would escape `<`, `>` and `&`."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

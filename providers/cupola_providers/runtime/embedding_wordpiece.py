@@ -1,8 +1,8 @@
-"""BERT's tokenizer, WordPiece, which nearly all small embedding models have and onnxruntime-genai does not.
+"""BERT's WordPiece tokenizer, which most small embedding models use and onnxruntime-genai does not support.
 
-After Devlin et al. 2018 and the `BertNormalizer`, `BertPreTokenizer` and `WordPiece` of Hugging Face's tokenizers, to
-which the tests compare it. Written out here because that library cannot be installed without a client for a model hub
-and a dozen packages behind it.
+It follows Devlin et al. 2018 and the `BertNormalizer`, `BertPreTokenizer` and `WordPiece` of Hugging Face's tokenizers,
+and the tests compare it with that library. The library itself is not a dependency because it requires a client of a
+model hub and a dozen further packages.
 """
 
 import unicodedata
@@ -26,13 +26,13 @@ _IDEOGRAPHS = (
     (0xF900, 0xFAFF),
     (0x2F800, 0x2FA1F),
 )
-_DROPPED = {"Cc", "Cf", "Co"}  # as the reference has it: what Unicode leaves unassigned stays
-_NO_SPACES = "\x1c\x1d\x1e\x1f"  # space to Python's `split`, but not to Unicode
-_MOST_REMEMBERED = 20_000  # characters; a stranger can send all of Unicode
+_DROPPED = {"Cc", "Cf", "Co"}  # as in the reference: unassigned code points are kept
+_NO_SPACES = "\x1c\x1d\x1e\x1f"  # whitespace for `str.split`, but not in Unicode
+_MOST_REMEMBERED = 20_000  # cached characters; a client can send all of Unicode
 
 
 class BertNormalizer(Struct, frozen=True, tag_field="type"):
-    """What is done to a text before it is cut into words. Without a word on accents they go when case goes."""
+    """The normalization of a text. Accents are stripped if `strip_accents` is true, or None and `lowercase` is true."""
 
     clean_text: bool = True
     handle_chinese_chars: bool = True
@@ -41,14 +41,14 @@ class BertNormalizer(Struct, frozen=True, tag_field="type"):
 
 
 class BertPreTokenizer(Struct, frozen=True, tag_field="type"):
-    """Cuts at white space and around every punctuation character."""
+    """Splits at whitespace and around every punctuation character."""
 
 
 class WordPiece(Struct, frozen=True, tag_field="type"):
-    """The vocabulary. Pieces that continue a word begin with the prefix."""
+    """The vocabulary. Entries that continue a word start with the prefix."""
 
     vocab: dict[str, int]
-    unk_token: str = "[UNK]"  # noqa: S105 - no secret
+    unk_token: str = "[UNK]"  # noqa: S105 - not a secret
     continuing_subword_prefix: str = "##"
     max_input_chars_per_word: int = 100
 
@@ -58,7 +58,7 @@ class _TemplatePiece(Struct, frozen=True):
 
 
 class TemplateProcessing(Struct, frozen=True, tag_field="type"):
-    """Which special tokens surround a text."""
+    """The special tokens around a text, as a template."""
 
     single: list[_TemplatePiece]
 
@@ -70,7 +70,7 @@ class TemplateProcessing(Struct, frozen=True, tag_field="type"):
 
 
 class BertProcessing(Struct, frozen=True, tag_field="type"):
-    """The same, in the older form: one name and number each."""
+    """The special tokens around a text in the older format: name and id."""
 
     cls: tuple[str, int]
     sep: tuple[str, int]
@@ -87,7 +87,7 @@ class _AddedToken(Struct, frozen=True):
 
 
 class _TokenizerFile(Struct, frozen=True):
-    """A tokenizer.json of BERT's kind; any other does not decode."""
+    """A tokenizer.json with WordPiece. Decoding any other kind fails."""
 
     model: WordPiece
     normalizer: BertNormalizer
@@ -97,7 +97,7 @@ class _TokenizerFile(Struct, frozen=True):
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Tokenizes texts for an embedding model. Special tokens surround a text; none comes out of its characters.
+    """The tokenizer of an embedding model. Special tokens surround a text; its own characters never become one.
 
     Args:
         folder: The model's folder, with its tokenizer.json.
@@ -124,11 +124,11 @@ class WordPieceTokenizer(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest token."""
+        """The largest token id plus one."""
         return max(self._pieces) + 1
 
-    def render(self, prompt: ChatPrompt) -> list[int]:  # noqa: ARG002 - there is nothing to render it with
-        """Refuse: these models know no chats.
+    def render(self, prompt: ChatPrompt) -> list[int]:  # noqa: ARG002 - required by the contract
+        """Reject a chat: these models have no chat template.
 
         Raises:
             RequestError: Always.
@@ -136,15 +136,15 @@ class WordPieceTokenizer(Tokenizer):
         raise RequestError(detail="This model makes embeddings and has no chat template. Send a plain text.")
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize a text, between the special tokens that the model wants around it."""
+        """Tokenize a text, and add the model's special tokens around it."""
         words = text.translate(self._characters).split()
         return [*self._before, *(token for word in words for token in self._word(word)), *self._after]
 
     def token_bytes(self, token: int) -> bytes:
-        """Return a piece as it is written, after a space if it begins a word; case and spacing of texts are lost.
+        """Return the text of a token, after a space if it starts a word. Case and spacing of the input are lost.
 
         Raises:
-            InvalidParameterError: There is no such token.
+            InvalidParameterError: The token is not in the vocabulary.
         """
         piece = self._pieces.get(token)
         if piece is None:
@@ -155,11 +155,11 @@ class WordPieceTokenizer(Tokenizer):
         return (piece.removeprefix(prefix) if piece.startswith(prefix) else f" {piece}").encode()
 
     def stream(self, *, special: bool = False) -> TextStream:
-        """Open a decoder, for whoever has tokens to read."""
+        """Create a decoder of tokens."""
         return _PieceStream(self, hidden=frozenset() if special else frozenset(self._specials))
 
     def _word(self, word: str) -> list[int]:
-        """Cut a word greedily into the longest pieces there are; one that cannot be spelt is unknown as a whole."""
+        """Split a word greedily into the longest entries; a word that cannot be split is the unknown token."""
         if len(word) > self._model.max_input_chars_per_word:
             return [self._unknown]
         vocab, tokens, start, prefix = self._model.vocab, [], 0, ""
@@ -175,7 +175,7 @@ class WordPieceTokenizer(Tokenizer):
 
 
 class _PieceStream:
-    """A `TextStream` over whole pieces."""
+    """A `TextStream` over vocabulary entries."""
 
     def __init__(self, tokenizer: WordPieceTokenizer, hidden: frozenset[int]) -> None:
         self._tokenizer, self._hidden = tokenizer, hidden
@@ -188,7 +188,7 @@ class _PieceStream:
 
 
 class _Characters(dict[int, str]):
-    """A table for `str.translate`: what becomes of a character, with spaces where words are cut. Fills itself."""
+    """A table for `str.translate`, filled on demand: the normalized text of a character, with spaces around words."""
 
     def __init__(self, normalizer: BertNormalizer) -> None:
         super().__init__()
@@ -197,10 +197,10 @@ class _Characters(dict[int, str]):
     def __missing__(self, code: int) -> str:
         if len(self) >= _MOST_REMEMBERED:
             self.clear()
-        self[code] = text = self._normalized(chr(code))
+        self[code] = text = self._normalize(chr(code))
         return text
 
-    def _normalized(self, character: str) -> str:
+    def _normalize(self, character: str) -> str:
         rules = self._normalizer
         if rules.clean_text and _is_dropped(character):
             return ""
@@ -233,7 +233,7 @@ def _read(path: Path) -> _TokenizerFile:
     except OSError as error:
         problem = f"the file cannot be read ({error.strerror}). Delete the model's folder and download it again."
     except msgspec.ValidationError as error:
-        problem = f"embedding models need a tokenizer of BERT's kind (WordPiece), which this is not ({error})."
+        problem = f"embedding models need BERT's WordPiece tokenizer, which this is not ({error})."
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         problem = f"the file is damaged ({error}). Delete the model's folder and download it again."
     raise ModelFormatError(path=str(path), detail=problem)

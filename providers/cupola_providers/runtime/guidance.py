@@ -1,7 +1,7 @@
 """Guided answers: masks of the next tokens, so that an answer conforms to a schema, expression or grammar.
 
-llguidance knows the grammar and computes a mask over the vocabulary for each step, in less than a tenth of a
-millisecond as a rule. It never raises for what a user wrote, it answers with a message.
+llguidance parses the grammar and computes a mask over the vocabulary for each step, usually in less than 0.1 ms. It
+reports errors in user input as messages, not as exceptions.
 """
 
 from collections import OrderedDict
@@ -26,12 +26,12 @@ class Guide:
     """Constrains one answer.
 
     Args:
-        matcher: The grammar, at its beginning.
+        matcher: The compiled grammar, in its initial state.
         vocab_size: Length of a row of logits.
         eos_token_ids: Tokens that end an answer.
 
     Attributes:
-        problem: Why the turn cannot go on; empty while it can.
+        problem: Why the turn cannot continue; empty while it can.
     """
 
     def __init__(self, matcher: LLMatcher, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
@@ -46,10 +46,10 @@ class Guide:
         return bool(self._matcher.is_stopped())
 
     def mask(self, row: Logits) -> Logits:
-        """Return the logits with everything at minus infinity that may not come next.
+        """Return the logits (float32 [vocab]) with all tokens at minus infinity that are not allowed next.
 
-        An end-of-sequence token may come where the answer is complete. Where nothing else may, one is left to
-        choose, whatever bias and bans have made of it.
+        End-of-sequence tokens are allowed where the answer is complete. If nothing else is allowed, one of them is
+        kept even if bias or bans exclude it.
         """
         fill_next_token_bitmask(self._matcher, self._bits)
         self._note_problem()
@@ -72,7 +72,7 @@ class Guide:
 
 
 class Guides:
-    """Compiles what answers must conform to, for one session. What that takes is made when first asked for.
+    """Compiles guidance into grammars, for one session. The tokenizer's tables are created on first use.
 
     Args:
         tokenizer: The session's tokenizer.
@@ -89,11 +89,11 @@ class Guides:
         self._compiled: OrderedDict[Guidance, LLMatcher] = OrderedDict()
 
     def guide(self, guidance: Guidance) -> Guide:
-        """Make a guide for one answer.
+        """Create a guide for one answer.
 
         Raises:
-            InvalidParameterError: The schema, expression or grammar is damaged, not supported, or nothing that this
-                model can write conforms to it. The detail says what and where.
+            InvalidParameterError: The schema, expression or grammar is invalid or not supported, or no answer of this
+                model can conform to it. The detail gives the reason and the position.
         """
         if guidance not in self._compiled:
             self._compiled[guidance] = self._compile(guidance)
@@ -111,7 +111,7 @@ class Guides:
             self._spelling = Spelling(self._tokenizer, self._vocab_size, self._eos[0])
             self._native = native_tokenizer(self._spelling, self._eos)
         if strange := self._spelling.unwritable(literals(guidance)):
-            detail = f"{guidance.param} cannot be used: this model has no tokens to write {strange!a} with."
+            detail = f"{guidance.param} cannot be used: this model has no tokens for {strange!a}."
             raise InvalidParameterError(param=guidance.param, detail=detail)
         matcher = LLMatcher(self._native, grammar, log_level=0)
         fill_next_token_bitmask(matcher, allocate_token_bitmask(1, self._vocab_size))
@@ -122,12 +122,12 @@ class Guides:
 
 
 def native_tokenizer(spelling: "Spelling", eos_token_ids: Sequence[int]) -> LLTokenizer:
-    """Tell llguidance what each token stands for: the very bytes that answers are put together from."""
+    """Create llguidance's tokenizer from the bytes that answers are decoded from."""
     return LLTokenizer(TokenizerWrapper(spelling), n_vocab=len(spelling.tokens), eos_token=list(eos_token_ids))
 
 
 class Spelling:
-    """A vocabulary, in the terms of `TokenizerWrapper`."""
+    """A vocabulary with the interface of llguidance's `TokenizerWrapper`."""
 
     bos_token_id = None
 
@@ -138,21 +138,21 @@ class Spelling:
         self.special_token_ids = [token for token in tokenizer.vocabulary.specials if token < vocab_size]
 
     def __call__(self, text: bytes) -> list[int]:
-        """Return tokens that stand for exactly this, though it may end or begin in mid-character.
+        """Return tokens of exactly these bytes, which may start or end inside a character.
 
-        The tokenizer's own are best, as the model knows them. It may not have any: because this is no whole text, or
-        because it puts a space first or tidies up what it reads.
+        The tokenizer's own tokens are preferred, because the model was trained on them. They may not match: for partial
+        text, or if the tokenizer adds a space or normalizes its input.
         """
-        lead = len(self._tokenizer.encode(""))  # BOS, where there is one
+        lead = len(self._tokenizer.encode(""))  # BOS, if there is one
         tokens = self._tokenizer.encode(text.decode("utf-8", "replace"))[lead:]
         return tokens if b"".join(self.tokens[token] for token in tokens) == text else self._longest(text)
 
     def unwritable(self, texts: Iterable[str]) -> str:
-        """Return a character of the texts that no tokens can write; empty if all can be written."""
+        """Return a character of the texts that the vocabulary cannot express; empty if there is none."""
         return next((one for text in texts for one in text if not self._bytes.issuperset(one.encode())), "")
 
     def _longest(self, text: bytes) -> list[int]:
-        """Take the longest token that fits, and again, as far as there are any."""
+        """Tokenize greedily with the longest matching tokens, up to the first byte without a token."""
         tokens = []
         at = 0
         while at < len(text):

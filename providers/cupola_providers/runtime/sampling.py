@@ -1,18 +1,18 @@
-"""Choosing tokens from logits, for many turns at once.
+"""Sampling: choosing tokens from logits, for many turns at once.
 
-The order is vLLM's, which for what both know is that of Hugging Face transformers:
+The order of the steps is that of vLLM, and of Hugging Face transformers for the parameters it has:
 
 1. `logit_bias` is added to the raw logits,
 2. `repetition_penalty` (over prompt and answer; Keskar et al. 2019), then `frequency_penalty` and `presence_penalty`
-   (over the answer); banned tokens are then out of the question, and so is what a guide masks,
-3. temperature 0 takes the likeliest token and stops here; otherwise the logits are divided by it,
-4. `min_p`, then `top_k`, then `top_p` (Holtzman et al. 2019), each over what the one before has left,
-5. one uniform number of the turn's own generator picks from the rest.
+   (over the answer); banned tokens and tokens masked by a guide are set to minus infinity,
+3. temperature 0 selects the token with the largest logit and stops; otherwise the logits are divided by it,
+4. `min_p`, then `top_k`, then `top_p` (Holtzman et al. 2019), each over the tokens that the previous one kept,
+5. one uniform number of the turn's own generator selects one of the rest.
 
-Equal logits count as ordered by token id, so greedy, `top_k=1` and the borders of `top_p` are all well defined.
+Ties are ordered by token id, so greedy sampling, `top_k=1` and the boundary of `top_p` are deterministic.
 
-Each row is computed for itself: rows are long enough (49,152 to 200,000 tokens) that numpy gains nothing from doing
-several in one call, and this way a row's result cannot depend on its batch mates, to the last bit.
+Each row is computed separately. Rows are long (49,152 to 200,000 tokens), so numpy gains nothing from batching, and the
+result of a row cannot depend on the other rows of its batch.
 """
 
 import math
@@ -26,10 +26,10 @@ from cupola.errors import InvalidParameterError
 from cupola.provider import Sampling
 
 NO_TOKEN = -1
-"""What `sample` returns for a row whose logits are NaN, or infinite, or leave no token at all."""
+"""Result of `sample` for a row with NaN or infinite logits, or without any allowed token."""
 
 GREEDY_BELOW = 1e-5
-"""Temperatures under this are 0: dividing by them would overflow float32 (the same border as vLLM's)."""
+"""Temperatures below this count as 0, because the division would overflow float32 (as in vLLM)."""
 
 _BLOCK = 256
 _LOWEST = float(np.finfo(np.float32).min)
@@ -39,10 +39,10 @@ Ids = NDArray[np.int64]
 
 
 class TurnSampler:
-    """How one turn chooses its tokens, and what it has chosen so far.
+    """The sampling parameters of one turn, and the tokens that it has sampled.
 
     Args:
-        sampling: Nothing in it may be None but `seed`.
+        sampling: The parameters; only `seed` may be None.
         prompt: Tokens of the prompt, for the repetition penalty.
         vocab_size: Length of a row of logits.
 
@@ -69,29 +69,29 @@ class TurnSampler:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the likeliest token is always taken."""
+        """Whether the token with the largest logit is always selected."""
         return self.temperature < GREEDY_BELOW
 
     @property
     def is_plain(self) -> bool:
-        """Whether the logits are taken as they are."""
+        """Whether the logits are not adjusted."""
         return not (self._penalised or self._biased.size or self._banned.size or self._mask)
 
     def ban(self, tokens: Sequence[int]) -> None:
-        """Let these tokens not be chosen, until the next call; they replace those banned before."""
+        """Ban tokens. Replaces the tokens of an earlier call."""
         self._banned = np.asarray(tokens, np.int64)
 
     def guide(self, mask: Callable[[Logits], Logits]) -> None:
-        """Give a function the last word on adjusted logits: what may not come is at minus infinity in its result."""
+        """Set a function that masks adjusted logits (float32 [vocab]) by setting tokens to minus infinity."""
         self._mask = mask
 
     def record(self, token: int) -> None:
-        """Count a token of the answer. `sample` does this for what it chooses."""
+        """Count a token of the answer. `sample` calls this for the tokens it selects."""
         if self._penalised:
             self._counts.add(token)
 
     def adjusted(self, row: Logits) -> Logits:
-        """Return the logits after bias, penalties, bans and mask; the row itself when there are none."""
+        """Return the logits (float32 [vocab]) after bias, penalties, bans and mask; `row` itself if there are none."""
         if self.is_plain:
             return row
         row = row.copy()
@@ -106,7 +106,7 @@ class TurnSampler:
         return self._mask(row) if self._mask else row
 
     def choose(self, row: Logits) -> int:
-        """Choose a token from one row of logits without recording it; `NO_TOKEN` if there is none to choose."""
+        """Sample a token from logits (float32 [vocab]) without recording it; `NO_TOKEN` if none is allowed."""
         row = self.adjusted(row)
         likeliest = int(row.argmax())  # the first NaN, if there is one
         peak = float(row[likeliest])
@@ -122,14 +122,14 @@ class TurnSampler:
 
 
 def sample(logits: Logits, turns: Sequence[TurnSampler]) -> Ids:
-    """Choose the next token of every row and record it in the row's turn.
+    """Sample the next token of every row, and record it in the row's turn.
 
     Args:
-        logits: float32 [rows, vocab]; left as it is.
-        turns: One state per row.
+        logits: float32 [rows, vocab]; not modified.
+        turns: One sampler per row.
 
     Returns:
-        int64 [rows]; `NO_TOKEN` where the logits are unusable: that turn alone has failed.
+        int64 [rows]; `NO_TOKEN` for rows with unusable logits, whose turns have failed.
     """
     if all(turn.is_greedy and turn.is_plain for turn in turns):
         tokens = logits.argmax(axis=-1)
@@ -146,19 +146,19 @@ def sample(logits: Logits, turns: Sequence[TurnSampler]) -> Ids:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Log probabilities at one position: of the chosen token, and the likeliest ones as (token, logprob)."""
+    """Log probabilities at one position: of the sampled token, and of the most likely ones as (token, logprob)."""
 
     logprob: float
     top: tuple[tuple[int, float], ...]
 
 
 def logprobs(row: Logits, token: int, top: int = 0) -> TokenLogprobs:
-    """Compute log probabilities in the model's own distribution: before bias, penalties, temperature and truncation.
+    """Compute log probabilities of the raw logits, before bias, penalties, temperature and truncation.
 
     Args:
         row: float32 [vocab].
-        token: The chosen one.
-        top: How many of the likeliest to list, best first.
+        token: The sampled token.
+        top: Number of most likely tokens to return, in order.
     """
     peak = float(row.max())
     total = peak + math.log(float(np.exp(row - np.float32(peak)).sum(dtype=np.float64)))
@@ -167,7 +167,7 @@ def logprobs(row: Logits, token: int, top: int = 0) -> TokenLogprobs:
 
 
 def kept_tokens(row: Logits, *, temperature: float, top_k: int, top_p: float, min_p: float) -> Ids:
-    """Return the tokens that `min_p`, `top_k` and `top_p` leave, in no particular order; at least one.
+    """Return the tokens (int64 [kept]) that `min_p`, `top_k` and `top_p` keep, in any order; at least one.
 
     Args:
         row: float32 [vocab], penalties and bias applied, at least one finite.
@@ -177,7 +177,9 @@ def kept_tokens(row: Logits, *, temperature: float, top_k: int, top_p: float, mi
         min_p: 0 keeps all.
     """
     peak = float(row.max())
-    floor = peak + temperature * math.log(min_p) if min_p > 0 else _LOWEST  # where p = min_p * p of the likeliest
+    floor = (
+        peak + temperature * math.log(min_p) if min_p > 0 else _LOWEST
+    )  # the logit of probability min_p times the largest
     if top_k:
         kept = likeliest_tokens(row, top_k)
         kept = kept[row[kept] >= floor]
@@ -189,10 +191,10 @@ def kept_tokens(row: Logits, *, temperature: float, top_k: int, top_p: float, mi
 
 
 def likeliest_tokens(row: Logits, count: int) -> Ids:
-    """Return the `count` likeliest tokens in order; fewer if the others are at minus infinity.
+    """Return the `count` most likely tokens in order; fewer if the others are at minus infinity.
 
-    The count-th largest of some maxima over disjoint parts of the row is never above the count-th largest value of
-    the row, so everything from there up holds the answer, and it is little: sorting it is exact and cheap.
+    The count-th largest of the maxima of disjoint parts of a row is a lower bound of its count-th largest value. Only
+    the few values above that bound are sorted, which is exact and fast.
     """
     if count == 1:
         return np.array([row.argmax()], np.int64)
@@ -206,7 +208,7 @@ def likeliest_tokens(row: Logits, count: int) -> Ids:
 
 
 class _TokenCounts:
-    """How often each token occurs in the answer; tokens of the prompt are known with a count of 0."""
+    """Number of occurrences of each token in the answer; tokens of the prompt are included with a count of 0."""
 
     def __init__(self, prompt: Sequence[int], vocab_size: int) -> None:
         known = np.unique(np.asarray(prompt, np.int64)) if len(prompt) else np.empty(0, np.int64)
@@ -236,7 +238,7 @@ def _check(sampling: Sampling, vocab_size: int) -> None:
         "top_k": ((sampling.top_k or 0) >= 0, "is 0 or more"),
         "top_p": (top_p is None or 0 < top_p <= 1, "is above 0 and at most 1"),
         "min_p": (0 <= sampling.min_p <= 1, "is between 0 and 1"),
-        "repetition_penalty": (penalty is None or 0.01 <= penalty <= 100, "lies between 0.01 and 100"),
+        "repetition_penalty": (penalty is None or 0.01 <= penalty <= 100, "is between 0.01 and 100"),
         "presence_penalty": (math.isfinite(sampling.presence_penalty), "is a number"),
         "frequency_penalty": (math.isfinite(sampling.frequency_penalty), "is a number"),
         "logit_bias": (
@@ -254,12 +256,12 @@ def _in_order(row: Logits, tokens: Ids) -> Ids:
 
 
 def _weights(logits: Logits, peak: float, temperature: float) -> NDArray[np.float64]:
-    """Return probabilities up to a common factor; the likeliest token has weight 1."""
+    """Return unnormalized probabilities; the most likely token has weight 1."""
     return np.exp((logits.astype(np.float64) - peak) / temperature)
 
 
 def _block_weights(row: Logits, peak: float, temperature: float) -> tuple[Logits, NDArray[np.float64]]:
-    """Return the weights of a whole row in float32, and their sums over blocks."""
+    """Return the weights of a row in float32, and their sums over blocks of `_BLOCK` tokens."""
     weights = row - np.float32(peak)
     weights /= np.float32(temperature)
     np.exp(weights, out=weights)
@@ -269,11 +271,11 @@ def _block_weights(row: Logits, peak: float, temperature: float) -> tuple[Logits
 def _nucleus(logits: Logits, peak: float, temperature: float, top_p: float) -> Ids:
     """Return the positions of the smallest set that reaches `top_p` of the total weight of these logits.
 
-    Tokens so light that even as many as there are could not make up what `top_p` leaves out are never in it; the
-    others are few enough to sort. Of equal logits at the border the first ones are taken.
+    Tokens whose weights together cannot exceed 1 - `top_p` of the total are excluded first, so that few remain to be
+    sorted. Of equal logits at the boundary, the first ones are kept.
     """
     total = float(_block_weights(logits, peak, temperature)[1].sum())
-    light = (1 - top_p) * total / logits.size / 2  # halved: the total was rounded
+    light = (1 - top_p) * total / logits.size / 2  # halved because the total is rounded
     floor = max(peak + temperature * math.log(light), _LOWEST)
     heavy = np.sort(np.compress(logits >= floor, logits))[::-1]
     cumulated = np.cumsum(_weights(heavy, peak, temperature))
@@ -284,13 +286,13 @@ def _nucleus(logits: Logits, peak: float, temperature: float, top_p: float) -> I
 
 
 def _draw(weights: NDArray[np.float64], point: float) -> int:
-    """Return the index at a point (0 <= point < 1) of the cumulated weights; one without weight is never drawn."""
+    """Return the index at a point (0 <= point < 1) of the cumulative weights; never one with zero weight."""
     cumulated = np.cumsum(weights)
     return min(int(np.searchsorted(cumulated, point * cumulated[-1], side="right")), int(np.flatnonzero(weights)[-1]))
 
 
 def _draw_from_all(row: Logits, peak: float, temperature: float, point: float) -> int:
-    """Draw from the whole row in two stages, because cumulating 49,152 numbers takes longer than all the rest."""
+    """Draw from a whole row in two stages, since the cumulative sum of 49,152 numbers would dominate the time."""
     weights, blocks = _block_weights(row, peak, temperature)
     target = point * float(blocks.sum())
     block = _draw(blocks, point)

@@ -1,12 +1,12 @@
-"""The tokenizer of onnxruntime-genai, made safe for text that strangers wrote.
+"""The tokenizer of onnxruntime-genai, made safe for untrusted text.
 
-What 0.18.0 does by itself, and what is done about it here:
+Problems of release 0.18.0, observed by the tests, and their solutions:
 
-* `encode` takes `<|im_end|>` inside a message for the control token. Such text is cut in the middle before it is
-  encoded, piece by piece, so that no piece holds a special token.
-* Text ends at a NUL, a template's whole output included. NUL becomes U+FFFD, as in HTML and CommonMark.
-* What a vocabulary without byte fallback cannot spell comes out as token -1. It becomes U+FFFD too, or nothing.
-* Its engine for chat templates knows too little: see `chat_template`.
+* `encode` converts `<|im_end|>` in a message to the control token. Such text is split inside the special token and
+  encoded in pieces.
+* Text ends at the first NUL, including the output of templates. NUL is replaced by U+FFFD, as in HTML and CommonMark.
+* Characters that a vocabulary without byte fallback lacks become token -1. They are replaced by U+FFFD, or removed.
+* Its engine for chat templates is too limited: see `chat_template`.
 * Streams lose text after invalid UTF-8: see `vocabulary`.
 """
 
@@ -30,12 +30,12 @@ _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class GenaiTokenizer(Tokenizer):
-    """Tokenizes for one model.
+    """The tokenizer of one model.
 
     Args:
         folder: The model's folder.
         config: Its genai_config.json.
-        library: What encodes, in place of onnxruntime-genai's tokenizer, where that is not installed.
+        library: Encoder to use instead of onnxruntime-genai's tokenizer, which is then not required.
 
     Raises:
         ModelFormatError: The tokenizer's files are missing or damaged.
@@ -52,16 +52,16 @@ class GenaiTokenizer(Tokenizer):
 
     @property
     def template(self) -> str:
-        """The chat template's source; empty where there is none."""
+        """The source of the chat template; empty if there is none."""
         return self._template.source
 
     def render(self, prompt: ChatPrompt) -> list[int]:
-        """Render a chat with the model's template and tokenize it; special tokens count only where it wrote them.
+        """Render a chat with the model's template and tokenize it. Only the template can write special tokens.
 
-        Arguments of tool calls are given as what their JSON means. Where a template wants text, it gets that.
+        Arguments of tool calls are passed as parsed JSON, or as text to templates that fail on that.
 
         Raises:
-            RequestError: There is no template, or it refuses these messages.
+            RequestError: There is no template, or it rejects these messages.
         """
         try:
             return self._rendered(prompt, parse_arguments=True)
@@ -86,7 +86,7 @@ class GenaiTokenizer(Tokenizer):
         return [token for piece in text.split(cut) for token in self._encode(piece)]
 
     def _guarded(self, value: Any, cut: str) -> Any:
-        """Cut the special tokens in all strings of a value."""
+        """Split the special tokens in all strings of a value with `cut`."""
         if isinstance(value, str):
             return cut.join(self._guard.pieces(_usable(value)))
         if isinstance(value, dict):
@@ -96,17 +96,17 @@ class GenaiTokenizer(Tokenizer):
         return value
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize raw text. Nothing in it becomes special; BOS comes first where the model's tokenizer wants one."""
+        """Tokenize raw text without special tokens. BOS is added if the model's tokenizer adds one."""
         return [*self._bos, *(token for piece in self._guard.pieces(_usable(text)) for token in self._plain(piece))]
 
     def token_bytes(self, token: int) -> bytes:
-        """Return what one token stands for, as UTF-8 bytes; not always whole characters. Special ones as written.
+        """Return the UTF-8 bytes of a token, which may be part of a character; the text of a special token.
 
         Raises:
-            InvalidParameterError: There is no such token.
+            InvalidParameterError: The token is not in the vocabulary.
         """
         if not 0 <= token < self._vocab_size:
-            detail = f"{token} is no token of this model: ids go from 0 to {self._vocab_size - 1}."
+            detail = f"Token {token} is not in this model's vocabulary: ids go from 0 to {self._vocab_size - 1}."
             raise InvalidParameterError(param="tokens", detail=detail)
         special = self.vocabulary.specials.get(token)
         if special is not None:
@@ -116,13 +116,13 @@ class GenaiTokenizer(Tokenizer):
         return str(self._library.decode([token])).encode()
 
     def stream(self, *, special: bool = False) -> TextStream:
-        """Open a decoder for one answer. Special tokens come out as nothing, or as they are written if `special`."""
+        """Create a decoder for one answer. Special tokens are omitted unless `special` is set."""
         if self.vocabulary.is_known:
             return ByteStream(self.vocabulary, special=special)
         return LibraryStream(self._library, self.vocabulary.specials if special else {})
 
     def _leading_tokens(self) -> list[int]:
-        """Return what the tokenizer puts before a text when asked to; templates write theirs themselves."""
+        """Return the tokens that the tokenizer adds before raw text. Templates write their own."""
         self._library.update_options(add_special_tokens="true")
         whole: list[int] = self._library.encode("a").tolist()
         self._library.update_options(add_special_tokens="false")
@@ -131,7 +131,7 @@ class GenaiTokenizer(Tokenizer):
         return whole[: next(starts, 0)]
 
     def _plain(self, piece: str) -> list[int]:
-        """Encode a piece that must hold no special token, whatever the tokenizer's normalizer makes of it."""
+        """Encode a piece without special tokens, also if the tokenizer's normalizer would create one."""
         tokens = self._encode(piece)
         if self.vocabulary.specials.keys().isdisjoint(tokens):
             return tokens
@@ -156,7 +156,7 @@ class GenaiTokenizer(Tokenizer):
 
 
 def _library_of(folder: Path) -> Any:
-    import onnxruntime_genai as og  # noqa: PLC0415 - a provider that brings an encoder of its own goes without it
+    import onnxruntime_genai as og  # noqa: PLC0415 - providers with their own encoder do not need it
 
     try:
         return og.Tokenizer(str(folder))
@@ -166,7 +166,7 @@ def _library_of(folder: Path) -> Any:
 
 
 class SpecialTokenGuard:
-    """Cuts text so that no piece holds a special token.
+    """Splits text so that no piece contains a special token.
 
     Args:
         specials: The special tokens' texts.
@@ -176,13 +176,13 @@ class SpecialTokenGuard:
         texts = {text for text in specials if text}
         self._single = {text for text in texts if len(text) == 1}
         self._texts = texts - self._single
-        # Shortest first: a cut inside the shortest one that starts somewhere is inside the longer ones as well.
-        self._length_nodes = sorted({len(text) for text in self._texts})
+        # Shortest first: a split inside the shortest token at a position is also inside all longer ones.
+        self._lengths = sorted({len(text) for text in self._texts})
         firsts = "".join(sorted({re.escape(text[0]) for text in self._texts}))
         self._firsts = re.compile(f"[{firsts}]") if firsts else None
 
     def pieces(self, text: str) -> list[str]:
-        """Cut a text; the pieces joined are the text again, but for special tokens of one character (U+FFFD)."""
+        """Split a text. The joined pieces equal the text, except that special single characters become U+FFFD."""
         if self._single:
             text = "".join(_REPLACEMENT if character in self._single else character for character in text)
         cuts = [0]
@@ -194,18 +194,18 @@ class SpecialTokenGuard:
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         for match in self._firsts.finditer(text) if self._firsts else ():
             start = match.start()
-            for length in self._length_nodes:
+            for length in self._lengths:
                 if text[start : start + length] in self._texts:
                     yield start, start + length
                     break
 
 
 class LibraryStream:
-    """The library's own stream, for vocabularies whose spelling is not known here.
+    """The library's stream, for vocabularies with an unknown byte encoding.
 
     Args:
         tokenizer: The library's tokenizer.
-        specials: Special tokens to write out, id to text; it swallows them.
+        specials: Texts of special tokens to emit, by id; the library omits them.
     """
 
     def __init__(self, tokenizer: Any, specials: Mapping[int, str]) -> None:
@@ -213,16 +213,16 @@ class LibraryStream:
         self._specials = specials
 
     def push(self, token: int) -> str:
-        """Add a token; returns the text that is now certain."""
+        """Add a token; returns the completed text."""
         return self._specials.get(token) or str(self._stream.decode(token))
 
     def flush(self) -> str:
-        """Return nothing: the library keeps its rest to itself."""
+        """Return "": the library does not expose incomplete text."""
         return ""
 
 
 def message_fields(message: Message, *, parse_arguments: bool = True) -> dict[str, Any]:
-    """Return a message as templates expect it."""
+    """Return a message as chat templates expect it."""
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     optional = {name: getattr(message, name) for name in ("name", "tool_call_id", "reasoning_content")}
     fields |= {name: value for name, value in optional.items() if value is not None}
@@ -232,7 +232,7 @@ def message_fields(message: Message, *, parse_arguments: bool = True) -> dict[st
 
 
 def tool_fields(tool: Tool) -> dict[str, Any]:
-    """Return a tool in OpenAI's format, which is what templates expect."""
+    """Return a tool in OpenAI's format, which chat templates expect."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}
 
@@ -247,7 +247,7 @@ def _call_fields(call: ToolCall, *, parse_arguments: bool) -> dict[str, Any]:
 
 
 def _unseen_mark(variables: object) -> str:
-    """Draw a mark that is nowhere in these. Of digits, as they survive every filter a template may use."""
+    """Draw a random marker that does not occur in `variables`. Digits survive every filter of a template."""
     seen = repr(variables)
     while True:
         mark = str(10**23 + secrets.randbelow(10**24))

@@ -1,8 +1,8 @@
-"""tokenizer.json: the bytes behind every token, and which tokens are special.
+"""The vocabulary in tokenizer.json: the bytes of every token, and the special tokens.
 
-onnxruntime-genai decodes whole answers well, but its stream swallows what follows an invalid UTF-8 sequence (seen in
-0.18.0: `[a, half an emoji]` then " plain text" came out as "a", "lain text"), and `decode` stops at one. Models do emit
-such sequences. So answers are put together from token bytes here, with Python's own incremental decoder.
+The stream of onnxruntime-genai loses text after an invalid UTF-8 sequence (observed with 0.18.0: `[a, half an emoji]`
+and then " plain text" became "a", "lain text"), and its `decode` stops there. Models do emit such sequences, so answers
+are decoded from token bytes with Python's incremental decoder.
 """
 
 import codecs
@@ -31,7 +31,7 @@ class _Model(Struct, frozen=True):
 
 
 class TokenizerFile(Struct, frozen=True):
-    """What is read of a tokenizer.json."""
+    """The parts of tokenizer.json that Cupola uses."""
 
     added_tokens: list[AddedToken] = []
     model: _Model = _Model()
@@ -40,24 +40,24 @@ class TokenizerFile(Struct, frozen=True):
 
 
 class PieceDecoder(Protocol):
-    """How a tokenizer spells bytes in its vocabulary."""
+    """The byte encoding of a vocabulary."""
 
     def __call__(self, piece: str) -> bytes:
-        """Return the bytes of a piece of the vocabulary."""
+        """Return the bytes of a vocabulary entry."""
 
 
 class Vocabulary:
-    """Token ids to bytes, for one tokenizer.
+    """Maps token ids to bytes.
 
     Args:
         file: The tokenizer.json.
-        control_ids: Tokens that are special whatever the file says.
+        control_ids: Tokens that are special even if the file does not declare them so.
 
     Attributes:
         specials: Special tokens, id to text.
-        is_known: Whether the spelling of the vocabulary is one of the two that are understood here, GPT-2's bytes
-            and SentencePiece's. If not, `token_bytes` may not be used.
-        strips_space: The tokenizer's decoder drops one space at the start of a text.
+        is_known: Whether the byte encoding is supported (GPT-2's byte level or SentencePiece). `token_bytes` may be
+            used only if it is.
+        strips_space: Whether the tokenizer's decoder removes one space at the start of a text.
     """
 
     def __init__(self, file: TokenizerFile, *, control_ids: frozenset[int] = frozenset()) -> None:
@@ -80,7 +80,7 @@ class Vocabulary:
         self.is_known = self._decode is not None
 
     def token_bytes(self, token: int) -> bytes:
-        """Return what a token adds to a text: nothing for special and unknown ones."""
+        """Return the bytes of a token; empty for special and unknown tokens."""
         if token in self.specials:
             return b""
         if token in self._added:
@@ -92,11 +92,11 @@ class Vocabulary:
 
 
 class ByteStream:
-    """A `TextStream` over token bytes: emits whole characters only, and U+FFFD for what never became one.
+    """A `TextStream` over token bytes. It emits complete characters only, and U+FFFD for invalid bytes.
 
     Args:
-        vocabulary: Knows the bytes.
-        special: Whether special tokens come out as they are written, or as nothing.
+        vocabulary: The bytes of all tokens.
+        special: Whether to emit the text of special tokens.
     """
 
     def __init__(self, vocabulary: Vocabulary, *, special: bool = False) -> None:
@@ -106,14 +106,14 @@ class ByteStream:
         self._strip = vocabulary.strips_space
 
     def push(self, token: int) -> str:
-        """Add a token; returns the text that is now certain."""
+        """Add a token; returns the completed text."""
         data = self._special.get(token) or self._vocabulary.token_bytes(token)
         if self._strip and data:
             data, self._strip = data.removeprefix(b" "), False
         return self._decoder.decode(data)
 
     def flush(self) -> str:
-        """Return what is left at the end."""
+        """Return the remaining text; U+FFFD for an incomplete character."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -121,7 +121,7 @@ def read_tokenizer_file(folder: Path) -> TokenizerFile:
     """Read the tokenizer.json of a model.
 
     Raises:
-        ModelFormatError: It is missing or damaged.
+        ModelFormatError: The file is missing or damaged.
     """
     path = folder / "tokenizer.json"
     try:
@@ -146,7 +146,7 @@ def _strips_space(step: dict[str, Any]) -> bool:
 
 
 def _gpt2_table() -> dict[str, int]:
-    """GPT-2's spelling: a printable byte is its own Latin-1 character, the rest follow from U+0100 in order."""
+    """Return GPT-2's byte encoding: printable bytes are Latin-1 characters, the others follow from U+0100 on."""
     printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = (byte for byte in range(256) if byte not in printable)
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
@@ -158,7 +158,7 @@ _GPT2_BYTES = _gpt2_table()
 def _gpt2_bytes(piece: str) -> bytes:
     try:
         return bytes(_GPT2_BYTES[character] for character in piece)
-    except KeyError:  # not spelt that way, so it is plain text
+    except KeyError:  # not byte-encoded, so it is plain text
         return piece.encode()
 
 

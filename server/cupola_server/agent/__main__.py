@@ -15,7 +15,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.detach:
         _detach()
-    from cupola_server.agent.agent import run_agent  # noqa: PLC0415 - brings threads, which no fork survives
+    from cupola_server.agent.agent import run_agent  # noqa: PLC0415 - starts threads, which do not survive a fork
 
     return run_agent(arguments.overrides, arguments.config)
 

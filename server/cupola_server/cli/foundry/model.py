@@ -152,7 +152,7 @@ def run_model(
     invocation: Invocation, name: str, device: str, ttl_s: int, prompt: str | None, retain: bool, verbose: bool
 ) -> None:
     """Chat with a model, downloading and loading it if needed."""
-    from cupola_server.cli.foundry.run import Run  # noqa: PLC0415 - brings httpx
+    from cupola_server.cli.foundry.run import Run  # noqa: PLC0415 - imports httpx
 
     info = ready_service(invocation)
     run(lambda: Run(name, device, ttl_s, prompt=prompt, retain=retain, verbose=verbose).work(invocation, info))

@@ -82,7 +82,7 @@ def wake_service(invocation: Invocation, *, quiet: bool = False) -> None:
 @asynccontextmanager
 async def connect(invocation: Invocation, info: ServiceInfo) -> "AsyncIterator[RemoteService]":
     """Open a client of the service."""
-    from cupola_server.cli.remote import open_service  # noqa: PLC0415 - brings httpx
+    from cupola_server.cli.remote import open_service  # noqa: PLC0415 - imports httpx
 
     async with open_service(info, invocation.settings()) as remote:
         yield remote

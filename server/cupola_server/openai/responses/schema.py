@@ -40,7 +40,7 @@ class OutputTextPart(Struct, tag_field="type", tag="output_text", forbid_unknown
 
 
 class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
-    """What an assistant said instead of an answer."""
+    """A refusal of the assistant, in place of an answer."""
 
     refusal: str
 

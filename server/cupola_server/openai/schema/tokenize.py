@@ -14,11 +14,11 @@ class TokenizeRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         model: The id, the id without version, or the alias of a chat or embedding model, which is loaded.
-        prompt: A text. Special tokens in it are plain text; those that the model wants around a text are added.
+        prompt: A text. Special tokens in it are plain text; the model's own special tokens around a text are added.
         messages: A chat, rendered with the model's template as a chat completion would be.
         tools: The functions that it offers.
         chat_template_kwargs: Further variables of the chat template.
-        add_generation_prompt: Whether the beginning of an answer belongs to the prompt; true unless said otherwise.
+        add_generation_prompt: Whether the beginning of an answer belongs to the prompt; true by default.
         add_special_tokens: Only true, which is the default: the tokens are those that the model would get.
         continue_final_message: Only false.
         return_token_strs: Only false; POST /detokenize tells the text of tokens.
