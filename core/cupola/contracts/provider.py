@@ -129,6 +129,11 @@ class Turn:
         id: Identifies the turn in events and `cancel`.
         prompt: Token ids.
         max_tokens: Maximum number of tokens to generate.
+        sampling: Sampling parameters; None in a field means the model's default.
+        ignore_eos: Whether end-of-sequence tokens do not end the turn.
+        min_tokens: Number of tokens before which the turn cannot end.
+        stop_token_ids: Further tokens that end the turn.
+        guidance: A schema, grammar or list of choices that constrains the answer.
         top_logprobs: Number of alternatives to report per token; None reports no log probabilities.
     """
 

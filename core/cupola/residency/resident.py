@@ -38,6 +38,13 @@ class Resident:
     """A model and its worker. Code that changes a resident notifies the waiting tasks.
 
     Attributes:
+        info: The model.
+        spec: How its worker is started.
+        changes: Notifies tasks that wait for a change.
+        pinned: Whether it is exempt from unloading to free memory.
+        worker: Its worker; None while it is loading.
+        error: Why loading failed.
+        turns: The number of running turns.
         ttl_s: Idle seconds before it is unloaded; 0 means never.
         used_at: When its last turn started or ended, on the event loop's clock.
         expected_bytes: Estimated memory while it is loading.

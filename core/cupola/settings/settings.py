@@ -24,7 +24,22 @@ from cupola.settings.sections import (
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings, one field per table. The provider checks its own table in `providers`."""
+    """All settings, one field per table of the settings file.
+
+    Attributes:
+        server: Addresses, keys and limits of the HTTP server.
+        service: The background service and its log files.
+        cache: The folder of cached models.
+        downloads: Connections, chunk size and retries of downloads.
+        models: Loading, unloading and placement of models.
+        worker: Time limits of worker processes.
+        machine: The folder of environments, probe results and measurements.
+        responses: The stored responses of the Responses API.
+        plugins: Plugins to disable, and how failures are handled.
+        azure: Azure AI Foundry's catalog, and private catalogs.
+        external: Services with external models, by name.
+        providers: Options of execution providers by alias. Each provider validates its own table.
+    """
 
     server: ServerSettings = ServerSettings()
     service: ServiceSettings = ServiceSettings()

@@ -131,9 +131,21 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """The sizes of a decoder. `context`, `vocabulary` and `window` are in tokens.
+    """The sizes of a decoder, from the metadata of a GGUF file.
 
     Attributes:
+        architecture: The architecture, with the properties that all its models share.
+        layers: Number of transformer layers.
+        hidden: Width of the hidden states.
+        intermediate: Width of the MLP.
+        heads: Number of attention heads.
+        kv_heads: Number of key-value heads.
+        head_size: Width of a head.
+        vocabulary: Size of the vocabulary, in tokens.
+        context: Context length, in tokens.
+        rope_base: Base of the rotary position embedding.
+        norm_epsilon: Epsilon of the normalization layers.
+        local_rope_base: Rotary base of the sliding-window layers; 0 if there are none.
         window: Window of the sliding-window layers, in tokens; 0 if there are none.
         position_factor: Divisor of the positions in the layers with full attention.
         attention_cap, logits_cap: Soft caps of attention scores and logits; 0 for none.

@@ -34,7 +34,18 @@ class DecoderOutputs(Struct, frozen=True):
 
 
 class Decoder(Struct, frozen=True):
-    """The decoder's graph and its dimensions; 0 where the file gives none."""
+    """The decoder's graph and its dimensions, which are 0 if the file does not give them.
+
+    Attributes:
+        filename: Name of the ONNX file; empty for a pipeline of several graphs.
+        num_hidden_layers: Number of transformer layers.
+        num_attention_heads: Number of attention heads.
+        num_key_value_heads: Number of key-value heads.
+        head_size: Width of a head.
+        hidden_size: Width of the hidden states.
+        inputs: Names of the graph's inputs.
+        outputs: Names of the graph's outputs.
+    """
 
     filename: str = ""
     num_hidden_layers: int = 0
@@ -47,7 +58,17 @@ class Decoder(Struct, frozen=True):
 
 
 class ModelSection(Struct, frozen=True):
-    """The table `model`."""
+    """The table `model`.
+
+    Attributes:
+        type: Architecture, "llama".
+        vocab_size: Size of the vocabulary, in tokens.
+        context_length: Maximum number of tokens of prompt and answer together.
+        eos_token_id: One or several end-of-sequence tokens.
+        bos_token_id: Token before a text, if there is one.
+        pad_token_id: Token for padding, if there is one.
+        decoder: The decoder.
+    """
 
     type: str
     vocab_size: int
