@@ -1,4 +1,4 @@
-"""ONNX model folders as a kind of source that models are made of."""
+"""The model converter for ONNX model folders."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""What there is, and what is loaded."""
+"""Models over HTTP: listing, loading and unloading."""
 
 import msgspec
 
@@ -9,7 +9,7 @@ from cupola_server.openai.exchange import Exchange
 
 
 class ModelEndpoints:
-    """Shows, loads and unloads."""
+    """Lists, loads and unloads models."""
 
     def __init__(self, engine: EngineView) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""What a client sends to the responses endpoint: the body of a request, and the parameters of the other operations."""
+"""The requests of the Responses API: bodies and query parameters."""
 
 from typing import Annotated, Any, Literal
 
@@ -25,14 +25,14 @@ Metadata = Annotated[
 
 
 class InputTextPart(Struct, tag_field="type", tag="input_text", forbid_unknown_fields=True):
-    """Text. `prompt_cache_breakpoint` is a hint for OpenAI's cache and means nothing here."""
+    """Text. `prompt_cache_breakpoint` is a hint for OpenAI's cache and is ignored."""
 
     text: str
     prompt_cache_breakpoint: object = None
 
 
 class OutputTextPart(Struct, tag_field="type", tag="output_text", forbid_unknown_fields=True):
-    """Text of an answer, as replies hold it. Of the fields only the text means anything to a model."""
+    """Text of an earlier answer. Only the text is used."""
 
     text: str
     annotations: object = None
@@ -46,25 +46,25 @@ class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields
 
 
 class ImagePart(Struct, tag_field="type", tag="input_image"):
-    """Known, and refused: no model here sees."""
+    """An image, which is not supported."""
 
 
 class FilePart(Struct, tag_field="type", tag="input_file"):
-    """Known, and refused: no model here reads files."""
+    """A file, which is not supported."""
 
 
 class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    """Known, and refused: no model here hears."""
+    """Audio, which is not supported."""
 
 
 class ReasoningTextPart(Struct, tag_field="type", tag="reasoning_text", forbid_unknown_fields=True):
-    """What a model thought, as replies hold it."""
+    """Reasoning of an earlier answer."""
 
     text: str
 
 
 class SummaryTextPart(Struct, tag_field="type", tag="summary_text", forbid_unknown_fields=True):
-    """A summary of what a model thought."""
+    """A summary of reasoning."""
 
     text: str
 
@@ -74,7 +74,7 @@ OutputPart = InputTextPart | ImagePart | FilePart
 
 
 class MessageInput(Struct, tag_field="type", tag="message", kw_only=True, forbid_unknown_fields=True):
-    """A message of anyone. `phase` is kept by clients that mark commentary, and not used."""
+    """A message of any role. `phase`, which marks commentary, is not used."""
 
     role: Role
     content: str | list[ContentPart]
@@ -84,7 +84,7 @@ class MessageInput(Struct, tag_field="type", tag="message", kw_only=True, forbid
 
 
 class FunctionCallInput(Struct, tag_field="type", tag="function_call", kw_only=True, forbid_unknown_fields=True):
-    """A call that the assistant made before. What follows `status` exists for callers that are not here."""
+    """An earlier function call. The fields after `status` are for hosted tools and are not used."""
 
     call_id: Text
     name: Text
@@ -99,7 +99,7 @@ class FunctionCallInput(Struct, tag_field="type", tag="function_call", kw_only=T
 class FunctionCallOutputInput(
     Struct, tag_field="type", tag="function_call_output", kw_only=True, forbid_unknown_fields=True
 ):
-    """What the function of an earlier call returned."""
+    """The result of an earlier function call."""
 
     call_id: Text
     output: str | list[OutputPart]
@@ -111,7 +111,7 @@ class FunctionCallOutputInput(
 
 
 class ReasoningInput(Struct, tag_field="type", tag="reasoning", kw_only=True, forbid_unknown_fields=True):
-    """What the assistant thought before. Only we could read `encrypted_content`, and we never write it."""
+    """Reasoning of an earlier answer. `encrypted_content` is never written by this service, so it is not read."""
 
     id: str | None = None
     summary: list[SummaryTextPart] = []
@@ -124,7 +124,7 @@ InputItem = MessageInput | FunctionCallInput | FunctionCallOutputInput | Reasoni
 
 
 class FunctionTool(Struct, tag_field="type", tag="function", kw_only=True, forbid_unknown_fields=True):
-    """A function that the model may call. `strict` binds the arguments to the schema and is true unless it is false."""
+    """A function that the model may call. `strict`, true by default, enforces the schema of its arguments."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
     parameters: dict[str, Any] | None = None
@@ -137,13 +137,13 @@ class FunctionTool(Struct, tag_field="type", tag="function", kw_only=True, forbi
 
 
 class FunctionChoice(Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
-    """Call this function."""
+    """Requires a call of this function."""
 
     name: str
 
 
 class AllowedTools(Struct, tag_field="type", tag="allowed_tools", forbid_unknown_fields=True):
-    """Choose among these functions only."""
+    """Restricts calls to a subset of the functions."""
 
     mode: Literal["auto", "required"]
     tools: Annotated[list[FunctionChoice], Meta(min_length=1)]
@@ -162,7 +162,7 @@ class JsonObjectFormat(Struct, tag_field="type", tag="json_object", forbid_unkno
 
 
 class JsonSchemaFormat(Struct, tag_field="type", tag="json_schema", kw_only=True, forbid_unknown_fields=True):
-    """JSON that conforms to a schema."""
+    """JSON that matches a schema."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]+$")]
     schema: dict[str, Any]
@@ -174,14 +174,14 @@ Format = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
 class TextConfig(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the text of the answer looks like. Its length cannot be steered."""
+    """The format of the answer's text. Its verbosity cannot be controlled."""
 
     format: Format | None = None
     verbosity: str | None = None
 
 
 class ReasoningConfig(Struct, kw_only=True, forbid_unknown_fields=True):
-    """How much to think. Thoughts are given whole and never summarised."""
+    """The reasoning effort. Reasoning is returned in full and never summarized."""
 
     effort: Effort | None = None
     summary: str | None = None
@@ -191,7 +191,7 @@ class ReasoningConfig(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class StreamOptions(Struct, kw_only=True, forbid_unknown_fields=True):
-    """How to stream. Events are never padded, so `include_obfuscation` can only be false."""
+    """Options of a stream. `include_obfuscation` must be false, because events are never padded."""
 
     include_obfuscation: bool | None = None
 
@@ -199,14 +199,14 @@ class StreamOptions(Struct, kw_only=True, forbid_unknown_fields=True):
 class ResponseRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /v1/responses: every field that OpenAI documents.
 
-    Nothing is dropped silently. A field is honoured, or it belongs to the group that can mean nothing on one's own
-    machine, or any value but its default is refused by name (`checks` says why). An unknown field is an error.
+    No field is ignored silently. A field is supported, or accepted without effect, or rejected by name with a reason
+    unless it has its default value. Unknown fields are errors.
 
-    Honoured as OpenAI describes them: the fields from `model` to `include`.
+    Supported as OpenAI documents them: the fields from `model` to `include`.
 
-    Accepted, because there is nobody here to bill, track or retain: `user`, `safety_identifier`, `prompt_cache_key`,
-    `service_tier` as "auto" or "default", `prompt_cache_retention` as "in_memory", and `max_tool_calls`, which limits
-    only tools that are not here.
+    Accepted without effect, because a local service neither bills nor tracks nor retains: `user`, `safety_identifier`,
+    `prompt_cache_key`, `service_tier` as "auto" or "default", `prompt_cache_retention` as "in_memory", and
+    `max_tool_calls`, which limits only hosted tools.
     """
 
     model: Text
@@ -248,7 +248,7 @@ class ResponseRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class InputTokensRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /v1/responses/input_tokens: what of a request for a response makes its prompt."""
+    """The body of POST /v1/responses/input_tokens: the fields of a request that determine its prompt."""
 
     model: Text
     input: str | Annotated[list[InputItem], Meta(min_length=1)]
@@ -264,7 +264,7 @@ class InputTokensRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     personality: object = None
 
     def as_request(self) -> ResponseRequest:
-        """Return the request whose prompt is meant. `checks.check_count` has seen to what no such request has."""
+        """Return the request whose prompt is counted. Fields without a counterpart are checked in `params`."""
         return ResponseRequest(**{name: value for name, value in asdict(self).items() if name != "personality"})
 
 

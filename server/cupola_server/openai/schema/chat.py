@@ -29,22 +29,22 @@ class StreamOptions(Struct, kw_only=True, forbid_unknown_fields=True):
 class ChatRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /v1/chat/completions: every field that OpenAI documents, and the extensions clients use.
 
-    Nothing is dropped silently. A field is honoured, or it belongs to the group that can mean nothing on one's own
-    machine, or any value but its default is refused by name (`translate` says why). An unknown field is an error.
+    No field is ignored silently. A field is supported, or accepted without effect, or rejected by name with a reason
+    unless it has its default value. Unknown fields are errors.
 
-    Honoured as OpenAI describes them: the fields from `messages` to `reasoning_effort`, with up to 16 `stop` strings.
-    `response_format` and schemas of `strict` functions are enforced while the answer is made, not asked for.
-    `reasoning_effort` reaches models whose chat template can tell it.
+    Supported as OpenAI documents them: the fields from `messages` to `reasoning_effort`, with up to 16 `stop` strings.
+    `response_format` and the schemas of `strict` functions are enforced during generation. `reasoning_effort` requires
+    a model whose chat template supports it.
 
-    Honoured extensions: `top_k` (0 or -1: no limit), `min_p`, `repetition_penalty`, `ignore_eos`, `min_tokens`,
-    `stop_token_ids`, `chat_template_kwargs` (further variables of the chat template), `guided_json`, `guided_regex`,
-    `guided_choice`, `guided_grammar` (Lark, in llguidance's dialect) and `structured_outputs`, which is any of the
-    four, `ttl`, the idle seconds after which the model may be unloaded, 0 for never, and `ep`, the execution provider
-    that runs it, by its whole or short name.
+    Supported extensions: `top_k` (0 or -1: no limit), `min_p`, `repetition_penalty`, `ignore_eos`, `min_tokens`,
+    `stop_token_ids`, `chat_template_kwargs` (additional variables of the chat template), `guided_json`,
+    `guided_regex`, `guided_choice`, `guided_grammar` (Lark in llguidance's dialect), `structured_outputs` (any of
+    these four), `ttl` (idle seconds before the model may be unloaded, 0 for never) and `ep` (the execution provider,
+    by its full or short name).
 
-    Accepted, because there is nobody here to bill, track or retain: `user`, `safety_identifier`, `metadata`,
-    `prompt_cache_key`, `store` as false, `service_tier` as "auto" or "default", `prompt_cache_retention` as
-    "in_memory".
+    Accepted without effect, because a local service neither bills nor tracks nor retains: `user`, `safety_identifier`,
+    `metadata`, `prompt_cache_key`, `store` as false, `service_tier` as "auto" or "default", and
+    `prompt_cache_retention` as "in_memory".
     """
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]

@@ -11,15 +11,15 @@ class EmbeddingsRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /v1/embeddings: every field that OpenAI documents, and `ttl`.
 
     Attributes:
-        input: A text, up to 2048 texts, the tokens of one, or up to 2048 lists of tokens. None may be empty, or longer
-            than the model's context: nothing is cut off silently. Tokens are the model's own, those that POST
-            /tokenize gives, and are taken as they are; tiktoken's mean nothing to it.
+        input: A text, up to 2048 texts, a list of tokens, or up to 2048 lists of tokens. None may be empty or exceed
+            the model's context length; nothing is truncated. Token ids are those of the model, as returned by POST
+            /tokenize, and not those of tiktoken.
         model: The id, the id without version, or the alias of an embedding model.
         encoding_format: "float", or "base64" for the bytes of the vector as little-endian 32 bit floats.
-        dimensions: Cut every vector to its first so many numbers and normalise it again. A model that was not trained
-            for that (Matryoshka) loses accuracy.
-        user: Accepted; there is nobody here to tell users apart for.
-        ttl: The idle seconds after which the model may be unloaded, 0 for never.
+        dimensions: Truncate every vector to this length and normalize it again. Models that were not trained for this
+            (Matryoshka) lose accuracy.
+        user: Accepted without effect.
+        ttl: Idle seconds before the model may be unloaded, 0 for never.
     """
 
     input: str | list[str | TokenId | list[TokenId]]

@@ -72,7 +72,7 @@ class AssistantCustomCall(Struct, tag_field="type", tag="custom"):
 class AssistantMessage(Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
     """An earlier answer of the model. Clients send complete replies back, so fields of replies are accepted as well.
 
-    `refusal` stands in for a missing `content`; `annotations` mean nothing to a model and are not used.
+    `refusal` replaces a missing `content`; `annotations` are not used.
     """
 
     content: Content | None = None

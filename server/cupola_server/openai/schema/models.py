@@ -6,20 +6,20 @@ from msgspec import Struct
 
 
 class Model(Struct, kw_only=True):
-    """A model, with what OpenAI's object has first and then what is good to know about a local one.
+    """A model: the fields of OpenAI's object, and those of a local model.
 
     Attributes:
-        id: The variant's id, as a request may name it.
+        id: The variant's id.
         object: Always "model".
-        created: When it was published, in Unix seconds; 0 if the catalog does not say.
+        created: When it was published, in Unix seconds; 0 if unknown.
         owned_by: The publisher.
-        alias: The shorter name that a request may use as well.
-        cached: Its files are on this machine.
-        loaded: It is in memory now.
+        alias: A shorter name that requests may use.
+        cached: Whether its files are on this machine.
+        loaded: Whether it is in memory.
         device: "CPU", "GPU" or "NPU".
         provider: The execution provider that the variant is made for.
-        context_length: In tokens; null if unknown.
-        max_output_tokens: The longest answer that the publisher recommends; null if unknown.
+        context_length: The context length in tokens; null if unknown.
+        max_output_tokens: The publisher's recommended maximum, in tokens; null if unknown.
     """
 
     id: str

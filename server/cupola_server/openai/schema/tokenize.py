@@ -15,13 +15,13 @@ class TokenizeRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         model: The id, the id without version, or the alias of a chat or embedding model, which is loaded.
         prompt: A text. Special tokens in it are plain text; the model's own special tokens around a text are added.
-        messages: A chat, rendered with the model's template as a chat completion would be.
-        tools: The functions that it offers.
-        chat_template_kwargs: Further variables of the chat template.
-        add_generation_prompt: Whether the beginning of an answer belongs to the prompt; true by default.
-        add_special_tokens: Only true, which is the default: the tokens are those that the model would get.
-        continue_final_message: Only false.
-        return_token_strs: Only false; POST /detokenize tells the text of tokens.
+        messages: A chat, rendered with the model's template as for a chat completion.
+        tools: The functions of the chat.
+        chat_template_kwargs: Additional variables of the chat template.
+        add_generation_prompt: Whether to add the start of an answer; true by default.
+        add_special_tokens: Must be true, the default: the result is the prompt that the model receives.
+        continue_final_message: Must be false.
+        return_token_strs: Must be false; use POST /detokenize for the text of tokens.
     """
 
     model: Text
