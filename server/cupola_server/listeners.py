@@ -120,6 +120,20 @@ def base_url(host: str, listener: socket.socket) -> str:
     return f"http://{name}:{listener.getsockname()[1]}"
 
 
+def activated_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
+    """Return the sockets that systemd passed to this process; empty if there are none.
+
+    Raises:
+        SettingsError: A file descriptor is not a listening stream socket, or the variables are invalid.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = environ.get("LISTEN_FDS", "0")
+    if not count.isdigit() or int(count) > _MAX_SOCKETS:
+        raise _invalid_activation("LISTEN_FDS", f"{count!r} is not a valid number of sockets")
+    return [_adopt(number) for number in range(_FIRST_FD, _FIRST_FD + int(count))]
+
+
 async def _addresses(host: str, port: int, *, keyed: bool) -> list[tuple[int, str]]:
     if not 0 <= port <= 65535:
         raise _invalid_setting("port", f"{port} is not a port; valid are 1 to 65535, or 0 for any free one")
@@ -170,20 +184,6 @@ def _bind(family: int, address: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def activated_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """Return the sockets that systemd passed to this process; empty if there are none.
-
-    Raises:
-        SettingsError: A file descriptor is not a listening stream socket, or the variables are invalid.
-    """
-    if environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    count = environ.get("LISTEN_FDS", "0")
-    if not count.isdigit() or int(count) > _MAX_SOCKETS:
-        raise _invalid_activation("LISTEN_FDS", f"{count!r} is not a valid number of sockets")
-    return [_adopt(number) for number in range(_FIRST_FD, _FIRST_FD + int(count))]
 
 
 def _adopt(number: int) -> socket.socket:

@@ -89,26 +89,6 @@ async def send_request(app: ASGIApp, request: HttpRequest, *, leave: anyio.Event
     return response
 
 
-def _scope(request: HttpRequest) -> MutableMapping[str, Any]:
-    path, _, query = request.path.partition("?")
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", request.content_type.encode())]
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "scheme": "http",
-        "root_path": "",
-        "method": request.method,
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "headers": [*headers, (b"content-length", str(len(request.body)).encode())],
-        "client": ("127.0.0.1", 4711),
-        "server": ("127.0.0.1", 80),
-        "state": {},
-    }
-
-
 @pytest.mark.anyio
 class ApiFrontendSuite:
     """Conformance tests for front-ends. Override the fixture `frontend` and list requests.
@@ -211,3 +191,23 @@ class ApiFrontendSuite:
         if self.generating is None:
             pytest.skip("set `generating` to a request that runs a turn")
         return self.generating
+
+
+def _scope(request: HttpRequest) -> MutableMapping[str, Any]:
+    path, _, query = request.path.partition("?")
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", request.content_type.encode())]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "method": request.method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [*headers, (b"content-length", str(len(request.body)).encode())],
+        "client": ("127.0.0.1", 4711),
+        "server": ("127.0.0.1", 80),
+        "state": {},
+    }

@@ -27,6 +27,31 @@ from cupola_plugins.azure.records import (
 
 _MEGABYTE = 1 << 20
 
+# Fields of the record and the equal fields of `ModelInfo`; None in the record is an empty value there.
+_SAME: Mapping[str, str] = {
+    "alias": "alias",
+    "uri": "uri",
+    "model_type": "model_type",
+    "display_name": "display_name",
+    "publisher": "publisher",
+    "license": "license",
+    "license_description": "license_description",
+    "task": "task",
+    "min_fl_version": "min_version",
+    "parent_model_uri": "parent_uri",
+    "tool_call_start": "tool_call_start",
+    "tool_call_end": "tool_call_end",
+    "reasoning_start": "reasoning_start",
+    "reasoning_end": "reasoning_end",
+    "created_at": "created_unix",
+    "file_size_bytes": "size_bytes",
+    "v_ram_footprint_bytes": "device_memory_bytes",
+}
+# Foundry Local 2.2 stores these as comma-separated string properties.
+_LISTS = ("input_modalities", "output_modalities", "capabilities", "quantization")
+_CONTEXT = "context_length"
+_same_of = attrgetter(*_SAME)
+
 
 class Origin(Struct, frozen=True):
     """The catalog and the queries of a listing."""
@@ -94,32 +119,6 @@ class _Record(Struct, rename="camel", omit_defaults=True, kw_only=True):
     int_properties: dict[str, int] = {}
     file_size_bytes: int | None = None
     v_ram_footprint_bytes: int | None = None
-
-
-# Fields of the record and the equal fields of `ModelInfo`; None in the record is an empty value there.
-_SAME: Mapping[str, str] = {
-    "alias": "alias",
-    "uri": "uri",
-    "model_type": "model_type",
-    "display_name": "display_name",
-    "publisher": "publisher",
-    "license": "license",
-    "license_description": "license_description",
-    "task": "task",
-    "min_fl_version": "min_version",
-    "parent_model_uri": "parent_uri",
-    "tool_call_start": "tool_call_start",
-    "tool_call_end": "tool_call_end",
-    "reasoning_start": "reasoning_start",
-    "reasoning_end": "reasoning_end",
-    "created_at": "created_unix",
-    "file_size_bytes": "size_bytes",
-    "v_ram_footprint_bytes": "device_memory_bytes",
-}
-# Foundry Local 2.2 stores these as comma-separated string properties.
-_LISTS = ("input_modalities", "output_modalities", "capabilities", "quantization")
-_CONTEXT = "context_length"
-_same_of = attrgetter(*_SAME)
 
 
 class _File(Struct, rename="camel", omit_defaults=True):

@@ -120,6 +120,27 @@ def folder_size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def model_folder_name(model_id: str) -> str:
+    """Return "phi-4-generic-cpu-3" for "phi-4-generic-cpu:3", as Foundry Local does. The default version is 0."""
+    name, _, version = model_id.rpartition(":")
+    return safe_name(f"{name}-{version}" if name and version.isdecimal() else f"{model_id}-0")
+
+
+def publisher_folder_name(publisher: str) -> str:
+    """Return the folder name for a publisher."""
+    return safe_name(publisher or "unknown")
+
+
+def safe_name(text: str) -> str:
+    """Return a name that is valid as one folder on every system, and differs for different texts of ordinary length."""
+    name = _UNSAFE.sub(_escape, text)
+    if _RESERVED.fullmatch(name):
+        name = "%" + name
+    if len(name) > _MAX_CHARACTERS:
+        name = f"{name[:_MAX_CHARACTERS]}%{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return name
+
+
 def _search(folder: Path, cache: Path) -> list[ModelFolder]:
     parts = folder.relative_to(cache).parts
     try:
@@ -150,27 +171,6 @@ def _whole(folder: Path, cache: Path) -> Path:
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-
-
-def model_folder_name(model_id: str) -> str:
-    """Return "phi-4-generic-cpu-3" for "phi-4-generic-cpu:3", as Foundry Local does. The default version is 0."""
-    name, _, version = model_id.rpartition(":")
-    return safe_name(f"{name}-{version}" if name and version.isdecimal() else f"{model_id}-0")
-
-
-def publisher_folder_name(publisher: str) -> str:
-    """Return the folder name for a publisher."""
-    return safe_name(publisher or "unknown")
-
-
-def safe_name(text: str) -> str:
-    """Return a name that is valid as one folder on every system, and differs for different texts of ordinary length."""
-    name = _UNSAFE.sub(_escape, text)
-    if _RESERVED.fullmatch(name):
-        name = "%" + name
-    if len(name) > _MAX_CHARACTERS:
-        name = f"{name[:_MAX_CHARACTERS]}%{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    return name
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -201,18 +201,6 @@ class FilesystemCache(CacheStore):
             raise CacheError.from_os(error, self._location) from error
 
 
-def _manifest_of(folder: ModelFolder, model: ModelInfo) -> Manifest:
-    """Return a model's manifest, or create one for a model of Foundry Local."""
-    if folder.manifest == MANIFEST:
-        return manifests.decode((folder.path / MANIFEST).read_bytes())
-    return manifests.describe(folder.path, model)
-
-
-async def _content(path: Path) -> bytes:
-    async with aiofiles.open(path, "rb") as file:
-        return await file.read()
-
-
 class FilesystemStaging(Staging):
     """A folder under `.staging`, locked by a file next to it."""
 
@@ -271,6 +259,18 @@ class FilesystemStaging(Staging):
 
     def _make_folder(self) -> None:
         make_shared(self.path)
+
+
+def _manifest_of(folder: ModelFolder, model: ModelInfo) -> Manifest:
+    """Return a model's manifest, or create one for a model of Foundry Local."""
+    if folder.manifest == MANIFEST:
+        return manifests.decode((folder.path / MANIFEST).read_bytes())
+    return manifests.describe(folder.path, model)
+
+
+async def _content(path: Path) -> bytes:
+    async with aiofiles.open(path, "rb") as file:
+        return await file.read()
 
 
 def _refuse_other_model(target: Path, model: ModelInfo) -> None:

@@ -39,23 +39,6 @@ def import_gguf(
             raise
 
 
-def _write(
-    checkpoint: Checkpoint, tokenizer: GgufTokenizer, folder: Path, layout: Layout, progress: Progress | None
-) -> None:
-    sizes = checkpoint.hyperparameters
-    needed = stored_bytes(sizes, layout, own_head=checkpoint.has_own_head) + _GRAPHS_AND_TOKENIZER_BYTES
-    with translate_disk_errors(folder, needed):
-        folder.mkdir(parents=True, exist_ok=True)
-        files.remove_from(folder)
-        require_disk_space(folder, needed)
-        with WeightsFile(folder / files.WEIGHTS) as weights:
-            store_weights(checkpoint, weights, layout, _LayerProgress(sizes.layers, progress).done)
-        for name, logits in ((files.GRAPH, Logits.ALL), (files.PICKED_GRAPH, Logits.PICKED)):
-            (folder / name).write_bytes(build_graph(sizes, layout, weights.tensors, logits).SerializeToString())
-        tokenizer.write(folder, context=sizes.context)
-        write_genai_config(folder, sizes, tokenizer)
-
-
 class _LayerProgress:
     """Reports the number of finished layers."""
 
@@ -73,15 +56,6 @@ def require_disk_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFullError(path=str(folder), detail="the disk is full", needed_bytes=needed, free_bytes=free)
-
-
-@contextlib.contextmanager
-def _translate_memory_error(source: Path) -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        detail = "needs more memory than is free. Close other programs or use a smaller model."
-        raise ModelFormatError(path=str(source), detail=detail) from error
 
 
 @contextlib.contextmanager
@@ -141,3 +115,29 @@ def write_genai_config(folder: Path, sizes: Hyperparameters, tokenizer: GgufToke
     }
     text = json.dumps({"model": model, "search": search}, indent=2)
     (folder / files.GENAI_CONFIG).write_text(text + "\n", "utf-8")
+
+
+def _write(
+    checkpoint: Checkpoint, tokenizer: GgufTokenizer, folder: Path, layout: Layout, progress: Progress | None
+) -> None:
+    sizes = checkpoint.hyperparameters
+    needed = stored_bytes(sizes, layout, own_head=checkpoint.has_own_head) + _GRAPHS_AND_TOKENIZER_BYTES
+    with translate_disk_errors(folder, needed):
+        folder.mkdir(parents=True, exist_ok=True)
+        files.remove_from(folder)
+        require_disk_space(folder, needed)
+        with WeightsFile(folder / files.WEIGHTS) as weights:
+            store_weights(checkpoint, weights, layout, _LayerProgress(sizes.layers, progress).done)
+        for name, logits in ((files.GRAPH, Logits.ALL), (files.PICKED_GRAPH, Logits.PICKED)):
+            (folder / name).write_bytes(build_graph(sizes, layout, weights.tensors, logits).SerializeToString())
+        tokenizer.write(folder, context=sizes.context)
+        write_genai_config(folder, sizes, tokenizer)
+
+
+@contextlib.contextmanager
+def _translate_memory_error(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        detail = "needs more memory than is free. Close other programs or use a smaller model."
+        raise ModelFormatError(path=str(source), detail=detail) from error

@@ -63,23 +63,6 @@ def int8_rows(matrix: Float32) -> Rows:
     return Rows(values, scales)
 
 
-def _best_row_scales(rows: Float32) -> Float32:
-    largest = np.maximum(np.abs(rows).max(axis=1), _SMALLEST)
-    best_scale: Float32 = largest / 127
-    best_error = np.full(len(rows), np.inf, np.float32)
-    for clip in _ROW_CLIPS:
-        scale = largest * np.float32(clip) / 127
-        rounded = rows / scale[:, None]
-        np.round(rounded, out=rounded)
-        np.clip(rounded, -127, 127, out=rounded)
-        rounded *= scale[:, None]
-        rounded -= rows
-        error = np.square(rounded, out=rounded).sum(axis=1)
-        better = error < best_error
-        best_error[better], best_scale[better] = error[better], scale[better]
-    return best_scale
-
-
 def int8_blocks(matrix: Float32, block: int) -> Blocks:
     """Quantize to 8 bits with a scale per block and the zero point 128. Lossless for dequantized Q8_0 blocks."""
     padded = _pad(matrix, block)
@@ -101,6 +84,23 @@ def int4_blocks(matrix: Float32, block: int) -> Blocks:
     if blocks % 2:
         zero_points = np.pad(zero_points, ((0, 0), (0, 1)))
     return Blocks(_pack(values), scales, _pack(zero_points))
+
+
+def _best_row_scales(rows: Float32) -> Float32:
+    largest = np.maximum(np.abs(rows).max(axis=1), _SMALLEST)
+    best_scale: Float32 = largest / 127
+    best_error = np.full(len(rows), np.inf, np.float32)
+    for clip in _ROW_CLIPS:
+        scale = largest * np.float32(clip) / 127
+        rounded = rows / scale[:, None]
+        np.round(rounded, out=rounded)
+        np.clip(rounded, -127, 127, out=rounded)
+        rounded *= scale[:, None]
+        rounded -= rows
+        error = np.square(rounded, out=rounded).sum(axis=1)
+        better = error < best_error
+        best_error[better], best_scale[better] = error[better], scale[better]
+    return best_scale
 
 
 def _best_int4(blocks: Float32) -> tuple[UInt8, Float32, UInt8]:

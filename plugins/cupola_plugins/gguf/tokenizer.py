@@ -217,10 +217,6 @@ class GgufTokenizer:
         return number
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-
-
 def byte_level(ids: Mapping[str, int], merges: Sequence[Sequence[str]], splits: Sequence[str]) -> dict[str, Any]:
     """Return the tokenizer.json sections of a byte-level BPE, like that of GPT-2.
 
@@ -263,6 +259,10 @@ def sentencepiece(
         "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},
         "model": _bpe(ids, list(_merges(scores)), unknown=unknown),
     }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
 
 
 def _merges(scores: Mapping[str, float]) -> Iterator[list[str]]:

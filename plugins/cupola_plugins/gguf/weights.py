@@ -50,50 +50,6 @@ def stored_bytes(sizes: Hyperparameters, layout: Layout, *, own_head: bool) -> i
     return embedding + sizes.layers * body + vectors + rotary + head
 
 
-def _store_embedding(checkpoint: Checkpoint, weights: WeightsFile) -> None:
-    """Write the embedding: uint8 [vocabulary, hidden] and float32 scales [vocabulary, hidden / 32]."""
-    blocks = checkpoint.exact_blocks(EMBEDDING) or int8_blocks(checkpoint.matrix(EMBEDDING), EMBEDDING_BLOCK)
-    weights.add(f"{EMBEDDING_WEIGHTS}.values", blocks.values.reshape(len(blocks.values), -1))
-    weights.add(f"{EMBEDDING_WEIGHTS}.scales", blocks.scales)
-
-
-def _shares_embedding(layout: Layout, *, own_head: bool) -> bool:
-    return layout is not Layout.INT8_ROWS and not own_head
-
-
-def _store_head(checkpoint: Checkpoint, weights: WeightsFile, layout: Layout) -> None:
-    sizes = checkpoint.hyperparameters
-    matrix = head_matrix(sizes, own=checkpoint.has_own_head)
-    if _shares_embedding(layout, own_head=checkpoint.has_own_head):
-        blocks = (sizes.vocabulary, sizes.hidden // EMBEDDING_BLOCK)
-        weights.alias(f"{matrix.name}.values", f"{EMBEDDING_WEIGHTS}.values", (*blocks, EMBEDDING_BLOCK))
-        weights.alias(f"{matrix.name}.scales", f"{EMBEDDING_WEIGHTS}.scales", blocks)
-    else:
-        linear.HEAD[layout].store(weights, matrix.name, checkpoint.matrix(*matrix.sources))
-
-
-def _store_rotary_tables(checkpoint: Checkpoint, weights: WeightsFile) -> None:
-    """Write cosines and sines, each float32 [context, head_size / 2]; sliding-window layers may have their own."""
-    sizes = checkpoint.hyperparameters
-    cos, sin = _rotary_tables(sizes, sizes.rope_base, sizes.position_factor, checkpoint.rotary_factors)
-    weights.add(ROTARY_COS, cos)
-    weights.add(ROTARY_SIN, sin)
-    if sizes.local_rope_base:
-        cos, sin = _rotary_tables(sizes, sizes.local_rope_base)
-        weights.add(LOCAL_ROTARY_COS, cos)
-        weights.add(LOCAL_ROTARY_SIN, sin)
-
-
-def _rotary_tables(
-    sizes: Hyperparameters, base: float, position_factor: float = 1.0, factors: Float32 | None = None
-) -> tuple[Float32, Float32]:
-    frequencies = base ** -(np.arange(0, sizes.head_size, 2) / sizes.head_size)
-    if factors is not None:
-        frequencies = frequencies / factors
-    angles = np.outer(np.arange(sizes.context) / position_factor, frequencies)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
 class Layer(NamedTuple):
     """The matrices of one layer. Matrices with the same input are stacked, for fewer and larger products."""
 
@@ -176,3 +132,47 @@ def attention_result_norm(layer: int) -> str:
 def mlp_result_norm(layer: int) -> str:
     """Name the norm behind a layer's MLP."""
     return f"layer.{layer}.mlp_result_norm"
+
+
+def _store_embedding(checkpoint: Checkpoint, weights: WeightsFile) -> None:
+    """Write the embedding: uint8 [vocabulary, hidden] and float32 scales [vocabulary, hidden / 32]."""
+    blocks = checkpoint.exact_blocks(EMBEDDING) or int8_blocks(checkpoint.matrix(EMBEDDING), EMBEDDING_BLOCK)
+    weights.add(f"{EMBEDDING_WEIGHTS}.values", blocks.values.reshape(len(blocks.values), -1))
+    weights.add(f"{EMBEDDING_WEIGHTS}.scales", blocks.scales)
+
+
+def _shares_embedding(layout: Layout, *, own_head: bool) -> bool:
+    return layout is not Layout.INT8_ROWS and not own_head
+
+
+def _store_head(checkpoint: Checkpoint, weights: WeightsFile, layout: Layout) -> None:
+    sizes = checkpoint.hyperparameters
+    matrix = head_matrix(sizes, own=checkpoint.has_own_head)
+    if _shares_embedding(layout, own_head=checkpoint.has_own_head):
+        blocks = (sizes.vocabulary, sizes.hidden // EMBEDDING_BLOCK)
+        weights.alias(f"{matrix.name}.values", f"{EMBEDDING_WEIGHTS}.values", (*blocks, EMBEDDING_BLOCK))
+        weights.alias(f"{matrix.name}.scales", f"{EMBEDDING_WEIGHTS}.scales", blocks)
+    else:
+        linear.HEAD[layout].store(weights, matrix.name, checkpoint.matrix(*matrix.sources))
+
+
+def _store_rotary_tables(checkpoint: Checkpoint, weights: WeightsFile) -> None:
+    """Write cosines and sines, each float32 [context, head_size / 2]; sliding-window layers may have their own."""
+    sizes = checkpoint.hyperparameters
+    cos, sin = _rotary_tables(sizes, sizes.rope_base, sizes.position_factor, checkpoint.rotary_factors)
+    weights.add(ROTARY_COS, cos)
+    weights.add(ROTARY_SIN, sin)
+    if sizes.local_rope_base:
+        cos, sin = _rotary_tables(sizes, sizes.local_rope_base)
+        weights.add(LOCAL_ROTARY_COS, cos)
+        weights.add(LOCAL_ROTARY_SIN, sin)
+
+
+def _rotary_tables(
+    sizes: Hyperparameters, base: float, position_factor: float = 1.0, factors: Float32 | None = None
+) -> tuple[Float32, Float32]:
+    frequencies = base ** -(np.arange(0, sizes.head_size, 2) / sizes.head_size)
+    if factors is not None:
+        frequencies = frequencies / factors
+    angles = np.outer(np.arange(sizes.context) / position_factor, frequencies)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -133,6 +133,28 @@ def model_files(root: Path) -> list[Path]:
     return found
 
 
+def publisher_of(path: Path) -> str:
+    """Return the organization from a folder of Hugging Face's cache ("models--org--name"), else "local"."""
+    return _hub_name(path)[0] or "local"
+
+
+def id_and_alias(path: Path, options: ImportOptions, *, suffix: str) -> tuple[str, str]:
+    """Return the id and alias of a model: those in the options, else made from its folder or file name.
+
+    Args:
+        path: The folder or file.
+        options: Its name is "name" or "name:version".
+        suffix: The device suffix, "generic-cpu"; not added to a name that has one.
+    """
+    given, _, version = options.name.partition(":")
+    name = given or _hub_name(path)[1] or (path.name if path.is_dir() else _QUANTIZATION.sub("", path.stem))
+    name = _INVALID.sub("-", name).strip("-.") or "model"
+    stem = _DEVICE.sub("", name)
+    full = name if stem != name else f"{name}-{suffix}"
+    alias = _INVALID.sub("-", options.alias).strip("-.") or stem.lower()
+    return f"{full}:{int(version) if version.isdecimal() else 1}", alias
+
+
 def _target(options: Sequence[Mapping[str, Mapping[str, Any]]]) -> _Target:
     """Return the target of the first known provider; the CPU if there is none."""
     for entry in options:
@@ -165,28 +187,6 @@ def _task(kind: str, *, has_template: bool) -> str:
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def publisher_of(path: Path) -> str:
-    """Return the organization from a folder of Hugging Face's cache ("models--org--name"), else "local"."""
-    return _hub_name(path)[0] or "local"
-
-
-def id_and_alias(path: Path, options: ImportOptions, *, suffix: str) -> tuple[str, str]:
-    """Return the id and alias of a model: those in the options, else made from its folder or file name.
-
-    Args:
-        path: The folder or file.
-        options: Its name is "name" or "name:version".
-        suffix: The device suffix, "generic-cpu"; not added to a name that has one.
-    """
-    given, _, version = options.name.partition(":")
-    name = given or _hub_name(path)[1] or (path.name if path.is_dir() else _QUANTIZATION.sub("", path.stem))
-    name = _INVALID.sub("-", name).strip("-.") or "model"
-    stem = _DEVICE.sub("", name)
-    full = name if stem != name else f"{name}-{suffix}"
-    alias = _INVALID.sub("-", options.alias).strip("-.") or stem.lower()
-    return f"{full}:{int(version) if version.isdecimal() else 1}", alias
 
 
 def _hub_name(path: Path) -> tuple[str, str]:

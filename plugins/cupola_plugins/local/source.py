@@ -77,6 +77,33 @@ class LocalModels(CatalogSource):
             raise CacheError.from_os(error, staging.path, needed_bytes=model.size_bytes) from error
 
 
+def copy_files(files: Sequence[Path], root: Path, folder: Path, *, link: bool, progress: Progress) -> None:
+    """Copy files to the same relative paths below `folder`, or hard-link them. Symbolic links are followed.
+
+    ONNX Runtime refuses weights outside of the model's folder, and the symbolic links in Hugging Face's cache point
+    outside. Hard links are ordinary files.
+
+    Args:
+        files: The files to copy.
+        root: The folder that contains them.
+        folder: The target folder; created if it does not exist.
+        link: Hard-link where the file system supports it, else copy.
+        progress: Called on the event loop.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    sizes = [path.stat().st_size for path in files]
+    done, total = 0, sum(sizes)
+    for path, size in zip(files, sizes, strict=True):
+        target = folder / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not (link and _try_link(path.resolve(), target)):
+            _copy(path, target, done, total, progress)
+        done += size
+        _report(progress, done, total)
+
+
 def _describe(path: Path, options: ImportOptions) -> tuple[ModelInfo, Path] | None:
     """Return the description of a model and the path of its folder or file; None if the path is neither."""
     path = path.expanduser().absolute()
@@ -131,33 +158,6 @@ def _layout(name: str) -> Layout:
 
 def _copy_model(root: Path, folder: Path, link: bool, progress: Progress) -> None:
     copy_files(folders.model_files(root), root, folder, link=link, progress=progress)
-
-
-def copy_files(files: Sequence[Path], root: Path, folder: Path, *, link: bool, progress: Progress) -> None:
-    """Copy files to the same relative paths below `folder`, or hard-link them. Symbolic links are followed.
-
-    ONNX Runtime refuses weights outside of the model's folder, and the symbolic links in Hugging Face's cache point
-    outside. Hard links are ordinary files.
-
-    Args:
-        files: The files to copy.
-        root: The folder that contains them.
-        folder: The target folder; created if it does not exist.
-        link: Hard-link where the file system supports it, else copy.
-        progress: Called on the event loop.
-
-    Raises:
-        OSError: A file cannot be read or written.
-    """
-    sizes = [path.stat().st_size for path in files]
-    done, total = 0, sum(sizes)
-    for path, size in zip(files, sizes, strict=True):
-        target = folder / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not (link and _try_link(path.resolve(), target)):
-            _copy(path, target, done, total, progress)
-        done += size
-        _report(progress, done, total)
 
 
 def _try_link(path: Path, target: Path) -> bool:

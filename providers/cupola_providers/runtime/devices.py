@@ -72,6 +72,32 @@ def find_devices(accelerator: Accelerator) -> list[FoundDevice] | DeviceProblem:
     return found or DeviceProblem(f"it found no {accelerator.needs}", accelerator.link)
 
 
+def try_provider(provider: str, options: Mapping[str, str]) -> str:
+    """Run a graph of one node on a provider, without falling back to the CPU.
+
+    Args:
+        provider: ONNX Runtime's name of the execution provider.
+        options: Its provider options.
+
+    Returns:
+        The error message of ONNX Runtime; empty if the graph ran.
+    """
+    import numpy as np  # noqa: PLC0415 - needed in workers only
+    import onnxruntime as ort  # noqa: PLC0415
+
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(_add_graph(), settings, providers=[(provider, dict(options))], enable_fallback=0)
+        if provider not in session.get_providers():
+            return f"ONNX Runtime cannot load {provider}"
+        session.run(None, {"x": np.ones((2, 2), np.float32)})
+    except Exception as error:  # noqa: BLE001 - the binding raises subclasses of Exception only
+        return str(error) or type(error).__name__
+    return ""
+
+
 def _find(accelerator: Accelerator) -> list[FoundDevice] | DeviceProblem:
     """Query the plugin library, or ONNX Runtime if there is none."""
     import onnxruntime as ort  # noqa: PLC0415
@@ -170,32 +196,6 @@ def _versions(accelerator: Accelerator) -> dict[str, str]:
     by_package = packages_distributions()
     packages = ("onnxruntime", "onnxruntime_genai", *accelerator.packages)
     return {name: version(name) for package in packages for name in by_package.get(package, ())}
-
-
-def try_provider(provider: str, options: Mapping[str, str]) -> str:
-    """Run a graph of one node on a provider, without falling back to the CPU.
-
-    Args:
-        provider: ONNX Runtime's name of the execution provider.
-        options: Its provider options.
-
-    Returns:
-        The error message of ONNX Runtime; empty if the graph ran.
-    """
-    import numpy as np  # noqa: PLC0415 - needed in workers only
-    import onnxruntime as ort  # noqa: PLC0415
-
-    settings = ort.SessionOptions()
-    settings.log_severity_level = 4
-    settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        session = ort.InferenceSession(_add_graph(), settings, providers=[(provider, dict(options))], enable_fallback=0)
-        if provider not in session.get_providers():
-            return f"ONNX Runtime cannot load {provider}"
-        session.run(None, {"x": np.ones((2, 2), np.float32)})
-    except Exception as error:  # noqa: BLE001 - the binding raises subclasses of Exception only
-        return str(error) or type(error).__name__
-    return ""
 
 
 def _add_graph() -> bytes:

@@ -89,23 +89,6 @@ def choose_kind(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, lim
     return Choice("generator", f"{found}, so turns run one at a time")
 
 
-def _slots_for(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, limits: Limits) -> SlotsGraph | str:
-    """Return the graph that a `slots` session can run, or the reason why there is none."""
-    if not setup.target.host_cache:
-        return f"slots keep their KV cache in main memory, but {setup.target.genai_name} keeps it on the device"
-    if not setup.target.shares_cache:
-        return f"slots append to their KV cache in place, but the attention of {setup.target.genai_name} does not"
-    graph = slots_graph(model.path, config)
-    if isinstance(graph, str):
-        return graph
-    context_length = limits.context_length or config.model.context_length
-    budget = setup.kv_budget_bytes
-    if not SlotPlan.for_budget(budget, bytes_per_token=graph.kv_bytes_per_token, context_length=context_length):
-        needed = f"{graph.kv_bytes_per_token / 1e3:,.0f} kB per token"
-        return f"{budget / 1e6:,.0f} MB are not enough for a KV cache of {needed}"
-    return graph
-
-
 def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> Session:
     """Load a model and run a short trial turn, so that a model that cannot compute fails now.
 
@@ -133,6 +116,91 @@ def open_session(model: ModelFiles, *, setup: RuntimeSetup, limits: Limits) -> S
     session.layout = session.layout or read_layout(graph_path)
     session.nodes = session.nodes or nodes
     return session
+
+
+def open_model(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup) -> og.Model:
+    """Open a model in onnxruntime-genai.
+
+    Raises:
+        ModelFormatError: A file is missing, damaged, or of a kind not supported.
+        LoadError: ONNX Runtime cannot run it on this machine.
+    """
+    try:
+        return og.Model(_library_config(model.path, setup))
+    except RuntimeError as error:
+        raise translate_error(model, config, str(error).strip()) from error
+
+
+def select_target(
+    accelerator: Accelerator,
+    model: ModelFiles,
+    device: Device,
+    options: Mapping[str, str],
+    *,
+    native_options: Mapping[str, str] | None = None,
+    shares_cache: bool = True,
+) -> Target:
+    """Select the device of an accelerator for a model.
+
+    Args:
+        accelerator: The accelerator.
+        model: The model, for error messages.
+        device: The placement's device.
+        options: Provider options for onnxruntime-genai.
+        native_options: Provider options for plain ONNX Runtime, if they differ.
+        shares_cache: Whether attention appends to the KV cache in place.
+
+    Raises:
+        LoadError: The provider is not available on this machine, or has no such device.
+    """
+    found = find_devices(accelerator)
+    if isinstance(found, DeviceProblem):
+        detail = f"{accelerator.name} is not available: {found.problem}. Remedy: {found.remedy}"
+        raise LoadError(model=model.id, detail=detail)
+    chosen = _chosen(found, device)
+    if chosen is None:
+        there = ", ".join(f"{one.device.type} {one.device.index} ({one.device.name})" for one in found)
+        detail = f"{accelerator.name} has no {device.type} {device.index} on this machine. Available: {there}"
+        raise LoadError(model=model.id, detail=detail)
+    return Target(
+        provider=accelerator.name,
+        genai_name=accelerator.genai_name,
+        options={**chosen.options, **options},
+        native_options=None if native_options is None else {**chosen.options, **native_options},
+        device=chosen.native,
+        shares_cache=shares_cache,
+        host_cache=False,
+    )
+
+
+def load_on_accelerator(target: Target, model: ModelFiles, limits: Limits) -> Session | EmbeddingSession:
+    """Load a model on a target.
+
+    Raises:
+        LoadError: The runtime cannot load the model; the detail names a remedy.
+            ModelFormatError: A file of the model is missing, damaged or unsupported.
+    """
+    threads = usable_cores()
+    if is_embedding_model(model.path):
+        return open_embedding(model, threads=threads, spinning=True, limits=limits, target=target)
+    return open_session(model, setup=RuntimeSetup(target=target, threads=threads), limits=limits)
+
+
+def _slots_for(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup, limits: Limits) -> SlotsGraph | str:
+    """Return the graph that a `slots` session can run, or the reason why there is none."""
+    if not setup.target.host_cache:
+        return f"slots keep their KV cache in main memory, but {setup.target.genai_name} keeps it on the device"
+    if not setup.target.shares_cache:
+        return f"slots append to their KV cache in place, but the attention of {setup.target.genai_name} does not"
+    graph = slots_graph(model.path, config)
+    if isinstance(graph, str):
+        return graph
+    context_length = limits.context_length or config.model.context_length
+    budget = setup.kv_budget_bytes
+    if not SlotPlan.for_budget(budget, bytes_per_token=graph.kv_bytes_per_token, context_length=context_length):
+        needed = f"{graph.kv_bytes_per_token / 1e3:,.0f} kB per token"
+        return f"{budget / 1e6:,.0f} MB are not enough for a KV cache of {needed}"
+    return graph
 
 
 def _nodes(model: ModelFiles, config: GenaiConfig, graph_path: Path, setup: RuntimeSetup) -> dict[str, int]:
@@ -213,19 +281,6 @@ def _open_generator(
     return session
 
 
-def open_model(model: ModelFiles, config: GenaiConfig, setup: RuntimeSetup) -> og.Model:
-    """Open a model in onnxruntime-genai.
-
-    Raises:
-        ModelFormatError: A file is missing, damaged, or of a kind not supported.
-        LoadError: ONNX Runtime cannot run it on this machine.
-    """
-    try:
-        return og.Model(_library_config(model.path, setup))
-    except RuntimeError as error:
-        raise translate_error(model, config, str(error).strip()) from error
-
-
 def _library_config(folder: Path, setup: RuntimeSetup) -> og.Config:
     config = og.Config(str(folder))
     setup.target.apply_to(config)
@@ -234,61 +289,6 @@ def _library_config(folder: Path, setup: RuntimeSetup) -> og.Config:
         options["intra_op_num_threads"] = setup.threads
     config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
     return config
-
-
-def select_target(
-    accelerator: Accelerator,
-    model: ModelFiles,
-    device: Device,
-    options: Mapping[str, str],
-    *,
-    native_options: Mapping[str, str] | None = None,
-    shares_cache: bool = True,
-) -> Target:
-    """Select the device of an accelerator for a model.
-
-    Args:
-        accelerator: The accelerator.
-        model: The model, for error messages.
-        device: The placement's device.
-        options: Provider options for onnxruntime-genai.
-        native_options: Provider options for plain ONNX Runtime, if they differ.
-        shares_cache: Whether attention appends to the KV cache in place.
-
-    Raises:
-        LoadError: The provider is not available on this machine, or has no such device.
-    """
-    found = find_devices(accelerator)
-    if isinstance(found, DeviceProblem):
-        detail = f"{accelerator.name} is not available: {found.problem}. Remedy: {found.remedy}"
-        raise LoadError(model=model.id, detail=detail)
-    chosen = _chosen(found, device)
-    if chosen is None:
-        there = ", ".join(f"{one.device.type} {one.device.index} ({one.device.name})" for one in found)
-        detail = f"{accelerator.name} has no {device.type} {device.index} on this machine. Available: {there}"
-        raise LoadError(model=model.id, detail=detail)
-    return Target(
-        provider=accelerator.name,
-        genai_name=accelerator.genai_name,
-        options={**chosen.options, **options},
-        native_options=None if native_options is None else {**chosen.options, **native_options},
-        device=chosen.native,
-        shares_cache=shares_cache,
-        host_cache=False,
-    )
-
-
-def load_on_accelerator(target: Target, model: ModelFiles, limits: Limits) -> Session | EmbeddingSession:
-    """Load a model on a target.
-
-    Raises:
-        LoadError: The runtime cannot load the model; the detail names a remedy.
-            ModelFormatError: A file of the model is missing, damaged or unsupported.
-    """
-    threads = usable_cores()
-    if is_embedding_model(model.path):
-        return open_embedding(model, threads=threads, spinning=True, limits=limits, target=target)
-    return open_session(model, setup=RuntimeSetup(target=target, threads=threads), limits=limits)
 
 
 def _chosen(found: list[FoundDevice], device: Device) -> FoundDevice | None:

@@ -34,16 +34,6 @@ def take_over_stderr(crash_file: Path) -> None:
     threading.Thread(target=_log_lines, args=(read_end,), name="stderr", daemon=True).start()
 
 
-def _log_lines(read_end: int) -> None:
-    logger = logging.getLogger("stderr")
-    rest = b""
-    while data := os.read(read_end, _READ_BYTES):
-        *lines, rest = (rest + data).split(b"\n")
-        rest = rest[-_READ_BYTES:]
-        for line in lines:
-            logger.warning("%s", line.decode(errors="replace"))
-
-
 class RotatingLog(logging.Handler):
     """Writes records to a file without buffering. At the size limit NAME becomes NAME.1, NAME.1 becomes NAME.2, etc.
 
@@ -109,3 +99,13 @@ class RotatingLog(logging.Handler):
         for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
             with contextlib.suppress(FileNotFoundError):
                 newer.replace(older)
+
+
+def _log_lines(read_end: int) -> None:
+    logger = logging.getLogger("stderr")
+    rest = b""
+    while data := os.read(read_end, _READ_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        rest = rest[-_READ_BYTES:]
+        for line in lines:
+            logger.warning("%s", line.decode(errors="replace"))

@@ -220,6 +220,40 @@ async def chat(backend: ChatBackend, session: ChatSession, terminal: Terminal, *
             await _answer_prompt(backend, session, terminal, line.strip(), verbose=verbose)
 
 
+async def run_interruptible(work: Callable[[], Awaitable[None]]) -> bool:
+    """Run work that Ctrl+C cancels without ending the program. On Windows Ctrl+C still ends the program.
+
+    Returns:
+        Whether it was interrupted.
+
+    Raises:
+        BaseException: The error of the work, not wrapped in an exception group.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    interrupted = False
+    try:
+        async with anyio.create_task_group() as group:
+
+            async def watch(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+                nonlocal interrupted
+                with anyio.open_signal_receiver(signal.SIGINT) as signals:
+                    task_status.started()
+                    async for _ in signals:
+                        interrupted = True
+                        group.cancel_scope.cancel()
+
+            if sys.platform != "win32":  # where asyncio cannot receive signals, Ctrl+C ends the program
+                await group.start(watch)
+            await work()
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as raised:
+        raise root_cause(raised) from raised
+    finally:
+        # Closing the receiver leaves Python's default handler, in place of the one that asyncio.run installed.
+        signal.signal(signal.SIGINT, before)
+    return interrupted
+
+
 async def _answer_prompt(
     backend: ChatBackend, session: ChatSession, terminal: Terminal, prompt: str, *, verbose: bool
 ) -> None:
@@ -264,37 +298,3 @@ async def _answer_within_context(
 
 def _line_break(parts: list[str]) -> str:
     return "\n" if parts and not parts[-1].endswith("\n") else ""
-
-
-async def run_interruptible(work: Callable[[], Awaitable[None]]) -> bool:
-    """Run work that Ctrl+C cancels without ending the program. On Windows Ctrl+C still ends the program.
-
-    Returns:
-        Whether it was interrupted.
-
-    Raises:
-        BaseException: The error of the work, not wrapped in an exception group.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    interrupted = False
-    try:
-        async with anyio.create_task_group() as group:
-
-            async def watch(*, task_status: anyio.abc.TaskStatus[None]) -> None:
-                nonlocal interrupted
-                with anyio.open_signal_receiver(signal.SIGINT) as signals:
-                    task_status.started()
-                    async for _ in signals:
-                        interrupted = True
-                        group.cancel_scope.cancel()
-
-            if sys.platform != "win32":  # where asyncio cannot receive signals, Ctrl+C ends the program
-                await group.start(watch)
-            await work()
-            group.cancel_scope.cancel()
-    except BaseExceptionGroup as raised:
-        raise root_cause(raised) from raised
-    finally:
-        # Closing the receiver leaves Python's default handler, in place of the one that asyncio.run installed.
-        signal.signal(signal.SIGINT, before)
-    return interrupted

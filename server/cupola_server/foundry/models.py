@@ -24,6 +24,8 @@ from cupola_server.openai.exchange import Exchange
 _MEBIBYTE = 1 << 20
 _PROVIDER_TYPES = {"azure": "AzureFoundry", "local": "Local"}
 
+_EMPTY = ((b"content-type", b"text/plain"),)
+
 
 class CatalogListing:
     """Lists models in the format of dialect A."""
@@ -76,15 +78,6 @@ def to_catalog_model(info: ModelInfo) -> CatalogModel:
         max_output_tokens=info.max_output_tokens,
         min_fl_version=info.min_version or None,
     )
-
-
-def _prompt_parts(template: PromptTemplate | None) -> PromptParts | None:
-    if template is None:
-        return None
-    return PromptParts(system=template.system, user=template.user, assistant=template.assistant, prompt=template.prompt)
-
-
-_EMPTY = ((b"content-type", b"text/plain"),)
 
 
 class Residents:
@@ -159,3 +152,9 @@ class Residents:
         if query.unload is None:
             return None
         return self._default_ttl_s if query.unload else 0.0
+
+
+def _prompt_parts(template: PromptTemplate | None) -> PromptParts | None:
+    if template is None:
+        return None
+    return PromptParts(system=template.system, user=template.user, assistant=template.assistant, prompt=template.prompt)

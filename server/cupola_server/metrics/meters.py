@@ -157,23 +157,6 @@ class _Residents(Collector):
         yield _nodes(residents)
 
 
-def _nodes(residents: Iterable[ResidentStatus]) -> GaugeMetricFamily:
-    """Count the nodes of each model by the ONNX Runtime execution provider that runs them."""
-    text = "Nodes of a model's graph, by who computes them."
-    family = GaugeMetricFamily("cupola_model_nodes", text, labels=(*_MODEL, "computed_by"))
-    for resident in residents:
-        for taker, count in resident.report.nodes.items():
-            family.add_metric((resident.info.id, resident.report.provider, taker), count)
-    return family
-
-
-def _gauge(name: str, text: str, residents: Iterable[ResidentStatus], values: Iterable[int]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=_MODEL)
-    for resident, value in zip(residents, values, strict=True):
-        family.add_metric((resident.info.id, resident.report.provider), value)
-    return family
-
-
 class MetricsFrontend(ApiFrontend):
     """Serves the metrics in Prometheus' text format."""
 
@@ -192,3 +175,20 @@ class MetricsFrontend(ApiFrontend):
     async def _show(self, exchange: Exchange) -> None:
         headers = ((b"content-type", CONTENT_TYPE_LATEST.encode()),)
         await exchange.reply(200, generate_latest(self._meters.registry), headers)
+
+
+def _nodes(residents: Iterable[ResidentStatus]) -> GaugeMetricFamily:
+    """Count the nodes of each model by the ONNX Runtime execution provider that runs them."""
+    text = "Nodes of a model's graph, by who computes them."
+    family = GaugeMetricFamily("cupola_model_nodes", text, labels=(*_MODEL, "computed_by"))
+    for resident in residents:
+        for taker, count in resident.report.nodes.items():
+            family.add_metric((resident.info.id, resident.report.provider, taker), count)
+    return family
+
+
+def _gauge(name: str, text: str, residents: Iterable[ResidentStatus], values: Iterable[int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=_MODEL)
+    for resident, value in zip(residents, values, strict=True):
+        family.add_metric((resident.info.id, resident.report.provider), value)
+    return family

@@ -69,15 +69,6 @@ class ChatCompletions:
             await exchange.reply(200, encode_completion(streams[0].model.id, choices, usage))
 
 
-async def _send_chunks(streams: Sequence[AnswerStream], exchange: Exchange, chunks: ChunkEncoder) -> bytes:
-    """Send events as they arrive, and return the end of the stream. The engine merges events for a slow client."""
-
-    async def send(index: int, event: StreamEvent) -> None:
-        await exchange.send_events(chunks.chunk(index, event))
-
-    return chunks.closing(await multiplex(streams, send))
-
-
 def to_chat_params(request: ChatRequest) -> ChatParams:
     """Translate a request.
 
@@ -99,6 +90,29 @@ def to_chat_params(request: ChatRequest) -> ChatParams:
         reasoning_effort=request.reasoning_effort,
         template_options=request.chat_template_kwargs or {},
     )
+
+
+def to_guidance(request: ChatRequest) -> Guidance | None:
+    """Return the grammar that the request asks for; None if it asks for none.
+
+    Raises:
+        FieldError: Several fields ask for a grammar, or a schema is invalid.
+    """
+    requested = list(_requested_guidance(request))
+    if len(requested) > 1:
+        names = " and ".join(repr(guidance.param) for guidance in requested[:2])
+        detail = f"{names} both constrain the answer. Send only one of them."
+        raise FieldError(param=requested[1].param, code="invalid_value", detail=detail)
+    return requested[0] if requested else None
+
+
+async def _send_chunks(streams: Sequence[AnswerStream], exchange: Exchange, chunks: ChunkEncoder) -> bytes:
+    """Send events as they arrive, and return the end of the stream. The engine merges events for a slow client."""
+
+    async def send(index: int, event: StreamEvent) -> None:
+        await exchange.send_events(chunks.chunk(index, event))
+
+    return chunks.closing(await multiplex(streams, send))
 
 
 def _generate_request(request: ChatRequest) -> GenerateRequest:
@@ -210,20 +224,6 @@ def _find_tool(choice: NamedToolChoice, param: str, by_name: dict[str, FunctionT
         detail = f"'{param}' is '{name[:80]}', but no tool has this name."
         raise FieldError(param=param, code="invalid_value", detail=detail)
     return by_name[name]
-
-
-def to_guidance(request: ChatRequest) -> Guidance | None:
-    """Return the grammar that the request asks for; None if it asks for none.
-
-    Raises:
-        FieldError: Several fields ask for a grammar, or a schema is invalid.
-    """
-    requested = list(_requested_guidance(request))
-    if len(requested) > 1:
-        names = " and ".join(repr(guidance.param) for guidance in requested[:2])
-        detail = f"{names} both constrain the answer. Send only one of them."
-        raise FieldError(param=requested[1].param, code="invalid_value", detail=detail)
-    return requested[0] if requested else None
 
 
 def _requested_guidance(request: ChatRequest) -> Iterator[Guidance]:

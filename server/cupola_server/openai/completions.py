@@ -104,22 +104,6 @@ def to_generate_request(request: TextCompletionRequest, prompts: Prompts) -> Gen
     return to_chat_params(chat).request
 
 
-def _with_param(error: RequestError, param: str) -> RequestError:
-    """Name the prompt that an error is about, because a request may contain several."""
-    if isinstance(error, ContextLengthExceededError):
-        return FieldError(param=param, code="context_length_exceeded", detail=str(error))
-    if isinstance(error, InvalidParameterError) and error.param == "prompt":
-        return InvalidParameterError(param=param, detail=error.detail)
-    return error
-
-
-def _chunk_sender(exchange: Exchange, encoder: "TextEncoder") -> EventHandler:
-    async def send(index: int, event: StreamEvent) -> None:
-        await exchange.send_events(encoder.chunk(index, event))
-
-    return send
-
-
 class TextEncoder:
     """Encodes the choices of one request: `add` and `completion`, or `opening`, `chunk` and `closing` for a stream.
 
@@ -229,6 +213,22 @@ class _ChoiceDraft:
     def skip(self, text: str) -> None:
         """Advance the character offset past a text."""
         self._offset += len(text)
+
+
+def _with_param(error: RequestError, param: str) -> RequestError:
+    """Name the prompt that an error is about, because a request may contain several."""
+    if isinstance(error, ContextLengthExceededError):
+        return FieldError(param=param, code="context_length_exceeded", detail=str(error))
+    if isinstance(error, InvalidParameterError) and error.param == "prompt":
+        return InvalidParameterError(param=param, detail=error.detail)
+    return error
+
+
+def _chunk_sender(exchange: Exchange, encoder: "TextEncoder") -> EventHandler:
+    async def send(index: int, event: StreamEvent) -> None:
+        await exchange.send_events(encoder.chunk(index, event))
+
+    return send
 
 
 def _text_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> TextLogprobs:

@@ -18,7 +18,6 @@ from cupola_server.security.origins import Origins, is_preflight, preflight_head
 
 logger = logging.getLogger(__name__)
 
-
 _MIN_BYTES_PER_S = 10_000
 
 
@@ -103,29 +102,6 @@ class _CorsResponse:
         await self._send(message)
 
 
-def _is_over_unix_socket(scope: Scope) -> bool:
-    """Whether a request came over a Unix domain socket, which has no address."""
-    return scope.get("server") is None
-
-
-def _may_have_body(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
-    is_announced = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-    return is_announced or scope["http_version"] not in ("1.0", "1.1")  # HTTP/2 does not announce bodies
-
-
-async def _refuse(scope: Scope, send: Send, error: RequestError) -> None:
-    logger.info("Refused a request: %s", type(error).__name__)
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close"})
-    else:
-        await send_error(send, error)
-
-
-async def _allow(send: Send, headers: Headers) -> None:
-    await send({"type": "http.response.start", "status": 204, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": b""})
-
-
 class BoundedBody:
     """Limits the size and the time of a body. On excess, sends an error; the application sees a disconnect.
 
@@ -170,3 +146,26 @@ class BoundedBody:
         if not self._has_response:
             await send_error(self._send, error)
         return {"type": "http.disconnect"}
+
+
+def _is_over_unix_socket(scope: Scope) -> bool:
+    """Whether a request came over a Unix domain socket, which has no address."""
+    return scope.get("server") is None
+
+
+def _may_have_body(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    is_announced = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    return is_announced or scope["http_version"] not in ("1.0", "1.1")  # HTTP/2 does not announce bodies
+
+
+async def _refuse(scope: Scope, send: Send, error: RequestError) -> None:
+    logger.info("Refused a request: %s", type(error).__name__)
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close"})
+    else:
+        await send_error(send, error)
+
+
+async def _allow(send: Send, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": b""})

@@ -107,6 +107,13 @@ def describe(model: Any, path: Path, config: GenaiConfig) -> SlotsGraph | str:
     return next((problem for problem in _problems(graph, config) if problem), None) or _description(path, model, config)
 
 
+def weights_bytes(graph: Any, path: Path) -> int:
+    """Return the total size of the files with a graph's weights, or of the graph's own file, in bytes."""
+    places = {entry.value for one in graph.initializer for entry in one.external_data if entry.key == "location"}
+    files = [path.parent / place for place in places] or [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _is_outdated(second: Any, stock: Path) -> bool:
     """Whether a rewritten graph was made from a different version of the model's file."""
     origin = origin_of(second)
@@ -189,10 +196,3 @@ def _per_layer(pattern: str, layers: int) -> tuple[str, ...]:
 def _shape(tensor_type: Any) -> list[int]:
     """Return the dimensions; 0 for symbolic ones."""
     return [dim.dim_value for dim in tensor_type.shape.dim]
-
-
-def weights_bytes(graph: Any, path: Path) -> int:
-    """Return the total size of the files with a graph's weights, or of the graph's own file, in bytes."""
-    places = {entry.value for one in graph.initializer for entry in one.external_data if entry.key == "location"}
-    files = [path.parent / place for place in places] or [path]
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -26,6 +26,14 @@ CHECKED_TOKENS = 4
 
 _WEIGHTS_PER_BUDGET = 4
 
+OpenNative = Callable[[SlotsGraph], Any]
+"""Opens a graph as an `onnxruntime.InferenceSession`."""
+
+_LARGEST_GRAPH_BYTES = 64_000_000
+_TRIED_TOKENS = 6
+_TOLERANCE = 0.02
+"""Maximum deviation, as a fraction of the range of the logits. Rounding differs by much less, a wrong graph by more."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenGraph:
@@ -108,15 +116,6 @@ def native_session(
         return target.open(graph.content or graph.path, threads=threads, spinning=spinning, folder=folder)
     except Exception as error:  # the binding raises its own direct subclasses of Exception
         raise LoadError(model=files.id, detail=f"ONNX Runtime rejected {graph.path.name}: {error}") from error
-
-
-OpenNative = Callable[[SlotsGraph], Any]
-"""Opens a graph as an `onnxruntime.InferenceSession`."""
-
-_LARGEST_GRAPH_BYTES = 64_000_000
-_TRIED_TOKENS = 6
-_TOLERANCE = 0.02
-"""Maximum deviation, as a fraction of the range of the logits. Rounding differs by much less, a wrong graph by more."""
 
 
 def graph_with_logits_index(stock: SlotsGraph, config: GenaiConfig, open_native: OpenNative) -> SlotsGraph | str:

@@ -50,6 +50,13 @@ _SOURCES = frozenset(("Gather", "GatherBlockQuantized", "GroupQueryAttention"))
 
 _LAST_AXES = (-1, 2)
 
+LOGITS_INDEX = "logits_idx"
+"""Input of graphs with selected logits: int64 [positions], indices into the flattened [batch, sequence]."""
+
+ATTENTION = "GroupQueryAttention"
+_ORIGIN = "cupola.rewritten_from"
+_PER_POSITION_INPUTS = slice(9, 11)  # position_ids and attention_bias
+
 
 @dataclass(frozen=True, slots=True)
 class RowWiseTail:
@@ -94,59 +101,6 @@ def row_wise_tail(graph: Any, logits: str) -> RowWiseTail | str:
         last = next((node for node in graph.node if logits in node.output), None)
         return f"its logits come from {last.op_type if last else 'nowhere'}, which may mix positions"
     return _checked(graph, tail, inputs)
-
-
-def _checked(graph: Any, tail: Sequence[int], inputs: Mapping[str, None]) -> RowWiseTail | str:
-    """Return the tail if all its inputs are known to be [batch, sequence, width]; otherwise the reason."""
-    makers = {node.output[0]: node for node in graph.node if node.output}
-    makers |= {node.output[3]: node for node in graph.node if node.op_type in _NORMS_OF_SUMS and len(node.output) > 3}
-    known = _ELEMENTWISE | _NORMS | _NORMS_OF_SUMS | _PRODUCTS | _SOURCES
-    for name in inputs:
-        if name not in makers or makers[name].op_type not in known:
-            return f"it is not clear what {name} is in its graph"
-    return RowWiseTail(frozenset(tail), tuple(inputs))
-
-
-def _moving_tensors(graph: Any) -> set[str]:
-    """Return the names of tensors that depend on the graph's inputs."""
-    moving = {one.name for one in graph.input} - {one.name for one in graph.initializer}
-    for node in graph.node:
-        if moving.intersection(node.input):
-            moving.update(name for name in node.output if name)
-    return moving
-
-
-def _is_row_wise(node: Any, moving: set[str], constants: Mapping[str, Any]) -> bool:
-    if node.op_type in _ELEMENTWISE | _NORMS_OF_SUMS:
-        return True
-    if node.op_type in _NORMS:
-        return _attribute(node, "axis", -1) in _LAST_AXES
-    if node.op_type in _ALONG_AN_AXIS:
-        return _attribute(node, "axis", 0) in _LAST_AXES
-    if node.op_type in _REDUCTIONS:
-        axes = list(_axes(node, constants))
-        return len(axes) == 1 and axes[0] in _LAST_AXES and _attribute(node, "keepdims", 1) == 1
-    return node.op_type in _PRODUCTS and not moving.intersection(node.input[1:])
-
-
-def _axes(node: Any, constants: Mapping[str, Any]) -> Iterator[int]:
-    for attribute in node.attribute:
-        if attribute.name == "axes":
-            yield from attribute.ints
-    if len(node.input) > 1 and node.input[1] in constants:
-        yield from numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
-
-
-def _attribute(node: Any, name: str, default: int) -> int:
-    return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
-
-
-LOGITS_INDEX = "logits_idx"
-"""Input of graphs with selected logits: int64 [positions], indices into the flattened [batch, sequence]."""
-
-ATTENTION = "GroupQueryAttention"
-_ORIGIN = "cupola.rewritten_from"
-_PER_POSITION_INPUTS = slice(9, 11)  # position_ids and attention_bias
 
 
 def pick_logits(model: Any, logits: str) -> Any | str:
@@ -244,6 +198,51 @@ def fingerprint(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def _checked(graph: Any, tail: Sequence[int], inputs: Mapping[str, None]) -> RowWiseTail | str:
+    """Return the tail if all its inputs are known to be [batch, sequence, width]; otherwise the reason."""
+    makers = {node.output[0]: node for node in graph.node if node.output}
+    makers |= {node.output[3]: node for node in graph.node if node.op_type in _NORMS_OF_SUMS and len(node.output) > 3}
+    known = _ELEMENTWISE | _NORMS | _NORMS_OF_SUMS | _PRODUCTS | _SOURCES
+    for name in inputs:
+        if name not in makers or makers[name].op_type not in known:
+            return f"it is not clear what {name} is in its graph"
+    return RowWiseTail(frozenset(tail), tuple(inputs))
+
+
+def _moving_tensors(graph: Any) -> set[str]:
+    """Return the names of tensors that depend on the graph's inputs."""
+    moving = {one.name for one in graph.input} - {one.name for one in graph.initializer}
+    for node in graph.node:
+        if moving.intersection(node.input):
+            moving.update(name for name in node.output if name)
+    return moving
+
+
+def _is_row_wise(node: Any, moving: set[str], constants: Mapping[str, Any]) -> bool:
+    if node.op_type in _ELEMENTWISE | _NORMS_OF_SUMS:
+        return True
+    if node.op_type in _NORMS:
+        return _attribute(node, "axis", -1) in _LAST_AXES
+    if node.op_type in _ALONG_AN_AXIS:
+        return _attribute(node, "axis", 0) in _LAST_AXES
+    if node.op_type in _REDUCTIONS:
+        axes = list(_axes(node, constants))
+        return len(axes) == 1 and axes[0] in _LAST_AXES and _attribute(node, "keepdims", 1) == 1
+    return node.op_type in _PRODUCTS and not moving.intersection(node.input[1:])
+
+
+def _axes(node: Any, constants: Mapping[str, Any]) -> Iterator[int]:
+    for attribute in node.attribute:
+        if attribute.name == "axes":
+            yield from attribute.ints
+    if len(node.input) > 1 and node.input[1] in constants:
+        yield from numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
+
+
+def _attribute(node: Any, name: str, default: int) -> int:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
 
 
 def _gather_nodes(source: str, target: str) -> Iterator[Any]:

@@ -12,6 +12,16 @@ _LONGEST_MATCH = 5
 _MEMORY = 0.9
 _HITS_AT_START, _TRIES_AT_START = 0.4, 2.0
 
+MOST_ROWS = 4
+"""With more rows the cost of a pass grows with its tokens, and speculation gains nothing."""
+
+_RATIO_AT_FIRST = 1.5
+_RATIO_PER_ROW = 0.3
+_MARGIN = 1.08
+_LEARNING = 0.15
+_FORGETTING = 0.004
+_CHECKED_EVERY = 24
+
 
 class Drafter:
     """Drafts the next tokens of one turn, and measures its acceptance rate even while drafts are not used.
@@ -71,17 +81,6 @@ class Drafter:
     def expected(self, count: int) -> float:
         """Return the expected number of accepted tokens of a draft of `count` tokens."""
         return sum(self.rate**place for place in range(1, count + 1))
-
-
-MOST_ROWS = 4
-"""With more rows the cost of a pass grows with its tokens, and speculation gains nothing."""
-
-_RATIO_AT_FIRST = 1.5
-_RATIO_PER_ROW = 0.3
-_MARGIN = 1.08
-_LEARNING = 0.15
-_FORGETTING = 0.004
-_CHECKED_EVERY = 24
 
 
 class Drafted(Protocol):

@@ -23,6 +23,9 @@ WORTH_WAITING = 16
 
 _COMPARED_AT_ONCE = 256
 
+PASS_COST = 16
+"""Fixed cost of a pass over a prompt, in tokens."""
+
 
 class KvCopier(Protocol):
     """Moves tokens between slots; implemented by `KvMemory`."""
@@ -197,14 +200,6 @@ def common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
     return min(equal, longest)
 
 
-def _usable(prompt: Sequence[int]) -> int:
-    return max(0, len(prompt) - MIN_NEW_TOKENS)
-
-
-PASS_COST = 16
-"""Fixed cost of a pass over a prompt, in tokens."""
-
-
 def chunk_length(left: int, chunk: int) -> int:
     """Return the number of tokens for the next pass: at most `chunk`, and never leaving a single token."""
     count = min(left, chunk)
@@ -230,3 +225,7 @@ def select_packed(lengths: Sequence[int], lead: int, most: int) -> slice:
     while first > 0 and pays(first - 1, last):
         first -= 1
     return slice(first, last + 1)
+
+
+def _usable(prompt: Sequence[int]) -> int:
+    return max(0, len(prompt) - MIN_NEW_TOKENS)

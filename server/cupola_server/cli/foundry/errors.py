@@ -29,17 +29,17 @@ def not_cached(name: str) -> FoundryFailure:
     )
 
 
+def report_errors(ctx: click.Context) -> AbstractContextManager[None]:
+    """Turn exceptions of the block into `foundry` failures."""
+    return handle_errors(ctx, _failure)
+
+
 def _unreachable(error: ServiceUnreachableError) -> FoundryFailure:
     address = urlsplit(error.url).netloc
     return FoundryFailure(
         f"Request to local service failed. Uri:{error.url}\n{error.detail} ({address})\n"
         "Please check service status with 'foundry service status'."
     )
-
-
-def report_errors(ctx: click.Context) -> AbstractContextManager[None]:
-    """Turn exceptions of the block into `foundry` failures."""
-    return handle_errors(ctx, _failure)
 
 
 def _failure(error: Exception) -> FoundryFailure:

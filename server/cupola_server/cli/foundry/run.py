@@ -76,26 +76,6 @@ class Run:
             click.echo(f"Time cost to load model: {_format_duration(time.perf_counter() - started)}")
 
 
-async def _answer(service: RemoteService, session: ChatSession, prompt: str) -> None:
-    terminal = MarkedTerminal(LineTerminal())
-    with terminal.answering():
-        await write_answer(service, session.request(prompt), terminal.write)
-    await terminal.write("\n")
-
-
-def _format_duration(seconds: float) -> str:
-    """Format a duration as "00:00:05.6293161"."""
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours:02}:{minutes:02}:{seconds:010.7f}"
-
-
-def _terminal() -> Terminal:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return LineTerminal()
-    return PromptTerminal()
-
-
 class MarkedTerminal:
     """A terminal that marks answers as the original does."""
 
@@ -151,3 +131,23 @@ class LineTerminal:
     def notice(self, text: str) -> None:
         """Print a message about the chat."""
         click.echo(text)
+
+
+async def _answer(service: RemoteService, session: ChatSession, prompt: str) -> None:
+    terminal = MarkedTerminal(LineTerminal())
+    with terminal.answering():
+        await write_answer(service, session.request(prompt), terminal.write)
+    await terminal.write("\n")
+
+
+def _format_duration(seconds: float) -> str:
+    """Format a duration as "00:00:05.6293161"."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:02}:{minutes:02}:{seconds:010.7f}"
+
+
+def _terminal() -> Terminal:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return LineTerminal()
+    return PromptTerminal()

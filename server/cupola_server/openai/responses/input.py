@@ -94,6 +94,29 @@ def input_items(request: ResponseRequest) -> tuple[Item, ...]:
     return tuple(_item(item, f"input[{i}]") for i, item in enumerate(request.input))
 
 
+def page_of(items: Sequence[Item], query: InputItemsQuery) -> ItemList:
+    """Return the requested page.
+
+    Raises:
+        FieldError: `after` is not the id of an item.
+    """
+    ordered = items if query.order == "asc" else items[::-1]
+    start = 0
+    if query.after is not None:
+        ids = [item.id for item in ordered]
+        if query.after not in ids:
+            detail = f"'after' is '{query.after[:80]}', but no input item of this response has this id."
+            raise FieldError(param="after", code="invalid_value", detail=detail)
+        start = ids.index(query.after) + 1
+    items_on_page = tuple(ordered[start : start + query.limit])
+    return ItemList(
+        data=items_on_page,
+        first_id=items_on_page[0].id if items_on_page else None,
+        last_id=items_on_page[-1].id if items_on_page else None,
+        has_more=start + query.limit < len(ordered),
+    )
+
+
 def _item(item: InputItem, where: str) -> Item:
     if isinstance(item, MessageInput):
         return _message(item.role, _content(item, f"{where}.content"), item.id)
@@ -163,26 +186,3 @@ def _with_choices(error: FieldError) -> FieldError:
         return error
     detail = f"The value of '{error.param}' is not supported. Supported: {_CHOICES[parts[-2]]}."
     return FieldError(param=error.param, code=error.code, detail=detail)
-
-
-def page_of(items: Sequence[Item], query: InputItemsQuery) -> ItemList:
-    """Return the requested page.
-
-    Raises:
-        FieldError: `after` is not the id of an item.
-    """
-    ordered = items if query.order == "asc" else items[::-1]
-    start = 0
-    if query.after is not None:
-        ids = [item.id for item in ordered]
-        if query.after not in ids:
-            detail = f"'after' is '{query.after[:80]}', but no input item of this response has this id."
-            raise FieldError(param="after", code="invalid_value", detail=detail)
-        start = ids.index(query.after) + 1
-    items_on_page = tuple(ordered[start : start + query.limit])
-    return ItemList(
-        data=items_on_page,
-        first_id=items_on_page[0].id if items_on_page else None,
-        last_id=items_on_page[-1].id if items_on_page else None,
-        has_more=start + query.limit < len(ordered),
-    )

@@ -43,6 +43,29 @@ def calls_grammar(
     return Guidance("lark", "\n".join(lines) + "\n", param)
 
 
+def after_reasoning(guidance: Guidance, closing: str) -> Guidance:
+    """Allow reasoning before the answer, up to and including its closing marker."""
+    rule = guidance.text if guidance.kind == "lark" else _answer_rule(guidance, "start")
+    rest = _START.sub(r"shaped\1", rule, count=1)
+    first = f"start: reasoning gap shaped\nreasoning[suffix={_literal(closing)}]: {_ANY_TEXT}\ngap: /[ \\n]{{0,4}}/\n"
+    return Guidance("lark", first + rest, guidance.param)
+
+
+def schema_error(
+    error: InvalidParameterError, guidance: Guidance, tools: Sequence[FunctionTool]
+) -> InvalidParameterError:
+    """Name the function whose schema cannot be compiled to a grammar, if the error is about one."""
+    found = _GRAMMAR_ERROR.search(error.detail)
+    lines = guidance.text.splitlines()
+    rule = lines[int(found["line"]) - 1] if found and int(found["line"]) <= len(lines) else ""
+    place = re.match(r"arguments_(\d+):", rule)
+    if found is None or place is None:
+        return error
+    name = tools[int(place[1])].name
+    detail = f"The parameters of the function '{name}' cannot be enforced: {found['problem']}."
+    return InvalidParameterError(param=guidance.param, detail=detail)
+
+
 def _marked(marks: tuple[str, str], required: bool, many: bool, answer: Guidance | None) -> tuple[str, list[str]]:
     opening, closing = map(_literal, marks)
     ending = [f'rest: "\\n"? item "\\n"? {closing}']
@@ -81,29 +104,6 @@ def _items(tools: Sequence[FunctionTool], tool_format: ToolFormat) -> list[str]:
         schema = _json({"type": "object", **(tool.parameters or {})}, lenient=not tool.strict)
         rules += [f'item_{i}: {head} arguments_{i} "}}"', f"arguments_{i}: {schema}"]
     return rules
-
-
-def after_reasoning(guidance: Guidance, closing: str) -> Guidance:
-    """Allow reasoning before the answer, up to and including its closing marker."""
-    rule = guidance.text if guidance.kind == "lark" else _answer_rule(guidance, "start")
-    rest = _START.sub(r"shaped\1", rule, count=1)
-    first = f"start: reasoning gap shaped\nreasoning[suffix={_literal(closing)}]: {_ANY_TEXT}\ngap: /[ \\n]{{0,4}}/\n"
-    return Guidance("lark", first + rest, guidance.param)
-
-
-def schema_error(
-    error: InvalidParameterError, guidance: Guidance, tools: Sequence[FunctionTool]
-) -> InvalidParameterError:
-    """Name the function whose schema cannot be compiled to a grammar, if the error is about one."""
-    found = _GRAMMAR_ERROR.search(error.detail)
-    lines = guidance.text.splitlines()
-    rule = lines[int(found["line"]) - 1] if found and int(found["line"]) <= len(lines) else ""
-    place = re.match(r"arguments_(\d+):", rule)
-    if found is None or place is None:
-        return error
-    name = tools[int(place[1])].name
-    detail = f"The parameters of the function '{name}' cannot be enforced: {found['problem']}."
-    return InvalidParameterError(param=guidance.param, detail=detail)
 
 
 def _answer_rule(answer: Guidance, name: str = "answer") -> str:
