@@ -94,81 +94,6 @@ def main(argv: list[str]) -> int:
         return 0
 
 
-def load_session(load: Load) -> Session | EmbeddingSession:
-    """Import the provider's plugin and load the model with it.
-
-    Raises:
-        LoadError: The plugin does not contribute the provider, or the provider could not load the model.
-        FallbackError: The provider takes a smaller share of the model's graph than required.
-    """
-    settings = msgspec.convert(load.settings, Settings)
-    provider = import_provider(load.plugin, load.provider, settings)
-    if provider is None:
-        detail = f"the plugin {load.plugin} does not contribute a provider named {load.provider}"
-        raise LoadError(model=load.model, detail=detail)
-    device = Device(provider.name, load.device, index=load.device_index)  # type: ignore[arg-type]
-    limits = Limits(settings.models.context_length or None, settings.worker.prefill_chunk)
-    options = provider_options(provider, settings)
-    session = provider.load(ModelFiles(load.model, Path(load.path)), device, options, limits)
-    if is_below_share(session.nodes, load, settings.models) and not settings.models.allow_fallback:
-        session.close()
-        raise FallbackError(
-            model=load.model,
-            provider=load.provider,
-            taken=session.nodes.get(load.provider, 0),
-            total=sum(session.nodes.values()),
-            least_share=settings.models.min_provider_share,
-        )
-    return session
-
-
-def is_below_share(nodes: Mapping[str, int], load: Load, models: ModelSettings) -> bool:
-    """Whether the provider takes a smaller share of the nodes than required; False if the nodes are unknown."""
-    return bool(nodes) and nodes.get(load.provider, 0) < models.min_provider_share * sum(nodes.values())
-
-
-def die_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent dies, if it supports that."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
-            sys.exit(0)
-
-
-def answer(ask: Ask, session: Session | EmbeddingSession) -> Reply:
-    """Answer a question, with an error if it fails."""
-    try:
-        return Reply(ask.id, _answer(ask.question, session))
-    except CupolaError as error:
-        return Reply(ask.id, to_wire(error))
-    except Exception as error:
-        logger.exception("Answering a question failed")
-        return Reply(ask.id, to_wire(WorkerError(detail=f"The model failed: {type(error).__name__}: {error}")))
-
-
-def import_provider(reference: str, name: str, settings: Settings) -> ExecutionProvider | None:
-    """Import a plugin and return the provider of that name that it brings; None if it brings none.
-
-    Args:
-        reference: The plugin, "module" or "module:attribute".
-        name: "OpenVINOExecutionProvider".
-        settings: Handed to the plugin's hook.
-    """
-    module, _, attribute = reference.partition(":")
-    plugin = importlib.import_module(module)
-    manager = plugin_manager()
-    manager.register(getattr(plugin, attribute) if attribute else plugin)
-    for providers in manager.hook.execution_providers(settings=settings):
-        for provider in providers:
-            if isinstance(provider, ExecutionProvider) and provider.name == name:
-                return provider
-    return None
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-
-
 def _serve(connection: Connection, step_timeout: float) -> int:
     load, *early = connection.receive(block=True)
     if not isinstance(load, Load):
@@ -217,6 +142,39 @@ def _refuse(submitted: list[Submit], connection: Connection) -> None:
         connection.send(Step((TurnFailed(message.turn, to_wire(error)),)))
 
 
+def load_session(load: Load) -> Session | EmbeddingSession:
+    """Import the provider's plugin and load the model with it.
+
+    Raises:
+        LoadError: The plugin does not contribute the provider, or the provider could not load the model.
+        FallbackError: The provider takes a smaller share of the model's graph than required.
+    """
+    settings = msgspec.convert(load.settings, Settings)
+    provider = import_provider(load.plugin, load.provider, settings)
+    if provider is None:
+        detail = f"the plugin {load.plugin} does not contribute a provider named {load.provider}"
+        raise LoadError(model=load.model, detail=detail)
+    device = Device(provider.name, load.device, index=load.device_index)  # type: ignore[arg-type]
+    limits = Limits(settings.models.context_length or None, settings.worker.prefill_chunk)
+    options = provider_options(provider, settings)
+    session = provider.load(ModelFiles(load.model, Path(load.path)), device, options, limits)
+    if is_below_share(session.nodes, load, settings.models) and not settings.models.allow_fallback:
+        session.close()
+        raise FallbackError(
+            model=load.model,
+            provider=load.provider,
+            taken=session.nodes.get(load.provider, 0),
+            total=sum(session.nodes.values()),
+            least_share=settings.models.min_provider_share,
+        )
+    return session
+
+
+def is_below_share(nodes: Mapping[str, int], load: Load, models: ModelSettings) -> bool:
+    """Whether the provider takes a smaller share of the nodes than required; False if the nodes are unknown."""
+    return bool(nodes) and nodes.get(load.provider, 0) < models.min_provider_share * sum(nodes.values())
+
+
 def _report(session: Session | EmbeddingSession, load: Load, load_s: float) -> SessionReport:
     return SessionReport(
         kind=session.kind,
@@ -241,6 +199,14 @@ def _inherited_socket(descriptor: str) -> socket.socket:
     return socket.socket(fileno=int(descriptor))
 
 
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent dies, if it supports that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            sys.exit(0)
+
+
 @contextmanager
 def _alarm(limit_s: float) -> Iterator[None]:
     """Kill this process if the block takes too long. Works even while native code holds the GIL."""
@@ -250,6 +216,17 @@ def _alarm(limit_s: float) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def answer(ask: Ask, session: Session | EmbeddingSession) -> Reply:
+    """Answer a question, with an error if it fails."""
+    try:
+        return Reply(ask.id, _answer(ask.question, session))
+    except CupolaError as error:
+        return Reply(ask.id, to_wire(error))
+    except Exception as error:
+        logger.exception("Answering a question failed")
+        return Reply(ask.id, to_wire(WorkerError(detail=f"The model failed: {type(error).__name__}: {error}")))
 
 
 def _answer(
@@ -299,3 +276,26 @@ def _pack(vector: Sequence[float]) -> bytes:
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()
+
+
+def import_provider(reference: str, name: str, settings: Settings) -> ExecutionProvider | None:
+    """Import a plugin and return the provider of that name that it brings; None if it brings none.
+
+    Args:
+        reference: The plugin, "module" or "module:attribute".
+        name: "OpenVINOExecutionProvider".
+        settings: Handed to the plugin's hook.
+    """
+    module, _, attribute = reference.partition(":")
+    plugin = importlib.import_module(module)
+    manager = plugin_manager()
+    manager.register(getattr(plugin, attribute) if attribute else plugin)
+    for providers in manager.hook.execution_providers(settings=settings):
+        for provider in providers:
+            if isinstance(provider, ExecutionProvider) and provider.name == name:
+                return provider
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

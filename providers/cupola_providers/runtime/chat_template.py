@@ -17,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from msgspec import Struct
 
 from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
+from cupola_providers.runtime.config import DOWNLOAD_AGAIN
 
 T = TypeVar("T")
 
@@ -150,5 +151,5 @@ def _read(path: Path, decode: Callable[[bytes], T]) -> T | None:
     try:
         return decode(path.read_bytes()) if path.exists() else None
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        detail = f"the chat template cannot be read ({error}). Delete the model's folder and download it again."
+        detail = f"the chat template cannot be read ({error}). {DOWNLOAD_AGAIN}"
         raise ModelFormatError(path=str(path), detail=detail) from error

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
 from cupola.provider import ChatPrompt, TextStream, Tokenizer
+from cupola_providers.runtime.config import DOWNLOAD_AGAIN
 
 _ASCII_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 _IDEOGRAPHS = (
@@ -117,7 +118,7 @@ class WordPieceTokenizer(Tokenizer):
             self._unknown = ids[file.model.unk_token]
             self._before, self._after = ([ids[name] for name in names] for names in file.post_processor.around())
         except (KeyError, ValueError) as error:
-            detail = f"a special token is missing ({error}). Delete the model's folder and download it again."
+            detail = f"a special token is missing ({error}). {DOWNLOAD_AGAIN}"
             raise ModelFormatError(path=str(folder / "tokenizer.json"), detail=detail) from error
         self._characters = _Characters(file.normalizer)
         self._longest = max(map(len, file.model.vocab))
@@ -231,9 +232,9 @@ def _read(path: Path) -> _TokenizerFile:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_TokenizerFile)
     except OSError as error:
-        problem = f"the file cannot be read ({error.strerror}). Delete the model's folder and download it again."
+        problem = f"the file cannot be read ({error.strerror}). {DOWNLOAD_AGAIN}"
     except msgspec.ValidationError as error:
         problem = f"embedding models need BERT's WordPiece tokenizer, which this is not ({error})."
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        problem = f"the file is damaged ({error}). Delete the model's folder and download it again."
+        problem = f"the file is damaged ({error}). {DOWNLOAD_AGAIN}"
     raise ModelFormatError(path=str(path), detail=problem)

@@ -22,7 +22,7 @@ import msgspec
 from cupola.errors import InvalidParameterError, ModelFormatError, RequestError
 from cupola.provider import ChatPrompt, Message, TextStream, Tokenizer, Tool, ToolCall
 from cupola_providers.runtime.chat_template import ChatTemplate
-from cupola_providers.runtime.config import GenaiConfig
+from cupola_providers.runtime.config import DOWNLOAD_AGAIN, GenaiConfig
 from cupola_providers.runtime.vocabulary import ByteStream, Vocabulary, read_tokenizer_file
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -161,7 +161,7 @@ def _library_of(folder: Path) -> Any:
     try:
         return og.Tokenizer(str(folder))
     except RuntimeError as error:
-        detail = f"the tokenizer cannot be read ({error}). Delete the model's folder and download it again."
+        detail = f"the tokenizer cannot be read ({error}). {DOWNLOAD_AGAIN}"
         raise ModelFormatError(path=str(folder / "tokenizer.json"), detail=detail) from error
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from cupola.errors import ModelFormatError
+from cupola_providers.runtime.config import DOWNLOAD_AGAIN
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -130,7 +131,7 @@ def read_tokenizer_file(folder: Path) -> TokenizerFile:
         problem = f"the file cannot be read ({error.strerror})"
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         problem = f"the file is damaged ({error})"
-    raise ModelFormatError(path=str(path), detail=f"{problem}. Delete the model's folder and download it again.")
+    raise ModelFormatError(path=str(path), detail=f"{problem}. {DOWNLOAD_AGAIN}")
 
 
 def _steps(section: dict[str, Any] | None, children: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Opening the graphs of a model in ONNX Runtime."""
+"""Loading the graphs of a model in ONNX Runtime, rewritten where that is faster."""
 
 import contextlib
 import os

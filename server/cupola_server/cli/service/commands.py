@@ -5,13 +5,11 @@ import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
-import msgspec
 
 from cupola_server.cli.invocation import Invocation
 from cupola_server.cli.service.installation import install
@@ -110,6 +108,8 @@ def status(ctx: click.Context, output: Output) -> None:
 @click.pass_obj
 def ps(invocation: Invocation, output: Output) -> None:
     """Show the models that are loaded in the service."""
+    import msgspec  # noqa: PLC0415
+
     from cupola.client import Client  # noqa: PLC0415 - imports httpx
 
     with Client(invocation.settings(), start=False) as client:
@@ -132,6 +132,8 @@ def ps(invocation: Invocation, output: Output) -> None:
 @click.pass_obj
 def diag(invocation: Invocation, logs_only: bool, lines: int, follow: bool) -> None:
     """Show details of the service and the end of its log, to diagnose problems."""
+    from importlib.metadata import version  # noqa: PLC0415 - takes 15 ms
+
     from cupola.discovery import ServiceFiles, find_service  # noqa: PLC0415
 
     settings = invocation.settings()
